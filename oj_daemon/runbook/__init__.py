@@ -1,0 +1,1 @@
+"""The runbook language: text in, one resolved Runbook out."""

@@ -1,0 +1,1 @@
+"""Durability: the only package that writes state to disk."""

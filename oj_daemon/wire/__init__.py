@@ -1,0 +1,1 @@
+"""What a front end may know about the daemon: names, requests, replies, frames, client."""

@@ -1,0 +1,92 @@
+"""Ids and status words, shared by wire, core and screens.
+
+Rule: only the standard library; no other module of ours is imported here.
+
+Ids are lower-case: a prefix that names the noun, then 16 characters of Crockford base32 (digits and letters without
+i, l, o, u). The short form is the first 8 characters after the prefix.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NewType
+
+JobId = NewType("JobId", str)
+AgentId = NewType("AgentId", str)
+CrewId = NewType("CrewId", str)
+WorkspaceId = NewType("WorkspaceId", str)
+DecisionId = NewType("DecisionId", str)
+
+ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford base32, lower case."""
+ID_LENGTH: Final = 16
+"""Characters after the prefix: 80 bits."""
+SHORT_LENGTH: Final = 8
+"""Characters of the short form."""
+PREFIXES: Final = {"job": "job-", "agent": "agt-", "crew": "crw-", "workspace": "wks-", "decision": "dec-"}
+
+
+def short_id(full: str) -> str:
+    """The first 8 characters after the prefix; ids of queue items, which have no prefix, are only cut."""
+    if full[3:4] == "-" and full[:4] in PREFIXES.values():
+        return full[4 : 4 + SHORT_LENGTH]
+    return full[:SHORT_LENGTH]
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    PENDING = "pending"
+    """Created; its variables or its workspace are being made ready, no step has started."""
+    RUNNING = "running"
+    """At least one step is active, or the next is about to start."""
+    WAITING = "waiting"
+    """A decision is open."""
+    ENDING = "ending"
+    """Its active steps are being ended: for a failure, a cancel or a suspend."""
+    SUSPENDED = "suspended"
+    """Stopped by someone, workspace kept, may be resumed."""
+    DONE = "done"
+    FAILED = "failed"
+    """Workspace kept; may be resumed."""
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more happens unless someone asks for it."""
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset({JobStatus.SUSPENDED, JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+class StepStatus(StrEnum):
+    """Where one run of a step is."""
+
+    PENDING = "pending"
+    """Entered, or waiting for its next try."""
+    RUNNING = "running"
+    WAITING = "waiting"
+    """A decision is open."""
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    """Ended by us: a sibling failed, or the job was cancelled."""
+    SUSPENDED = "suspended"
+    """Ended by a suspend; runs again on resume."""
+
+
+class WorkspaceStatus(StrEnum):
+    """Where a workspace is."""
+
+    CREATING = "creating"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+class WorkspaceKind(StrEnum):
+    """What a workspace is made of."""
+
+    FOLDER = "folder"
+    WORKTREE = "worktree"
