@@ -17,6 +17,9 @@ CrewId = NewType("CrewId", str)
 WorkspaceId = NewType("WorkspaceId", str)
 DecisionId = NewType("DecisionId", str)
 
+PROTOCOL: Final = 1
+"""Changes only when an old client would misread a new daemon, or the other way round."""
+
 ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford base32, lower case."""
 ID_LENGTH: Final = 16
@@ -46,7 +49,7 @@ class JobStatus(StrEnum):
     """Its active steps are being ended: for a failure, a cancel or a suspend."""
     SUSPENDED = "suspended"
     """Stopped by someone, workspace kept, may be resumed."""
-    DONE = "done"
+    DONE = "completed"
     FAILED = "failed"
     """Workspace kept; may be resumed."""
     CANCELLED = "cancelled"
@@ -68,7 +71,7 @@ class StepStatus(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"
     """A decision is open."""
-    DONE = "done"
+    DONE = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
     """Ended by us: a sibling failed, or the job was cancelled."""

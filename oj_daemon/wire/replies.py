@@ -1,0 +1,328 @@
+"""Every reply, and the views that screens show.
+
+Rule: a reply is one JSON object whose `type` is the class name. `-o json` prints these shapes (lists print their list), so
+fields are only ever added. Times are epoch milliseconds (`*_at_ms`), 0 or null where there is none.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from oj_daemon.wire.names import JobStatus, StepStatus, WorkspaceKind, WorkspaceStatus
+
+
+class View(msgspec.Struct, frozen=True):
+    """Base of everything shown; all fields are always present in JSON."""
+
+
+class Reply(View, frozen=True, tag_field="type"):
+    """Base of all replies."""
+
+
+class Ok(Reply, frozen=True, tag=True):
+    """Done; nothing to tell."""
+
+
+class Error(Reply, frozen=True, tag=True):
+    """The request was refused or failed; state is as before."""
+
+    message: str
+    code: str = "internal"
+    """not_found, ambiguous, invalid, conflict, unauthorized, unavailable, internal."""
+    hint: str = ""
+
+
+class HelloReply(Reply, frozen=True, tag=True):
+    protocol: int
+    version: str
+
+
+class Choice(View, frozen=True):
+    """One setting with the reason for its value."""
+
+    name: str
+    value: str
+    reason: str
+
+
+class DaemonInfo(Reply, frozen=True, tag=True):
+    """Answers `oj daemon status`."""
+
+    status: str
+    """running, or draining."""
+    version: str
+    protocol: int
+    pid: int
+    uptime_secs: int
+    uptime: str
+    jobs_active: int
+    orphan_count: int
+    """Always 0: jobs come from the log alone, so none can be orphaned; kept for scripts."""
+    state_dir: str
+    profile: str
+    epoch: int
+    seq: int
+    """Last record of the log."""
+    settings: tuple[Choice, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class DaemonStopping(Reply, frozen=True, tag=True):
+    pid: int
+    drain_seconds: float
+
+
+class JobStarted(Reply, frozen=True, tag=True):
+    """Answers RunCommand; the job is in the log."""
+
+    job_id: str
+    name: str
+    kind: str
+    status: JobStatus
+    warnings: tuple[str, ...] = ()
+
+
+class JobSummary(View, frozen=True):
+    id: str
+    name: str
+    kind: str
+    project: str
+    status: JobStatus
+    step: str
+    """Active steps, joined by a comma; the failed step of a failed job; `done` when completed."""
+    step_status: str
+    """Same word as `status` once the job has ended, else that of the step."""
+    reason: str
+    """Why the job is in this state, in one line; may be empty."""
+    created_at_ms: int
+    updated_at_ms: int
+    retries: int
+
+
+class Jobs(Reply, frozen=True, tag=True):
+    jobs: tuple[JobSummary, ...]
+    total: int
+    """How many match without the limit."""
+
+
+class StepView(View, frozen=True):
+    """One run of a step."""
+
+    name: str
+    run: int
+    """Counts the runs of this job, from 1."""
+    visit: int
+    """How often the step had been entered."""
+    attempt: int
+    """1 for the first try of this visit."""
+    status: StepStatus
+    outcome: str
+    """Same as `status`."""
+    detail: str
+    """Why: error, exit code, or what it waits for."""
+    exit_code: int | None
+    started_at_ms: int
+    finished_at_ms: int
+    retry_at_ms: int
+    """When the next try starts; 0 when none is due."""
+    deadline_at_ms: int
+    """When its timeout strikes; 0 for none."""
+
+
+class StepNode(View, frozen=True):
+    """One step as defined, for drawing the graph."""
+
+    name: str
+    kind: str
+    """shell or agent."""
+    on_done: tuple[str, ...]
+    on_fail: str
+    on_cancel: str
+    after: tuple[str, ...]
+
+
+class WorkspaceView(Reply, frozen=True, tag=True):
+    id: str
+    path: str
+    branch: str
+    kind: WorkspaceKind
+    status: WorkspaceStatus
+    reason: str
+    owner: str
+    """`job:<id>`."""
+    owner_status: str
+    project: str
+    created_at_ms: int
+
+
+class JobDetail(Reply, frozen=True, tag=True):
+    id: str
+    name: str
+    kind: str
+    project: str
+    status: JobStatus
+    step: str
+    step_status: str
+    reason: str
+    error: str
+    created_at_ms: int
+    updated_at_ms: int
+    finished_at_ms: int
+    retries: int
+    cwd: str
+    vars: dict[str, str]
+    """Only the scopes var, local, source, invoke, args."""
+    workspace: WorkspaceView | None
+    workspace_path: str
+    steps: tuple[StepView, ...]
+    """Every run so far, in order of start."""
+    graph: tuple[StepNode, ...]
+    runbook: str
+    """Path of the file that defines it."""
+    log_path: str
+    seq: int
+    """Last change, for JobWatch."""
+
+
+class LogChunk(View, frozen=True):
+    content: str
+    offset: int
+    """Where to go on reading."""
+    restarted: bool = False
+    """The log was shorter than the offset that was asked for; this is from its beginning."""
+
+
+class JobChanges(Reply, frozen=True, tag=True):
+    seq: int
+    """Pass as `since` next time."""
+    jobs: tuple[JobDetail, ...]
+    """Those that changed after `since`; all when it was 0."""
+    missing: tuple[str, ...]
+    """Asked for, but unknown (or pruned meanwhile)."""
+    logs: dict[str, LogChunk]
+
+
+class Log(Reply, frozen=True, tag=True):
+    log_path: str
+    content: str
+    offset: int
+    restarted: bool = False
+
+
+class StoryLine(View, frozen=True):
+    seq: int
+    at_ms: int
+    cause: str
+    fact: str
+    """Tag of the fact."""
+    data: dict[str, object]
+
+
+class Story(Reply, frozen=True, tag=True):
+    lines: tuple[StoryLine, ...]
+    complete: bool
+    """False when the oldest part was already dropped after a snapshot."""
+
+
+class Ambiguous(View, frozen=True):
+    id: str
+    candidates: tuple[str, ...]
+
+
+class JobsCancelled(Reply, frozen=True, tag=True):
+    cancelled: tuple[str, ...]
+    already_terminal: tuple[str, ...]
+    not_found: tuple[str, ...]
+    ambiguous: tuple[Ambiguous, ...] = ()
+
+
+class JobsSuspended(Reply, frozen=True, tag=True):
+    suspended: tuple[str, ...]
+    already_terminal: tuple[str, ...]
+    not_found: tuple[str, ...]
+    ambiguous: tuple[Ambiguous, ...] = ()
+
+
+class JobResumed(Reply, frozen=True, tag=True):
+    id: str
+    steps: tuple[str, ...]
+    """Steps that run now."""
+    warnings: tuple[str, ...] = ()
+
+
+class JobsResumed(Reply, frozen=True, tag=True):
+    resumed: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """Id, reason."""
+
+
+class PrunedEntry(View, frozen=True):
+    id: str
+    name: str
+    detail: str
+
+
+class Pruned(Reply, frozen=True, tag=True):
+    dry_run: bool
+    pruned: tuple[PrunedEntry, ...]
+    skipped: int
+
+
+class Workspaces(Reply, frozen=True, tag=True):
+    workspaces: tuple[WorkspaceView, ...]
+    total: int
+
+
+class WorkspacesDropped(Reply, frozen=True, tag=True):
+    dropped: tuple[WorkspaceView, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """Id, reason."""
+
+
+class ProjectSummary(View, frozen=True):
+    name: str
+    root: str
+    active_jobs: int
+    active_agents: int
+    workers: int
+    crons: int
+
+
+class Projects(Reply, frozen=True, tag=True):
+    projects: tuple[ProjectSummary, ...]
+
+
+class JobStatusEntry(View, frozen=True):
+    """A row of `oj status`."""
+
+    id: str
+    name: str
+    kind: str
+    step: str
+    step_status: str
+    elapsed_ms: int
+    last_activity_ms: int
+    waiting_reason: str
+    escalate_source: str
+
+
+class ProjectStatus(View, frozen=True):
+    project: str
+    active_jobs: tuple[JobStatusEntry, ...]
+    escalated_jobs: tuple[JobStatusEntry, ...]
+    suspended_jobs: tuple[JobStatusEntry, ...]
+    recent_failures: tuple[JobStatusEntry, ...]
+    """Failed within the last 12 hours, newest first, at most 5: they keep a workspace and can be resumed."""
+
+
+class Overview(Reply, frozen=True, tag=True):
+    uptime_secs: int
+    version: str
+    projects: tuple[ProjectStatus, ...]
+    warnings: tuple[str, ...] = ()
+
+
+AnyReply = (
+    Ok | Error | HelloReply | DaemonInfo | DaemonStopping | JobStarted | Jobs | WorkspaceView | JobDetail | JobChanges | Log | Story
+    | JobsCancelled | JobsSuspended | JobResumed | JobsResumed | Pruned | Workspaces | WorkspacesDropped | Projects | Overview
+)

@@ -1,0 +1,242 @@
+"""Every request that a front end may send, grouped by noun.
+
+Rule: a request is one JSON object whose `type` is the class name; unknown fields are refused, so an old daemon says what it
+cannot do. Front ends send plain dictionaries of this shape (importing msgspec would cost each call of `oj` 25 ms); the
+daemon decodes them into these classes. Ids may be full ids, unique prefixes of the id or of its part after the prefix, or the
+name of a job of which exactly one is not finished.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all requests."""
+
+
+# Connection
+
+
+class Hello(Request, frozen=True, tag=True):
+    """First frame of a connection; may be sent together with the request after it. Reply: HelloReply."""
+
+    protocol: int
+    version: str
+    token: str = ""
+
+
+class Ping(Request, frozen=True, tag=True):
+    """Reply: Ok."""
+
+
+# Daemon
+
+
+class DaemonStatus(Request, frozen=True, tag=True):
+    """Reply: DaemonInfo."""
+
+
+class DaemonStop(Request, frozen=True, tag=True):
+    """Drain and end the daemon. Reply: DaemonStopping, sent before the drain begins."""
+
+    kill: bool = False
+    """End what runs (shell steps, agents) as well; else it goes on and is picked up by the next daemon."""
+
+
+class StatusOverview(Request, frozen=True, tag=True):
+    """Reply: Overview."""
+
+    project: str | None = None
+
+
+# Runbook commands
+
+
+class Repo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What only the caller's machine knows about the repository around `invoke_dir`."""
+
+    root: str
+    """Top folder of the work tree that `invoke_dir` is in."""
+    url: str = ""
+    """URL of remote `origin`, without credentials."""
+    branch: str = ""
+    """Current branch; empty when detached."""
+    head: str = ""
+    """Commit id."""
+
+
+class SourceText(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One runbook or library file."""
+
+    path: str
+    """Relative: `.oj/runbooks/x.hcl`, `.oj/libraries/lib/x.hcl`; user libraries as `~/libraries/lib/x.hcl`."""
+    text: str
+
+
+class Sources(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The text of everything that defines a project's runbooks, as read by the caller (system.md D1)."""
+
+    files: tuple[SourceText, ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
+    """Files that could not be read: path, reason."""
+
+
+class RunCommand(Request, frozen=True, tag=True):
+    """`oj run COMMAND ARGS...` for a command that runs a job. Reply: JobStarted."""
+
+    project: str
+    project_root: str
+    invoke_dir: str
+    command: str
+    args: tuple[str, ...] = ()
+    runbook: str | None = None
+    """Path of the one file to take the command from (`--runbook`)."""
+    sources: Sources = Sources()
+    env: dict[str, str] = {}
+    """The caller's values of names that the texts mention as `${NAME:-default}` (system.md D2)."""
+    repo: Repo | None = None
+    key: str = ""
+    """Made up by the client; the same key again returns the same job, so a retry after a lost reply runs nothing twice."""
+
+
+# Jobs
+
+
+class JobList(Request, frozen=True, tag=True):
+    """Reply: Jobs, newest change first."""
+
+    project: str | None = None
+    name: str | None = None
+    """Case-insensitive part of the name or kind."""
+    status: str | None = None
+    """Status word or step name."""
+    limit: int | None = 20
+
+
+class JobShow(Request, frozen=True, tag=True):
+    """Reply: JobDetail."""
+
+    id: str
+
+
+class JobStory(Request, frozen=True, tag=True):
+    """Reply: Story: every fact of the log about this job, each with its cause."""
+
+    id: str
+
+
+class JobCancel(Request, frozen=True, tag=True):
+    """Reply: JobsCancelled."""
+
+    ids: tuple[str, ...]
+
+
+class JobSuspend(Request, frozen=True, tag=True):
+    """Reply: JobsSuspended."""
+
+    ids: tuple[str, ...]
+
+
+class JobResume(Request, frozen=True, tag=True):
+    """Run a failed or suspended job on. Reply: JobResumed."""
+
+    id: str
+    message: str | None = None
+    vars: dict[str, str] = {}
+    step: str | None = None
+    """Where to go on; default: the steps that were interrupted, or the first failed step that is no clean-up step."""
+    kill: bool = False
+
+
+class JobResumeAll(Request, frozen=True, tag=True):
+    """Reply: JobsResumed."""
+
+    kill: bool = False
+    project: str | None = None
+
+
+class JobPrune(Request, frozen=True, tag=True):
+    """Forget finished jobs. Reply: Pruned."""
+
+    all: bool = False
+    """Any age; else only those that ended more than 12 hours ago (cancelled ones at any age)."""
+    failed: bool = False
+    """Only failed ones, of any age."""
+    dry_run: bool = False
+    project: str | None = None
+
+
+class JobWatch(Request, frozen=True, tag=True):
+    """Wait for news of some jobs, at most `wait_ms`. Reply: JobChanges."""
+
+    ids: tuple[str, ...]
+    since: int = 0
+    """`seq` of the last answer; 0 answers at once."""
+    wait_ms: int = 20_000
+    logs: dict[str, int] = {}
+    """Full job id -> byte offset in its log from which new text is wanted as well (-1: from the end)."""
+
+
+class JobLogs(Request, frozen=True, tag=True):
+    """Reply: Log."""
+
+    id: str
+    lines: int | None = 50
+    """From the end; None: all. Ignored when `offset` is given."""
+    offset: int | None = None
+    step: str | None = None
+    """Only lines of this step."""
+
+
+# Workspaces and projects
+
+
+class WorkspaceList(Request, frozen=True, tag=True):
+    """Reply: Workspaces, newest first."""
+
+    project: str | None = None
+    limit: int | None = 20
+
+
+class WorkspaceShow(Request, frozen=True, tag=True):
+    """Reply: WorkspaceView."""
+
+    id: str
+
+
+class WorkspaceDrop(Request, frozen=True, tag=True):
+    """Delete workspaces. Reply: WorkspacesDropped."""
+
+    id: str | None = None
+    failed: bool = False
+    """Those of failed jobs, and those that could not be made."""
+    all: bool = False
+    force: bool = False
+    """Also those whose owner is not finished."""
+    project: str | None = None
+
+
+class WorkspacePrune(Request, frozen=True, tag=True):
+    """Delete workspaces of finished owners and folders that no owner claims. Reply: Pruned."""
+
+    all: bool = False
+    """Any age; else only those older than 12 hours."""
+    dry_run: bool = False
+    project: str | None = None
+
+
+class ProjectList(Request, frozen=True, tag=True):
+    """Reply: Projects."""
+
+
+JobRequest = JobCancel | JobSuspend | JobResume | JobResumeAll | JobPrune
+"""Requests that change jobs."""
+WorkspaceRequest = WorkspaceDrop | WorkspacePrune
+Query = (
+    Ping | DaemonStatus | StatusOverview | JobList | JobShow | JobStory | JobWatch | JobLogs | WorkspaceList | WorkspaceShow
+    | ProjectList
+)
+"""Requests that change nothing."""
+Change = RunCommand | JobRequest | WorkspaceRequest
+AnyRequest = Hello | DaemonStop | Query | Change
