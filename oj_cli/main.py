@@ -1,0 +1,174 @@
+"""The `oj` program: a table of commands and the one error boundary.
+
+Rule: no logic and no import of a command here. `oj`, `oj --help` and `oj --version` are answered from this file alone,
+without click; everything else goes through click, which imports the one command that was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # as typing's own, which costs 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oj_cli.lazy import LazyGroup, Options, Row
+
+ACTIONS = "Actions"
+RESOURCES = "Resources"
+SYSTEM = "System"
+
+COMMANDS: dict[str, Row] = {
+    "run": ("oj_cli.commands.run:run", ACTIONS, "Run a command of the project's runbooks"),
+    "cancel": ("oj_cli.commands.shortcut:cancel", ACTIONS, "Cancel jobs"),
+    "suspend": (
+        "oj_cli.commands.shortcut:suspend",
+        ACTIONS,
+        "Stop jobs so that they can be resumed",
+    ),
+    "resume": (
+        "oj_cli.commands.shortcut:resume",
+        ACTIONS,
+        "Carry on with a suspended or failed job",
+    ),
+    "status": ("oj_cli.commands.status:status", ACTIONS, "What is going on, by project"),
+    "show": ("oj_cli.commands.shortcut:show", ACTIONS, "Show anything by its id"),
+    "job": (
+        "oj_cli.commands.job:job",
+        RESOURCES,
+        "Jobs: list, show, resume, cancel, wait, logs, prune",
+    ),
+    "workspace": (
+        "oj_cli.commands.workspace:workspace",
+        RESOURCES,
+        "The folders that jobs work in",
+    ),
+    "project": ("oj_cli.commands.project:project", RESOURCES, "Projects known to the daemon"),
+    "runbook": (
+        "oj_cli.commands.runbook:runbook",
+        RESOURCES,
+        "Runbooks and libraries: list, check, search, info, add",
+    ),
+    "logs": ("oj_cli.commands.shortcut:logs", SYSTEM, "Show the log of anything by its id"),
+    "daemon": (
+        "oj_cli.commands.daemon:daemon",
+        SYSTEM,
+        "The daemon: start, stop, restart, status, logs",
+    ),
+    "init": ("oj_cli.commands.init:init", SYSTEM, "Write a starter runbook"),
+    "doctor": (
+        "oj_cli.commands.doctor:doctor",
+        SYSTEM,
+        "Say what works here and how to mend the rest",
+    ),
+    "completion": (
+        "oj_cli.commands.completion:completion",
+        SYSTEM,
+        "Print the completion script of a shell",
+    ),
+}
+
+HEAD = """\
+Usage: oj [OPTIONS] COMMAND [ARGS]...
+
+  Run declarative runbooks of shell steps as durable jobs.
+"""
+OPTIONS = """
+Options (before or after the command):
+  -C DIR                   Change to this directory before anything else
+  --project NAME           Act as this project; lists show it alone
+  -o, --output text|json   Output format
+  -v, -V, --version        Show the version and exit
+  -h, --help               Show help and exit; also `oj help COMMAND`
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if "_OJ_COMPLETE" not in os.environ:  # noqa: TID251 - click's own signal that a shell asks for completions
+        if args in ([], ["-h"], ["--help"], ["help"]):
+            sys.stdout.write(help_text())
+            return 0
+        if args in (["-v"], ["-V"], ["--version"]):
+            sys.stdout.write(version_text())
+            return 0
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
+    return _run(args)
+
+
+def help_text() -> str:
+    """What `oj --help` prints."""
+    width = max(map(len, COMMANDS))
+    sections = [HEAD]
+    for heading in (ACTIONS, RESOURCES, SYSTEM):
+        rows = [
+            f"  {name:{width}}  {line}\n"
+            for name, (_, group, line) in COMMANDS.items()
+            if group == heading
+        ]
+        sections.append(f"\n{heading}:\n{''.join(rows)}")
+    return "".join([*sections, OPTIONS])
+
+
+def version_text() -> str:
+    """What `oj --version` prints."""
+    from oj_daemon.build import identity  # noqa: PLC0415 - 14 ms for pathlib; only for this option
+
+    return f"oj {identity()}\n"
+
+
+def root_group() -> LazyGroup:
+    """The click group over COMMANDS."""
+    import click  # noqa: PLC0415 - 40 ms that help and version do not pay
+
+    from oj_cli.lazy import LazyGroup, shared_options  # noqa: PLC0415 - imports click
+
+    def show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            click.echo(version_text(), nl=False)
+            ctx.exit()
+
+    version = click.Option(
+        ["-v", "-V", "--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show_version,
+    )
+    return LazyGroup(
+        "oj",
+        table=COMMANDS,
+        overview=help_text(),
+        params=[*shared_options(), version],
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _run(args: list[str]) -> int:
+    from oj_cli.lazy import Options  # noqa: PLC0415 - imports click
+
+    options = Options()
+    try:
+        result = root_group().main(args, prog_name="oj", standalone_mode=False, obj=options)
+    except Exception as error:  # noqa: BLE001 - the one boundary of the command line
+        return _report(error, options, args)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception, options: Options, args: list[str]) -> int:
+    from oj_cli import diagnostics  # noqa: PLC0415 - only when something went wrong
+
+    return diagnostics.report(error, json=options.output == "json" or _asks_for_json(args))
+
+
+def _asks_for_json(args: Sequence[str]) -> bool:
+    """True if the line asks for JSON although it was too wrong to be parsed to that point."""
+    words = args[: args.index("--")] if "--" in args else args
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return any(
+        word in ("-ojson", "--output=json") or (word in ("-o", "--output") and value == "json")
+        for word, value in pairs
+    )

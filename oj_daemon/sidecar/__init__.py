@@ -1,0 +1,1 @@
+"""`oj-sidecar`: the program around one agent. Imported by nobody."""
