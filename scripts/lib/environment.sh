@@ -47,7 +47,7 @@ EOF
         "$python" -m venv --clear "$folder" || return 1
     fi
     rm -f "$folder/oj-stamp"
-    if ! "$venv_python" -m pip install --quiet --disable-pip-version-check --editable "$root${what#.}"; then
+    if ! "$venv_python" -m pip install -qq --disable-pip-version-check --editable "$root${what#.}"; then
         say "Error: installing oj and what it needs into $1 failed; pip's reason stands above."
         return 1
     fi
