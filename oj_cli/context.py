@@ -1,0 +1,156 @@
+"""What one call of `oj` knows: its settings, its project and how to reach the daemon.
+
+Rule: everything is found when first asked for, so a command pays for nothing it does not use. Requests and replies are
+plain dictionaries of the shapes in oj_daemon/wire. A query never starts a daemon; an action does.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, update_wrapper
+
+from oj_cli import output
+from oj_daemon.errors import OjError, WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any, Concatenate, ParamSpec, TypeVar
+
+    from oj_daemon.settings import Settings
+    from oj_daemon.wire.client import Client
+
+    from oj_cli.lazy import Options
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+
+class Ctx:
+    """One call of `oj`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        if options.directory is not None:
+            _change_directory(options.directory)
+        output.configure(color=self.settings.color, no_color=self.settings.no_color)
+
+    @property
+    def json(self) -> bool:
+        """Whether stdout is for a program."""
+        return self.options.output == "json"
+
+    @property
+    def project_filter(self) -> str | None:
+        """The project that lists are limited to: only what was said on this command line counts."""
+        return self.options.project or None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The decisions of oj_daemon/settings.py."""
+        from oj_daemon import settings  # noqa: PLC0415 - not needed for help
+
+        return settings.load()
+
+    @cached_property
+    def invoke_dir(self) -> Path:
+        """The folder that `oj` was called in."""
+        from pathlib import Path  # noqa: PLC0415 - 8 ms that `oj status` does not pay
+
+        try:
+            return Path.cwd()
+        except OSError as failure:
+            message = "The current directory no longer exists"
+            raise OjError(message, code="invalid", hint="cd somewhere else") from failure
+
+    @cached_property
+    def root(self) -> Path:
+        """The project's folder."""
+        from oj_cli import project  # noqa: PLC0415 - imports subprocess; actions only
+
+        return project.find_root(self.invoke_dir)
+
+    @cached_property
+    def project(self) -> str:
+        """The project's name: flag, environment, configuration, folder."""
+        from oj_cli import project  # noqa: PLC0415 - imports subprocess; actions only
+
+        return self.options.project or self.settings.project or project.project_name(self.root)
+
+    def client(self) -> Client:
+        """A connection for several requests; never starts a daemon."""
+        from oj_daemon.wire.client import Client  # noqa: PLC0415 - not needed for shell commands
+
+        return Client(self.settings)
+
+    def query(self, type: str, **fields: object) -> dict[str, Any]:  # noqa: A002 - the wire's word
+        """Ask a running daemon; an error when there is none."""
+        try:
+            with self.client() as client:
+                return client.call(type, **fields)
+        except WireError as failure:
+            self.note_failure(failure)
+            raise
+
+    def action(self, type: str, **fields: object) -> dict[str, Any]:  # noqa: A002 - the wire's word
+        """Ask a daemon to do something, starting one if none runs."""
+        from oj_cli import autostart  # noqa: PLC0415 - queries do not start anything
+
+        with autostart.connect(self.settings) as client:
+            return client.call(type, **fields)
+
+    def sources(self) -> dict[str, Any]:
+        """The fields of RunCommand that only this machine knows (system.md D1 and D2)."""
+        from oj_cli import project  # noqa: PLC0415 - actions only
+        from oj_daemon.runbook import sources  # noqa: PLC0415 - actions only
+
+        texts = sources.read(self.root)
+        return {
+            "project": self.project,
+            "project_root": str(self.root),
+            "invoke_dir": str(self.invoke_dir),
+            "sources": texts,
+            "env": {},
+            "repo": project.repository(self.invoke_dir),
+        }
+
+    def note_failure(self, failure: WireError) -> None:
+        """Leave a line in cli.log: the daemon's own log cannot tell who found it missing."""
+        from oj_cli.format import moment, now_ms  # noqa: PLC0415 - only when something failed
+
+        entry = f"{moment(now_ms())} pid={os.getpid()} cwd={_cwd()} state={self.settings.state_dir} {failure}\n"
+        try:
+            with open(  # noqa: PTH123 - pathlib costs 8 ms
+                self.settings.cli_log_path, "a", encoding="utf-8", errors="backslashreplace"
+            ) as log:
+                log.write(entry)
+        except OSError:
+            return  # no state folder yet, or a read-only one: the user is told anyway
+
+
+def pass_ctx(command: Callable[Concatenate[Ctx, P], R]) -> Callable[P, R]:
+    """Decorate a command so that its first argument is the `Ctx` of this call."""
+    import click  # noqa: PLC0415 - loaded already by whoever defines a command
+
+    from oj_cli.lazy import Options  # noqa: PLC0415 - the same
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return command(Ctx(click.get_current_context().ensure_object(Options)), *args, **kwargs)
+
+    return update_wrapper(call, command)
+
+
+def _change_directory(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as failure:
+        message = f"cannot change to directory '{directory}': {failure.strerror}"
+        raise OjError(message, code="invalid") from failure
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms
+    except OSError:
+        return "?"

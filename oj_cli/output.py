@@ -1,0 +1,300 @@
+"""The only writer of stdout: lines, tables and JSON, coloured where colour is wanted.
+
+Rule: commands hand over plain values. Text is made safe for a terminal here, padded before it is coloured, measured in
+columns and not in bytes, and cut only where a terminal would wrap it. A `Span` is the only way to ask for a colour.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import NamedTuple, TypeAlias
+
+from oj_daemon.errors import OjError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HEADER = "38;5;74"
+LITERAL = "38;5;250"
+CONTEXT = "38;5;245"
+MUTED = "38;5;240"
+GREEN = "32"
+YELLOW = "33"
+RED = "31"
+STATUS_WORDS = {
+    GREEN: "completed done running started ready on",
+    YELLOW: "waiting escalated pending idle orphaned suspended stopping stopped creating cleaning deleting ending full off",
+    RED: "failed cancelled dead gone error",
+}
+STATUS_COLORS = {word: color for color, words in STATUS_WORDS.items() for word in words.split()}
+"""Colour of a status, by its first word."""
+
+GAP = "  "
+NARROWEST = 6
+"""A column is not cut below this many terminal columns."""
+ELLIPSIS = "…"
+SGR = re.compile(r"\x1b\[[0-9;:]*m")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Span(NamedTuple):
+    """Text with a colour (SGR parameters; empty for none)."""
+
+    text: str
+    style: str
+
+
+Text: TypeAlias = "str | Span"
+
+
+class _Terminal:
+    """What is known about stdout; asked once, because a call of `oj` writes many lines."""
+
+    def __init__(self) -> None:
+        self.is_tty = sys.stdout is not None and sys.stdout.isatty()
+        self.color = self.is_tty
+        self.width = 0
+        """Columns; 0 when nothing has to be cut."""
+        if self.is_tty:
+            try:
+                self.width = os.get_terminal_size(sys.stdout.fileno()).columns
+            except (OSError, ValueError):
+                self.width = 0
+        if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+            # A name that the locale cannot show must not end a listing with a traceback.
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+
+_terminal: _Terminal | None = None
+
+
+def terminal() -> _Terminal:
+    """What is known about stdout."""
+    global _terminal  # noqa: PLW0603 - stdout is global
+    if _terminal is None:
+        _terminal = _Terminal()
+    return _terminal
+
+
+def configure(*, color: bool, no_color: bool) -> None:
+    """Decide about colour anew: `no_color` beats `color` beats whether stdout is a terminal."""
+    global _terminal  # noqa: PLW0603 - stdout is global
+    _terminal = _Terminal()
+    _terminal.color = not no_color and (color or _terminal.is_tty)
+
+
+def is_tty() -> bool:
+    """Whether a person looks at stdout."""
+    return terminal().is_tty
+
+
+def visible(text: str) -> str:
+    """`text` without colours and with control characters made visible, so that it cannot act on a terminal."""
+    return CONTROL.sub(_picture, SGR.sub("", text))
+
+
+def status(word: str, text: str = "") -> Span:
+    """A status in the colour of its first word; shown as `text` if given."""
+    first = re.match(r"[^\W\d_]*", word.strip())
+    key = first.group().lower() if first else ""
+    return Span(text or word, STATUS_COLORS.get(key, ""))
+
+
+def header(text: str) -> Span:
+    """A label or a heading."""
+    return Span(text, HEADER)
+
+
+def literal(text: str) -> Span:
+    """Something that can be typed: an id, a command."""
+    return Span(text, LITERAL)
+
+
+def context(text: str) -> Span:
+    """Something said by the way."""
+    return Span(text, CONTEXT)
+
+
+def muted(text: str) -> Span:
+    """Something of little interest."""
+    return Span(text, MUTED)
+
+
+def line(*parts: Text) -> None:
+    """Print one line made of parts."""
+    write(render(*parts) + "\n")
+
+
+def lines(rows: Iterable[Text | Sequence[Text]]) -> None:
+    """Print several lines at once; each is a text or a list of parts."""
+    write("".join(f"{_row(row)}\n" for row in rows))
+
+
+def block(text: str) -> None:
+    """Print text of several lines that came from outside as it is, ending with a newline."""
+    if text:
+        raw = text if text.endswith("\n") else f"{text}\n"
+        write(visible(raw) if is_tty() else raw)
+
+
+def json(value: object) -> None:
+    """Print one JSON document."""
+    from json import dumps  # noqa: PLC0415 - not needed for text
+
+    write(dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def json_line(value: object) -> None:
+    """Print one JSON document on one line, for streams of them."""
+    from json import dumps  # noqa: PLC0415 - not needed for text
+
+    write(dumps(value, ensure_ascii=False) + "\n")
+
+
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[Text]], *, right: Sequence[int] = ()
+) -> None:
+    """Print a table: a header, columns two spaces apart, nothing at all for no rows. `right` aligns columns right."""
+    if rows:
+        lines([*columns([[header(word) for word in headers], *rows], right=right)])
+
+
+def columns(
+    rows: Sequence[Sequence[Text]], *, right: Sequence[int] = (), indent: int = 0
+) -> list[list[Text]]:
+    """The rows as parts whose columns line up, cut to the width of the terminal if there is one."""
+    cells = [[Span(one_line(_text(cell)), _style(cell)) for cell in row] for row in rows]
+    widths = (
+        [max(width(row[at].text) for row in cells) for at in range(len(cells[0]))] if cells else []
+    )
+    room = terminal().width - indent
+    if terminal().width:
+        widths = _fit(widths, room)
+    made: list[list[Text]] = []
+    for row in cells:
+        parts: list[Text] = [" " * indent] if indent else []
+        last = len(row) - 1
+        for at, cell in enumerate(row):
+            text = cut(cell.text, widths[at])
+            gap = " " * (widths[at] - width(text))
+            if at in right:
+                text = gap + text
+            elif at != last:
+                text += gap
+            parts.append(Span(text, cell.style))
+            if at != last:
+                parts.append(GAP)
+        made.append(parts)
+    return made
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, combining, east_asian_width  # noqa: PLC0415 - only for text beyond ASCII
+
+    total = 0
+    for char in text:
+        if combining(char) or category(char) in ("Mn", "Me", "Cf"):
+            continue
+        total += 2 if east_asian_width(char) in "WF" else 1
+    return total
+
+
+def cut(text: str, room: int) -> str:
+    """`text`, ending in an ellipsis if it is wider than `room` columns."""
+    if width(text) <= room:
+        return text
+    if room <= 0:
+        return ""
+    kept = ""
+    used = 0
+    for char in text:
+        used += width(char)
+        if used > room - 1:
+            break
+        kept += char
+    return kept + ELLIPSIS
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and tabs made visible: a cell is one line."""
+    if text.isprintable():
+        return text
+    return text.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\n").replace("\t", " ")
+
+
+def render(*parts: Text) -> str:
+    """The parts as one string, with colours if they are wanted."""
+    screen = terminal()
+    made = []
+    for part in parts:
+        text, style = (part.text, part.style) if isinstance(part, Span) else (part, "")
+        if screen.is_tty:
+            text = visible(text)
+        made.append(f"\x1b[{style}m{text}\x1b[0m" if style and text and screen.color else text)
+    return "".join(made)
+
+
+def write(text: str) -> None:
+    """Write what has been rendered, at once and completely."""
+    terminal()
+    if sys.stdout is None:  # closed by the caller (`>&-`)
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # click ends quietly: the reader has seen enough
+    except OSError as failure:
+        _drop_stdout()
+        message = f"Could not write to standard output: {failure.strerror}"
+        raise OjError(message, code="io") from failure
+
+
+def _drop_stdout() -> None:
+    """Let the flush at exit succeed; the loss has been reported."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        return
+
+
+def _row(row: Text | Sequence[Text]) -> str:
+    if isinstance(row, (str, Span)):
+        return render(row)
+    return render(*row)
+
+
+def _text(cell: Text) -> str:
+    return cell.text if isinstance(cell, Span) else cell
+
+
+def _style(cell: Text) -> str:
+    return cell.style if isinstance(cell, Span) else ""
+
+
+def _fit(widths: list[int], room: int) -> list[int]:
+    """The widths, the widest taken down until the row fits into `room` columns."""
+    fitted = list(widths)
+    too_much = sum(fitted) + len(GAP) * (len(fitted) - 1) - room
+    while too_much > 0:
+        widest = max(fitted)
+        if widest <= NARROWEST:
+            break
+        fitted[fitted.index(widest)] -= 1
+        too_much -= 1
+    return fitted
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return f"^{chr(code + 0x40)}"
+    return "^?" if code == 0x7F else f"\\u{code:04x}"
