@@ -1,0 +1,341 @@
+"""Every decision that depends on where we run: profile, paths, limits, colours, tokens.
+
+Rule: the only reader of the environment. Each value is decided once, with the reason kept beside it (`choices()`); nobody
+else asks where we are. Cheap to import, because each call of `oj` does: no msgspec, no dataclasses, and platformdirs only when
+no variable names the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from oj_daemon.errors import OjError
+
+T = TypeVar("T")
+
+START_MARKER: Final = "--- oj daemon start"
+"""Begins the line of daemon.log that precedes each run; what follows the last one belongs to the newest daemon."""
+READY: Final = "READY"
+"""The line on stdout that says: the socket answers."""
+SOCKET_PATH_LIMIT: Final = 107
+"""Bytes that the kernel takes as the path of a unix socket."""
+
+CALLER_NAMES: Final = frozenset({
+    "OJ_PROJECT", "OJ_JOB_ID", "OJ_STEP", "OJ_STEP_NAME", "OJ_AGENT_ID", "OJ_WORKSPACE",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_NAMESPACE",
+    "TMUX", "TMUX_PANE", "STY", "WINDOW", "OLDPWD", "PWD", "SHLVL", "_",
+})  # fmt: skip
+"""What belongs to the shell, git hook or step that happened to start the daemon, and to nothing that the daemon runs."""
+DAEMON_NAMES: Final = frozenset({
+    "OJ_AUTH_TOKEN", "OJ_AUTH_TOKEN_FILE", "OJ_NOTIFY_WEBHOOK_URL", "OJ_TCP_PORT", "OJ_HTTP_PORT", "OJ_LEASE", "OJ_RUNTIME",
+    "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT", "OJ_DRAIN_TIMEOUT_MS", "OJ_TIMER_CHECK_MS",
+})  # fmt: skip
+"""What is meant for the daemon itself: secrets, and choices that a nested `oj` must not repeat."""
+
+
+class Profile(StrEnum):
+    """Where the daemon runs."""
+
+    WORKSTATION = "workstation"
+    CLUSTER = "cluster"
+
+
+class Secret(Generic[T]):
+    """A value that never shows: its repr and str are `***`; `reveal()` at the one place that needs it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def reveal(self) -> T:
+        """The value itself; the caller keeps it out of logs, messages and arguments of processes."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and bool(other._value == self._value)
+
+    __hash__ = None  # type: ignore[assignment]  # a secret in a set or as a key would only be an accident
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a secret is not to be written anywhere")
+
+
+class Choice(NamedTuple):
+    """One decision with its reason; same fields as the view that `oj daemon status` shows."""
+
+    name: str
+    value: str
+    reason: str
+
+
+class Settings(NamedTuple):
+    """Everything decided. Names that end in `_ms` are milliseconds."""
+
+    profile: Profile
+    state_dir: Path
+    """Absolute."""
+
+    ipc_ms: int
+    """Longest wait for one read or write of a request."""
+    connect_ms: int
+    """Longest wait for a daemon that was just started."""
+    exit_ms: int
+    """Longest wait for a daemon that was told to end (on top of its drain), and again after it was killed."""
+    poll_ms: int
+    """Period of both waits."""
+    wait_ms: int
+    """Period of `job wait` where it has to poll."""
+    run_wait_ms: int
+    """How long `oj run` waits for a job to leave pending."""
+    log_poll_ms: int
+    """Period of following a log."""
+    drain_ms: int
+    """How long a daemon that was told to end waits for what is in flight."""
+    timer_check_ms: int
+    idle_grace_ms: int
+
+    file_lock: bool
+    """Workstation: one daemon per state folder is kept by a file lock."""
+    desktop_notify: bool
+    log_format: str
+    """text or json."""
+    log_stdout: bool
+    """Log to stdout, and not to `log_path`."""
+    log_level: str
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    runtime: str
+    """auto, local, docker or kubernetes."""
+    tcp_port: int | None
+    http_port: int | None
+    lease: str
+    """on, off or auto."""
+
+    project: str | None
+    """OJ_PROJECT."""
+    no_color: bool
+    color: bool
+    daemon_url: str | None
+    """Another daemon than the one of `state_dir`; as given."""
+    token: Secret[str]
+    """Empty when there is none."""
+    inherited: Secret[dict[str, str]]
+    """The whole environment that we were started with."""
+
+    warnings: tuple[str, ...]
+    """Values that were ignored, and why; whoever talks to people shows each once."""
+    reasons: tuple[Choice, ...]
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the daemon listens."""
+        return self.state_dir / "daemon.sock"
+
+    @property
+    def pid_path(self) -> Path:
+        """JSON about the daemon that runs."""
+        return self.state_dir / "daemon.pid"
+
+    @property
+    def version_path(self) -> Path:
+        """Version and commit of the daemon that runs."""
+        return self.state_dir / "daemon.version"
+
+    @property
+    def log_path(self) -> Path:
+        """Log of the daemon."""
+        return self.state_dir / "daemon.log"
+
+    @property
+    def cli_log_path(self) -> Path:
+        """One line for each time `oj` could not reach a daemon."""
+        return self.state_dir / "cli.log"
+
+    @property
+    def restart_lock_path(self) -> Path:
+        """Held by the one `oj` that is replacing the daemon."""
+        return self.state_dir / "restart.lock"
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Every decision with its reason; secrets show as ***."""
+        return self.reasons
+
+    def daemon_environ(self) -> dict[str, str]:
+        """The environment for a daemon that we start: ours, without what belongs to this shell, hook or step."""
+        environ = {name: value for name, value in self.inherited.reveal().items() if name not in CALLER_NAMES}
+        environ["OJ_STATE_DIR"] = str(self.state_dir)
+        return environ
+
+    def step_environ(self) -> dict[str, str]:
+        """The environment for processes that the daemon runs; a nested `oj` in it meets this daemon again."""
+        dropped = CALLER_NAMES | DAEMON_NAMES
+        environ = {name: value for name, value in self.inherited.reveal().items() if name not in dropped}
+        environ["OJ_STATE_DIR"] = str(self.state_dir)
+        return environ
+
+
+def load(environ: Mapping[str, str] | None = None, root: Path | str = "/") -> Settings:
+    """Decide everything from the environment (of this process when not given) and the files below `root`."""
+    reader = _Reader(os.environ if environ is None else environ)
+    profile = _profile(reader)
+    cluster = profile is Profile.CLUSTER
+    because = f"profile {profile}"
+
+    return Settings(
+        profile=profile,
+        state_dir=_state_dir(reader),
+        ipc_ms=reader.ms(("OJ_TIMEOUT_IPC_MS", "OJ_IPC_TIMEOUT_MS"), 5000),
+        connect_ms=reader.ms(("OJ_TIMEOUT_CONNECT_MS",), 5000),
+        exit_ms=reader.ms(("OJ_TIMEOUT_EXIT_MS",), 2000),
+        poll_ms=reader.ms(("OJ_CONNECT_POLL_MS",), 50),
+        wait_ms=reader.ms(("OJ_WAIT_POLL_MS",), 1000),
+        run_wait_ms=reader.ms(("OJ_RUN_WAIT_MS",), 10_000, least=0),
+        log_poll_ms=reader.ms(("OJ_LOG_POLL_MS",), 1000),
+        drain_ms=reader.ms(("OJ_DRAIN_TIMEOUT_MS",), 25_000 if cluster else 5000, least=0, reason=because),
+        timer_check_ms=reader.ms(("OJ_TIMER_CHECK_MS",), 1000),
+        idle_grace_ms=reader.ms(("OJ_IDLE_GRACE_MS",), 1000, least=0),
+        file_lock=reader.decide("lock", not cluster, because, shown="none" if cluster else "file lock"),
+        desktop_notify=reader.decide("notify", not cluster, because, shown="none" if cluster else "desktop"),
+        log_format=reader.word("OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because),
+        log_stdout=reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+        log_level=reader.word("OJ_LOG", ("debug", "info", "warning", "error"), "info", "default").upper(),
+        runtime=_runtime(reader, Path(root), cluster=cluster),
+        tcp_port=reader.port("OJ_TCP_PORT"),
+        http_port=reader.port("OJ_HTTP_PORT"),
+        lease=reader.word("OJ_LEASE", ("auto", "on", "off"), "auto", "default"),
+        project=reader.get("OJ_PROJECT"),
+        no_color=reader.get("NO_COLOR") is not None,
+        color=reader.get("COLOR") is not None,
+        daemon_url=reader.get("OJ_DAEMON_URL"),
+        token=_token(reader),
+        inherited=Secret(dict(reader.environ)),
+        warnings=tuple(reader.warnings),
+        reasons=tuple(reader.reasons),
+    )
+
+
+class _Reader:
+    """Reads single variables and writes down what was decided; an empty variable counts as unset."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.warnings: list[str] = []
+        self.reasons: list[Choice] = []
+
+    def get(self, name: str) -> str | None:
+        return self.environ.get(name) or None
+
+    def decide(self, name: str, value: T, reason: str, *, shown: str | None = None) -> T:
+        self.reasons.append(Choice(name, str(value) if shown is None else shown, reason))
+        return value
+
+    def ms(self, names: tuple[str, ...], default: int, *, least: int = 1, reason: str = "default") -> int:
+        label = names[0].removeprefix("OJ_").lower()
+        for name in names:
+            text = self.get(name)
+            if text is None:
+                continue
+            if text.isascii() and text.isdigit() and least <= int(text) < 2**31:
+                return self.decide(label, int(text), name)
+            self._ignored(name, text, f"a number of milliseconds from {least} up", str(default))
+        return self.decide(label, default, reason)
+
+    def word(self, name: str, words: tuple[str, ...], default: str, reason: str) -> str:
+        label = name.removeprefix("OJ_").lower()
+        text = self.get(name)
+        if text is not None and text.lower() in words:
+            return self.decide(label, text.lower(), name)
+        if text is not None:
+            self._ignored(name, text, " or ".join(words), default)
+        return self.decide(label, default, reason)
+
+    def flag(self, name: str, *, default: bool, reason: str) -> bool:
+        label = name.removeprefix("OJ_").lower()
+        text = self.get(name)
+        known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        if text is not None and text.lower() in known:
+            return self.decide(label, known[text.lower()], name)
+        if text is not None:
+            self._ignored(name, text, "1 or 0", str(int(default)))
+        return self.decide(label, default, reason)
+
+    def port(self, name: str) -> int | None:
+        label = name.removeprefix("OJ_").lower()
+        text = self.get(name)
+        if text is None:
+            return self.decide(label, None, f"{name} is not set", shown="off")
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:  # noqa: PLR2004 - the ports there are
+            return self.decide(label, int(text), name)
+        # Asked for by name, so it works or the daemon ends; carrying on without the port would hide the mistake.
+        raise OjError(f"{name}={text}: not a port", code="invalid", hint=f"set {name} to a number from 1 to 65535")
+
+    def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
+        self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")
+
+
+def _profile(reader: _Reader) -> Profile:
+    asked = reader.get("OJ_PROFILE")
+    if asked is not None:
+        if asked.lower() not in tuple(Profile):
+            raise OjError(f"OJ_PROFILE={asked}: no such profile", code="invalid",
+                          hint=f"set OJ_PROFILE to {' or '.join(Profile)}, or unset it")  # fmt: skip
+        return reader.decide("profile", Profile(asked.lower()), "OJ_PROFILE")
+    if reader.get("KUBERNETES_SERVICE_HOST") is not None:
+        return reader.decide("profile", Profile.CLUSTER, "KUBERNETES_SERVICE_HOST is set")
+    return reader.decide("profile", Profile.WORKSTATION, "KUBERNETES_SERVICE_HOST is not set")
+
+
+def _state_dir(reader: _Reader) -> Path:
+    named = reader.get("OJ_STATE_DIR")
+    if named is not None:
+        return reader.decide("state_dir", Path(named).absolute(), "OJ_STATE_DIR")
+    base = reader.get("XDG_STATE_HOME")
+    if base is not None and Path(base).is_absolute():
+        return reader.decide("state_dir", Path(base, "oj"), "XDG_STATE_HOME")
+    if reader.get("HOME") is None:
+        raise OjError("could not determine state directory: neither OJ_STATE_DIR nor HOME is set",
+                      code="invalid", hint="set OJ_STATE_DIR")  # fmt: skip
+    import platformdirs  # noqa: PLC0415 - 3 ms that nobody pays who names the folder
+
+    return reader.decide("state_dir", platformdirs.user_state_path("oj", appauthor=False), "default of this system")
+
+
+def _runtime(reader: _Reader, root: Path, *, cluster: bool) -> str:
+    asked = reader.get("OJ_RUNTIME")
+    words = ("auto", "local", "docker", "kubernetes")
+    if asked is not None and asked.lower() not in words:
+        raise OjError(f"OJ_RUNTIME={asked}: no such runtime", code="invalid", hint=f"set it to {' or '.join(words)}")
+    if asked is not None and asked.lower() != "auto":
+        return reader.decide("runtime", asked.lower(), "OJ_RUNTIME")
+    if not cluster:
+        return reader.decide("runtime", "local", "profile workstation")
+    if (root / "var/run/secrets/kubernetes.io/serviceaccount/token").is_file():
+        return reader.decide("runtime", "kubernetes", "credentials of a service account are mounted")
+    reader.warnings.append("this is a cluster, but no credentials of a service account are mounted: running everything locally")
+    return reader.decide("runtime", "local", "no credentials of a service account are mounted")
+
+
+def _token(reader: _Reader) -> Secret[str]:
+    named = reader.get("OJ_AUTH_TOKEN")
+    if named is not None:
+        return reader.decide("token", Secret(named), "OJ_AUTH_TOKEN")
+    path = reader.get("OJ_AUTH_TOKEN_FILE")
+    if path is None:
+        return reader.decide("token", Secret(""), "OJ_AUTH_TOKEN is not set", shown="none")
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise OjError(f"read OJ_AUTH_TOKEN_FILE: {exc}", code="invalid", hint="mount the file, or unset the variable") from exc
+    return reader.decide("token", Secret(text), "OJ_AUTH_TOKEN_FILE")

@@ -1,0 +1,208 @@
+"""The blocking client: one connection, one request at a time, plain dictionaries.
+
+Rule: standard library only, and of that as little as possible: each call of `oj` imports this. A request is sent once; nothing
+here sends one again, because only the caller knows whether doing it twice is harmless. An interrupt (SIGINT) leaves at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from types import TracebackType
+from typing import Any, Final
+
+from oj_daemon.build import identity
+from oj_daemon.errors import OjError, WireError
+from oj_daemon.settings import SOCKET_PATH_LIMIT, Settings
+from oj_daemon.wire.frames import MAX_REPLY, FrameReader, pack
+from oj_daemon.wire.names import PROTOCOL
+
+Reply = dict[str, Any]
+"""A decoded reply; its shape is the struct of that `type` in replies.py."""
+
+CHUNK: Final = 256 << 10
+NOT_RUNNING: Final = "Daemon not running"
+WATCH_MS: Final = 20_000
+"""What JobWatch waits when it does not say."""
+
+
+class RemoteError(OjError):
+    """The daemon answered `Error`; message, code and hint are its own."""
+
+
+class Client:
+    """Talks to the daemon of `settings`; connects with the first call and may be used for many.
+
+    Raises WireError with the codes unavailable (nobody listens), timeout, closed (the daemon went away in the middle),
+    incompatible (another protocol), invalid, too_large; and RemoteError when the daemon refuses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._socket: socket.socket | None = None
+        self._reader = FrameReader(MAX_REPLY)
+        self._frames: list[bytes] = []
+        self._greeted = False
+        self.daemon_version = ""
+        """Version of the daemon, known after the first call."""
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Connect if there is no connection; nothing is sent yet."""
+        if self._socket is None:
+            self._socket = _connect(self._settings)
+            self._reader = FrameReader(MAX_REPLY)
+            self._frames = []
+            self._greeted = False
+
+    def close(self) -> None:
+        """Hang up; the next call connects again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def peer_pid(self) -> int | None:
+        """Process that listens at the other end, told by the kernel; None where it does not tell."""
+        option = getattr(socket, "SO_PEERCRED", None)
+        if self._socket is None or option is None:
+            return None
+        pid, _uid, _gid = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+        return int(pid)
+
+    def call(self, type: str, /, *, timeout_ms: int | None = None, **fields: object) -> Reply:  # noqa: A002 - the field's name
+        """Send one request and wait for its reply.
+
+        `timeout_ms` bounds each wait for the other side; default: the limit of the settings, and on top of it what the
+        request itself asks the daemon to wait (`wait_ms`).
+        """
+        request = pack({"type": type, **fields})
+        if timeout_ms is None:
+            waits = fields.get("wait_ms", WATCH_MS if type == "JobWatch" else 0)
+            timeout_ms = self._settings.ipc_ms + (waits if isinstance(waits, int) else 0)
+        self._drop_if_gone()
+        self.connect()
+        try:
+            return self._exchange(type, request, timeout_ms / 1000)
+        except RemoteError:
+            raise
+        except BaseException:
+            # A reply may still be on its way (an interrupt, a timeout): it must not answer the next request.
+            self.close()
+            raise
+
+    def _exchange(self, name: str, request: bytes, seconds: float) -> Reply:
+        connection = self._socket
+        assert connection is not None  # noqa: S101 - connect() has just been called
+        connection.settimeout(seconds)
+        greeting = b"" if self._greeted else pack(self._hello())
+        try:
+            connection.sendall(greeting + request)
+            if greeting:
+                self._read_hello(self._receive(connection))
+            reply = self._receive(connection)
+        except TimeoutError as exc:
+            raise WireError(f"{name}: the daemon did not answer within {seconds:g} s", code="timeout",
+                            hint="oj daemon logs") from exc  # fmt: skip
+        except (ConnectionError, BrokenPipeError) as exc:
+            raise WireError(f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs") from exc
+        except OSError as exc:
+            raise WireError(f"{name}: {exc.strerror or exc}", code="closed") from exc
+        return _checked(reply)
+
+    def _hello(self) -> dict[str, object]:
+        hello: dict[str, object] = {"type": "Hello", "protocol": PROTOCOL, "version": identity()}
+        if self._settings.daemon_url is not None and self._settings.token:
+            hello["token"] = self._settings.token.reveal()
+        return hello
+
+    def _read_hello(self, reply: Reply) -> None:
+        _checked(reply)
+        if reply.get("protocol") != PROTOCOL:
+            raise WireError(f"the daemon ({reply.get('version', '?')}) speaks protocol {reply.get('protocol', '?')}, "
+                            f"this oj ({identity()}) speaks {PROTOCOL}",
+                            code="incompatible", hint="oj daemon restart")  # fmt: skip
+        self.daemon_version = str(reply.get("version", ""))
+        self._greeted = True
+
+    def _receive(self, connection: socket.socket) -> Reply:
+        while not self._frames:
+            data = connection.recv(CHUNK)
+            if not data:
+                raise ConnectionResetError
+            self._frames = self._reader.feed(data)
+        payload = self._frames.pop(0)
+        try:
+            reply = json.loads(payload)
+        except ValueError as exc:
+            raise WireError(f"the daemon sent something that is not JSON: {exc}", code="invalid") from exc
+        if not isinstance(reply, dict) or not isinstance(reply.get("type"), str):
+            raise WireError("the daemon sent something that is no reply", code="invalid")
+        return reply
+
+    def _drop_if_gone(self) -> None:
+        """Hang up where the daemon has closed an idle connection: nothing was sent, so connecting again is safe."""
+        if self._socket is None:
+            return
+        try:
+            gone = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            gone = False
+        except OSError:
+            gone = True
+        if gone:
+            self.close()
+
+
+def _checked(reply: Reply) -> Reply:
+    if reply["type"] == "Error":
+        raise RemoteError(str(reply.get("message", "the daemon gave no reason")),
+                          code=str(reply.get("code", "internal")), hint=str(reply.get("hint", "")))  # fmt: skip
+    return reply
+
+
+def _connect(settings: Settings) -> socket.socket:
+    if settings.daemon_url is not None:
+        raise _bad_url(settings.daemon_url)
+    path = str(settings.socket_path)
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise socket_path_too_long(path)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(settings.ipc_ms / 1000)
+        connection.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError) as exc:
+        connection.close()
+        raise WireError(NOT_RUNNING, code="unavailable", hint="oj daemon start") from exc
+    except OSError as exc:
+        connection.close()
+        busy = isinstance(exc, (TimeoutError, BlockingIOError))
+        raise WireError(f"connect to {path}: {'the daemon does not answer' if busy else exc.strerror or exc}",
+                        code="timeout" if busy else "unreachable", hint="oj daemon logs" if busy else "oj doctor") from exc  # fmt: skip
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def socket_path_too_long(path: str) -> WireError:
+    """The error for a state folder whose path leaves no room for a socket."""
+    return WireError(f"socket path too long: {path} has {len(os.fsencode(path))} bytes, the limit is {SOCKET_PATH_LIMIT}",
+                     code="path_too_long", hint="set OJ_STATE_DIR to a folder with a shorter path")  # fmt: skip
+
+
+def _bad_url(url: str) -> WireError:
+    scheme, separator, address = url.partition("://")
+    host, colon, port = address.rpartition(":")
+    if scheme in ("tcp", "tls") and separator and host and colon and port.isdigit():
+        return WireError(f"OJ_DAEMON_URL={url}: this version of oj reaches daemons on this machine only",
+                         code="unsupported", hint="unset OJ_DAEMON_URL")  # fmt: skip
+    return WireError(f"OJ_DAEMON_URL={url}: expected tls://host:port or tcp://host:port", code="invalid",
+                     hint="unset OJ_DAEMON_URL to use the daemon of this machine")  # fmt: skip
