@@ -89,11 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if "_OJ_COMPLETE" not in os.environ:  # noqa: TID251 - click's own signal that a shell asks for completions
         if args in ([], ["-h"], ["--help"], ["help"]):
-            sys.stdout.write(help_text())
-            return 0
+            return _answer(help_text())
         if args in (["-v"], ["-V"], ["--version"]):
-            sys.stdout.write(version_text())
-            return 0
+            return _answer(version_text())
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     return _run(args)
@@ -147,28 +145,40 @@ def root_group() -> LazyGroup:
     )
 
 
+def _answer(text: str) -> int:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except OSError as error:
+        # The flush at exit must not fail for a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if isinstance(error, BrokenPipeError) else _report(error, json=False)
+    return 0
+
+
 def _run(args: list[str]) -> int:
     from oj_cli.lazy import Options  # noqa: PLC0415 - imports click
 
     options = Options()
     try:
         result = root_group().main(args, prog_name="oj", standalone_mode=False, obj=options)
-    except Exception as error:  # noqa: BLE001 - the one boundary of the command line
-        return _report(error, options, args)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one boundary of the command line
+        return _report(error, json=options.output == "json" or _asks_for_json(args))
     return result if isinstance(result, int) else 0
 
 
-def _report(error: Exception, options: Options, args: list[str]) -> int:
+def _report(error: BaseException, *, json: bool) -> int:
     from oj_cli import diagnostics  # noqa: PLC0415 - only when something went wrong
 
-    return diagnostics.report(error, json=options.output == "json" or _asks_for_json(args))
+    return diagnostics.report(error, json=json)
 
 
-def _asks_for_json(args: Sequence[str]) -> bool:
-    """True if the line asks for JSON although it was too wrong to be parsed to that point."""
+def _asks_for_json(args: list[str]) -> bool:
+    """True if the line asks for JSON although it was too wrong to be parsed that far."""
     words = args[: args.index("--")] if "--" in args else args
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return any(
-        word in ("-ojson", "--output=json") or (word in ("-o", "--output") and value == "json")
-        for word, value in pairs
+    joined = any(word in ("-ojson", "--output=json") for word in words)
+    return joined or any(
+        word in ("-o", "--output") and value == "json"
+        for word, value in zip(words, words[1:], strict=False)
     )

@@ -18,7 +18,16 @@ from tests.oj_daemon.test_build import git, head
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ["pyproject.toml", "hatch_build.py", "LICENSE", "README.md", ".gitignore", "oj_cli", "oj_daemon", "oj_tui"]
+SOURCES = [
+    "pyproject.toml",
+    "hatch_build.py",
+    "LICENSE",
+    "README.md",
+    ".gitignore",
+    "oj_cli",
+    "oj_daemon",
+    "oj_tui",
+]
 GIVEN = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -29,7 +38,11 @@ def tree(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_build.py"))
+            shutil.copytree(
+                ROOT / name,
+                folder / name,
+                ignore=shutil.ignore_patterns("__pycache__", "_build.py"),
+            )
         else:
             shutil.copy(ROOT / name, folder / name)
     return folder
@@ -45,9 +58,18 @@ def checkout(tree: Path) -> Path:
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in ("BUILD_GIT_HASH", "PYTHONPATH")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("BUILD_GIT_HASH", "PYTHONPATH")
+    }
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=cwd,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -61,7 +83,9 @@ def build(tree: Path, target: str, out: Path, **environment: str) -> Path:
 
 def version_of(installed: Path, cwd: Path) -> str:
     """What the copy of `oj` in a folder says of itself; the folder comes before the one under test."""
-    done = run("-m", "oj_cli", "--version", cwd=cwd, PYTHONPATH=str(installed), PYTHONDONTWRITEBYTECODE="1")
+    done = run(
+        "-m", "oj_cli", "--version", cwd=cwd, PYTHONPATH=str(installed), PYTHONDONTWRITEBYTECODE="1"
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -80,14 +104,18 @@ def test_a_checkout_names_its_commit(checkout: Path, tmp_path: Path) -> None:
     assert version_of(checkout, tmp_path) == expected(head(checkout))
 
 
-def test_a_wheel_names_the_commit_and_the_checkout_stays_clean(checkout: Path, tmp_path: Path) -> None:
+def test_a_wheel_names_the_commit_and_the_checkout_stays_clean(
+    checkout: Path, tmp_path: Path
+) -> None:
     wheel = build(checkout, "wheel", tmp_path / "out")
     installed = unpack_wheel(wheel, tmp_path / "installed")
     assert version_of(installed, tmp_path) == expected(head(checkout))
     assert git(checkout, "status", "--porcelain", "--ignored") == ""
 
 
-def test_a_wheel_brings_both_programs_all_packages_and_the_licence(checkout: Path, tmp_path: Path) -> None:
+def test_a_wheel_brings_both_programs_all_packages_and_the_licence(
+    checkout: Path, tmp_path: Path
+) -> None:
     installed = unpack_wheel(build(checkout, "wheel", tmp_path / "out"), tmp_path / "installed")
     information = installed / f"oj-{__version__}.dist-info"
     programs = (information / "entry_points.txt").read_text().split("\n")
@@ -96,7 +124,11 @@ def test_a_wheel_brings_both_programs_all_packages_and_the_licence(checkout: Pat
     assert (information / "licenses/LICENSE").is_file()
     tracked = git(checkout, "ls-files", "oj_cli", "oj_daemon", "oj_tui").split("\n")
     assert [name for name in tracked if not (installed / name).is_file()] == []
-    assert sorted(path.name for path in installed.iterdir() if path != information) == ["oj_cli", "oj_daemon", "oj_tui"]
+    assert sorted(path.name for path in installed.iterdir() if path != information) == [
+        "oj_cli",
+        "oj_daemon",
+        "oj_tui",
+    ]
 
 
 def test_a_wheel_made_from_the_sdist_names_the_commit(checkout: Path, tmp_path: Path) -> None:
@@ -115,15 +147,30 @@ def test_a_build_without_git_takes_the_build_argument(tree: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("given", ["", "unknown"])
-def test_a_build_without_git_and_argument_is_unknown(tree: Path, tmp_path: Path, given: str) -> None:
+def test_a_build_without_git_and_argument_is_unknown(
+    tree: Path, tmp_path: Path, given: str
+) -> None:
     wheel = build(tree, "wheel", tmp_path / "out", BUILD_GIT_HASH=given)
     assert version_of(unpack_wheel(wheel, tmp_path / "installed"), tmp_path) == expected("unknown")
 
 
 def test_a_build_argument_that_is_no_commit_ends_the_build(tree: Path, tmp_path: Path) -> None:
-    done = run("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "out"), cwd=tree, BUILD_GIT_HASH="x'; rm")
+    done = run(
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "wheel",
+        "-d",
+        str(tmp_path / "out"),
+        cwd=tree,
+        BUILD_GIT_HASH="x'; rm",
+    )
     assert done.returncode != 0
-    assert "BUILD_GIT_HASH is \"x'; rm\": give the 7 to 64 hexadecimal digits of a commit" in done.stderr
+    assert (
+        'BUILD_GIT_HASH is "x\'; rm": give the 7 to 64 hexadecimal digits of a commit'
+        in done.stderr
+    )
 
 
 def test_the_sidecar_program_says_its_version_and_that_agents_come_later(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def git(folder: Path, *words: str) -> str:
         "GIT_COMMITTER_NAME": "a",
         "GIT_COMMITTER_EMAIL": "a@example.org",
     }
-    done = subprocess.run(["git", *words], cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *words], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 
@@ -62,7 +64,9 @@ def test_a_detached_head_is_the_commit_itself(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_linked_worktree_has_its_own_head_and_shared_references(repository: Path, tmp_path: Path, packed: bool) -> None:
+def test_a_linked_worktree_has_its_own_head_and_shared_references(
+    repository: Path, tmp_path: Path, packed: bool
+) -> None:
     linked = tmp_path / "linked"
     git(repository, "worktree", "add", "-q", "-b", "other", str(linked))
     git(linked, "commit", "-q", "--allow-empty", "-m", "in the worktree")
@@ -94,13 +98,17 @@ def test_a_folder_inside_a_checkout_is_not_the_checkout(repository: Path) -> Non
     assert read_git_hash(inside) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"gitdir: /nowhere/at/all\n", b"\xff\xfe", b"something else\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"gitdir: /nowhere/at/all\n", b"\xff\xfe", b"something else\n"]
+)
 def test_a_broken_git_file_has_no_hash(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".git").write_bytes(content)
     assert read_git_hash(tmp_path) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"ref:", b"ref: ../../../../etc/passwd\n", b"not a hash\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"ref:", b"ref: ../../../../etc/passwd\n", b"not a hash\n"]
+)
 def test_a_broken_head_has_no_hash(repository: Path, content: bytes) -> None:
     (repository / ".git/HEAD").write_bytes(content)
     assert read_git_hash(repository) is None
@@ -108,7 +116,15 @@ def test_a_broken_head_has_no_hash(repository: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("3f9c2ab", True), ("0" * 40, True), ("0" * 64, True), ("0" * 65, False), ("3f9c2a", False), ("3F9C2AB", False), ("", False)],
+    [
+        ("3f9c2ab", True),
+        ("0" * 40, True),
+        ("0" * 64, True),
+        ("0" * 65, False),
+        ("3f9c2a", False),
+        ("3F9C2AB", False),
+        ("", False),
+    ],
 )
 def test_a_hash_is_7_to_64_lower_case_hexadecimal_digits(text: str, expected: bool) -> None:
     assert is_hash(text) is expected
