@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # as typing's own, which costs 5 ms to import
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oj_cli.lazy import LazyGroup, Options, Row
+    from oj_cli.lazy import LazyGroup, Row
 
 ACTIONS = "Actions"
 RESOURCES = "Resources"
@@ -177,8 +177,5 @@ def _report(error: BaseException, *, json: bool) -> int:
 def _asks_for_json(args: list[str]) -> bool:
     """True if the line asks for JSON although it was too wrong to be parsed that far."""
     words = args[: args.index("--")] if "--" in args else args
-    joined = any(word in ("-ojson", "--output=json") for word in words)
-    return joined or any(
-        word in ("-o", "--output") and value == "json"
-        for word, value in zip(words, words[1:], strict=False)
-    )
+    line = " ".join(words)
+    return any(ask in line for ask in ("-o json", "-ojson", "--output json", "--output=json"))

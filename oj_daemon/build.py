@@ -45,7 +45,7 @@ def read_git_hash(root: Path) -> str | None:
 
 def is_hash(text: str) -> bool:
     """True for 7 to 64 lower-case hexadecimal digits."""
-    return 7 <= len(text) <= 64 and not set(text) - set("0123456789abcdef")  # noqa: PLR2004 - said above
+    return 7 <= len(text) <= 64 and not set(text) - set("0123456789abcdef")
 
 
 def _git_dir(root: Path) -> Path | None:
