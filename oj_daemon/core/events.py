@@ -142,6 +142,8 @@ class StepExited(Event, frozen=True, tag="step:exited"):
     """128+n after signal n; None when there was no exit status (see `error`)."""
     error: str = ""
     """Why it has no exit status, or why it could not start."""
+    ended: bool = False
+    """We ended it: it had not exited by itself before."""
 
 
 class StepRetryScheduled(Event, frozen=True, tag="step:retry_scheduled"):

@@ -39,6 +39,8 @@ class Run(Data, frozen=True):
     retry_at: int = 0
     deadline_at: int = 0
     timed_out: bool = False
+    timeout_ms: int | None = None
+    """Of a run that waits for its turn (retry)."""
 
 
 class Ending(Data, frozen=True):
@@ -267,6 +269,7 @@ class Resolved(msgspec.Struct, frozen=True):
     """What the caller's runbook texts say about the command that is to run."""
 
     runbook: Runbook
+    hash: str
     command: CommandDef
     warnings: tuple[str, ...] = ()
 

@@ -1,0 +1,1066 @@
+"""Jobs: steps, run one after another or side by side, and the transitions between them.
+
+Rule: facts that `react` yields are applied as they are yielded, so a reaction always sees the state that it made; their own
+reactions follow in order. A job changes only because of a fact, and only if `accepts` lets the fact in: a report about a run that is over, a timer
+that lost its reason, a second ending are dropped before they reach the log. So every fact in the log was true when it was
+written, and `apply` never has to doubt.
+
+How a job moves. `starting` steps begin once the job is *prepared* (locals evaluated, workspace ready). A step that is done
+enters its `on_done` steps (several fan out) and any step whose `after` list is now complete (fan-in; the *marks* of done
+steps are kept until such a step uses them up). When nothing is active any more the job-level `on_done` steps run, then the
+job is completed. A failed step is tried again as its `retry` says; after that the job is *ending*: the other active steps
+are ended, and only when nothing is left does the `on_fail` step begin (the step's own, else the job's), or the job has
+failed. Cancel and suspend end the active steps in the same way. Ending first and going on later is what keeps two steps
+from working in one directory at cross purposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, assert_never
+
+from msgspec import structs
+
+from oj_daemon.core import effects, events
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent, JobEvent
+from oj_daemon.core.state import ACTIVE, Ending, Job, ResumePoint, Resolved, Run, State, Turn, step_of
+from oj_daemon.errors import OjError, Rejected
+from oj_daemon.runbook import argspec, template, words
+from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, SourceKind, StepDef
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import (
+    PREFIXES,
+    TERMINAL,
+    JobId,
+    JobStatus,
+    StepStatus,
+    WorkspaceId,
+    WorkspaceKind,
+    WorkspaceStatus,
+    short_id,
+)
+
+MAX_VISITS: Final = 5
+"""How often one step may be entered by transitions before the circuit breaker ends the job (spec 2.6)."""
+MAX_BACKOFF_MS: Final = 3_600_000
+"""Longest pause between two tries of a step."""
+PRUNE_AGE_MS: Final = 12 * 3_600_000
+"""How long finished jobs are kept by `oj job prune` without `--all` (spec 6.8)."""
+
+
+# --- admit -----------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """What a request gets: a reply, and the facts that make it true."""
+
+    def __init__(self, reply: replies.AnyReply, facts: list[AnyEvent] | None = None) -> None:
+        self.reply = reply
+        self.facts = facts or []
+
+
+def admit(state: State, request: requests.RunCommand | requests.JobRequest, turn: Turn) -> Answer:
+    """Decide what a request makes true; raises Rejected when it cannot be."""
+    match request:
+        case requests.RunCommand():
+            return _admit_run(state, request, turn)
+        case requests.JobCancel(ids=refs):
+            return _admit_cancel(state, refs)
+        case requests.JobSuspend(ids=refs):
+            return _admit_suspend(state, refs)
+        case requests.JobResume():
+            return _admit_resume(state, request)
+        case requests.JobResumeAll():
+            return _admit_resume_all(state, request)
+        case requests.JobPrune():
+            return _admit_prune(state, request, turn)
+        case _:
+            assert_never(request)
+
+
+def _admit_run(state: State, request: requests.RunCommand, turn: Turn) -> Answer:
+    known = state.keys.get(request.key) if request.key else None
+    if known is not None:
+        job = state.jobs[known]
+        return Answer(replies.JobStarted(job_id=job.id, name=job.name, kind=job.kind, status=job.status))
+    resolved = turn.resolved
+    if resolved is None:
+        raise Rejected(f"unknown command: {request.command}", code="not_found", hint="oj run")
+    definition = _job_definition(resolved)
+    created = _created(request, resolved, definition, turn)
+    facts: list[AnyEvent] = []
+    if created.runbook not in state.runbooks:
+        facts.append(events.RunbookLoaded(hash=created.runbook, runbook=resolved.runbook))
+    project = state.projects.get(request.project)
+    if project is None or project.root != request.project_root:
+        facts.append(events.ProjectSeen(name=request.project, root=request.project_root))
+    facts.append(created)
+    return Answer(
+        replies.JobStarted(
+            job_id=created.job_id,
+            name=created.name,
+            kind=created.kind,
+            status=JobStatus.PENDING,
+            warnings=resolved.warnings,
+        ),
+        facts,
+    )
+
+
+def _job_definition(resolved: Resolved) -> JobDef:
+    command = resolved.command
+    if not isinstance(command.run, RunJob):
+        what = "an agent" if isinstance(command.run, RunAgent) else "a shell line"
+        raise Rejected(
+            f"command {command.name!r} runs {what}, not a job; the daemon of this version runs jobs only", code="invalid"
+        )
+    definition = resolved.runbook.jobs[command.run.job]
+    agents = [step.name for step in definition.steps if isinstance(step.run, RunAgent)]
+    if agents:
+        raise Rejected(
+            f"job {definition.name!r} has agent steps ({', '.join(agents)}), which this version cannot run yet",
+            code="invalid",
+            hint="use shell steps",
+        )
+    return definition
+
+
+def _created(
+    request: requests.RunCommand, resolved: Resolved, definition: JobDef, turn: Turn
+) -> events.JobCreated:
+    command = resolved.command
+    supplied = argspec.bind(command.args, command.defaults, request.args, command.name)
+    arguments = {**definition.defaults, **supplied}
+    for declared in (*command.args.positional, *command.args.options, *command.args.flags, command.args.variadic):
+        if declared is not None:
+            arguments.setdefault(declared.name, "")
+    missing = [
+        name
+        for name in definition.vars
+        if name not in arguments and not any(key.startswith(f"{name}.") for key in arguments)
+    ]
+    if missing:
+        raise Rejected(
+            f"job {definition.name!r} needs {', '.join(f'var.{name}' for name in missing)}, which command"
+            f" {command.name!r} does not supply",
+            code="invalid",
+            hint=f"add it to the args or defaults of command {command.name!r}, or to the defaults of the job",
+        )
+    job_id = JobId(turn.fresh(PREFIXES["job"]))
+    nonce = short_id(job_id)
+    values = {f"var.{name}": value for name, value in arguments.items()}
+    values["invoke.dir"] = request.invoke_dir
+    try:
+        name = _display_name(definition, request, arguments, values, job_id)
+        cwd = request.invoke_dir
+        repo_root = ""
+        if definition.source is not None:
+            repo_root = _add_source(values, request, definition, turn, nonce)
+        elif definition.cwd is not None:
+            cwd = _join(request.invoke_dir, template.render(definition.cwd, {**arguments, **values}, request.env))
+        ref = definition.source.ref if definition.source is not None else None
+        dynamic = any(text.shell is not None for text in definition.locals.values()) or (
+            ref is not None and ref.shell is not None
+        )
+        if not dynamic:
+            _add_static(values, definition, request.env)
+    except OjError as error:
+        raise Rejected(f"cannot make job {definition.name!r}: {error.message}", code="invalid", hint=error.hint) from error
+    return events.JobCreated(
+        job_id=job_id,
+        kind=definition.name,
+        name=name,
+        project=request.project,
+        project_root=request.project_root,
+        runbook=resolved.hash,
+        invoke_dir=request.invoke_dir,
+        vars=values,
+        env=request.env,
+        cwd=cwd,
+        repo_root=repo_root,
+        evaluate=dynamic,
+        key=request.key,
+    )
+
+
+def _display_name(
+    definition: JobDef, request: requests.RunCommand, arguments: dict[str, str], values: dict[str, str], job_id: JobId
+) -> str:
+    """The job's name for people (spec 2.3)."""
+    if definition.title is None:
+        return arguments.get("name") or job_id
+    nonce = short_id(job_id)
+    text = words.slug(template.render(definition.title, {**arguments, **values}, request.env))
+    text = text.removeprefix(f"{request.project}-")
+    return f"{text}-{nonce}" if text else nonce
+
+
+def _add_source(
+    values: dict[str, str], request: requests.RunCommand, definition: JobDef, turn: Turn, nonce: str
+) -> str:
+    """Add `source.*` of the workspace to be; returns the repository's root (empty for a plain folder)."""
+    source = definition.source
+    assert source is not None
+    workspace_id = turn.fresh(PREFIXES["workspace"])
+    values["source.id"] = workspace_id
+    values["source.root"] = f"{turn.policy.workspaces_dir}/{workspace_id}"
+    values["source.nonce"] = nonce
+    if source.kind is SourceKind.FOLDER:
+        values["source.type"] = WorkspaceKind.FOLDER
+        return ""
+    if request.repo is None:
+        raise Rejected(
+            f"its source is a git worktree, but {request.invoke_dir} is not in a git repository",
+            hint="run it inside a repository, or `git init` and commit first",
+        )
+    values["source.type"] = WorkspaceKind.WORKTREE
+    values["source.repo_root"] = request.repo.root
+    values["source.repo"] = request.repo.url
+    if source.branch is None:
+        values["source.branch"] = f"ws-{nonce}"
+    else:
+        values["source.branch"] = template.render(source.branch, values, request.env)
+    return request.repo.root
+
+
+def _add_static(values: dict[str, str], definition: JobDef, env: dict[str, str]) -> None:
+    """Add `source.ref` and `local.*` where none of them holds `$(...)`."""
+    source = definition.source
+    if source is not None and source.ref is not None:
+        values["source.ref"] = template.render(source.ref.text, values, env)
+    for name, text in definition.locals.items():
+        values[f"local.{name}"] = template.render(text.text, values, env)
+
+
+def _find_all(
+    state: State, refs: tuple[str, ...]
+) -> tuple[list[Job], list[str], list[replies.Ambiguous]]:
+    """The jobs that the refs name (each once), the refs that name nothing, and those that name several."""
+    jobs: dict[JobId, Job] = {}
+    missing: list[str] = []
+    ambiguous: list[replies.Ambiguous] = []
+    for ref in refs:
+        try:
+            job = state.find_job(ref)
+        except Rejected as error:
+            if error.code == "ambiguous":
+                candidates = tuple(id_ for id_ in state.jobs if id_.startswith(ref) or id_.startswith(ref, 4))
+                ambiguous.append(replies.Ambiguous(id=ref, candidates=candidates))
+            else:
+                missing.append(ref)
+            continue
+        jobs[job.id] = job
+    return list(jobs.values()), missing, ambiguous
+
+
+def _admit_cancel(state: State, refs: tuple[str, ...]) -> Answer:
+    jobs, missing, ambiguous = _find_all(state, refs)
+    cancelled: list[str] = []
+    terminal: list[str] = []
+    facts: list[AnyEvent] = []
+    for job in jobs:
+        if job.status in TERMINAL and job.status is not JobStatus.SUSPENDED:
+            terminal.append(job.id)
+            continue
+        cancelled.append(job.id)
+        fact = events.JobEnding(job_id=job.id, why="cancel", error="cancelled by request")
+        if accepts(state, fact):
+            facts.append(fact)
+    return Answer(
+        replies.JobsCancelled(
+            cancelled=tuple(cancelled),
+            already_terminal=tuple(terminal),
+            not_found=tuple(missing),
+            ambiguous=tuple(ambiguous),
+        ),
+        facts,
+    )
+
+
+def _admit_suspend(state: State, refs: tuple[str, ...]) -> Answer:
+    jobs, missing, ambiguous = _find_all(state, refs)
+    suspended: list[str] = []
+    terminal: list[str] = []
+    facts: list[AnyEvent] = []
+    for job in jobs:
+        fact = events.JobEnding(job_id=job.id, why="suspend", error="suspended by request")
+        if accepts(state, fact):
+            facts.append(fact)
+            suspended.append(job.id)
+        elif job.ending is not None and job.ending.why == "suspend":
+            suspended.append(job.id)
+        else:
+            terminal.append(job.id)
+    return Answer(
+        replies.JobsSuspended(
+            suspended=tuple(suspended),
+            already_terminal=tuple(terminal),
+            not_found=tuple(missing),
+            ambiguous=tuple(ambiguous),
+        ),
+        facts,
+    )
+
+
+def _resume_fact(
+    state: State, job: Job, *, step: str | None = None, variables: dict[str, str] | None = None, message: str = ""
+) -> events.JobResumed:
+    """The fact that lets the job go on; raises Rejected when it cannot."""
+    if job.status not in (JobStatus.FAILED, JobStatus.SUSPENDED):
+        ended = job.status in TERMINAL
+        raise Rejected(
+            f"cannot resume job {short_id(job.id)}: it is {job.status}",
+            code="conflict",
+            hint=f"oj run it again; see oj job show {short_id(job.id)}" if ended else f"oj job show {short_id(job.id)}",
+        )
+    definition = state.definition(job)
+    if step is not None:
+        names = [known.name for known in definition.steps]
+        if step not in names:
+            raise Rejected(
+                f"job {short_id(job.id)} has no step {step!r}; its steps are {', '.join(names)}", code="invalid"
+            )
+        steps: tuple[str, ...] = (step,)
+    elif job.resume_point is not None and job.resume_point.steps:
+        steps = job.resume_point.steps
+    else:
+        steps = (definition.steps[0].name,)
+    renamed = {
+        name if name.split(".", 1)[0] in ("var", "local") and "." in name else f"var.{name}": value
+        for name, value in (variables or {}).items()
+    }
+    return events.JobResumed(job_id=job.id, steps=steps, vars=renamed, message=message)
+
+
+def _admit_resume(state: State, request: requests.JobResume) -> Answer:
+    job = state.find_job(request.id)
+    fact = _resume_fact(
+        state, job, step=request.step, variables=request.vars, message=request.message or ""
+    )
+    warnings: tuple[str, ...] = ()
+    if request.message is not None:
+        warnings = ("shell steps take no message; it was ignored",)
+    return Answer(replies.JobResumed(id=job.id, steps=fact.steps, warnings=warnings), [fact])
+
+
+def _admit_resume_all(state: State, request: requests.JobResumeAll) -> Answer:
+    resumed: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    facts: list[AnyEvent] = []
+    for job_id in (*state.live, *state.failed):
+        job = state.jobs[job_id]
+        if request.project is not None and job.project != request.project:
+            continue
+        try:
+            facts.append(_resume_fact(state, job))
+        except Rejected as error:
+            skipped.append((job.id, error.message))
+        else:
+            resumed.append(job.id)
+    return Answer(replies.JobsResumed(resumed=tuple(resumed), skipped=tuple(skipped)), facts)
+
+
+def _admit_prune(state: State, request: requests.JobPrune, turn: Turn) -> Answer:
+    pruned: list[replies.PrunedEntry] = []
+    facts: list[AnyEvent] = []
+    skipped = 0
+    for job in state.jobs.values():
+        if request.project is not None and job.project != request.project:
+            continue
+        if not _prunable(job, request, turn.now):
+            skipped += 1
+            continue
+        pruned.append(replies.PrunedEntry(id=job.id, name=job.name, detail=str(job.status)))
+        if job.workspace is not None:
+            facts.append(events.WorkspaceDeleting(workspace_id=job.workspace))
+        facts.append(events.JobDeleted(job_id=job.id))
+    reply = replies.Pruned(dry_run=request.dry_run, pruned=tuple(pruned), skipped=skipped)
+    return Answer(reply, [] if request.dry_run else facts)
+
+
+def _prunable(job: Job, request: requests.JobPrune, now: int) -> bool:
+    """Whether prune takes the job: suspended and running ones never, cancelled ones at any age."""
+    if job.status not in TERMINAL or job.status is JobStatus.SUSPENDED:
+        return False
+    if request.failed:
+        return job.status is JobStatus.FAILED
+    old = now - job.finished_at >= PRUNE_AGE_MS
+    return request.all or old or job.status is JobStatus.CANCELLED
+
+
+# --- accepts ---------------------------------------------------------------------------------------------------------
+
+
+def accepts(state: State, event: AnyEvent) -> bool:
+    """Whether the fact may still become true; one that may not is dropped before it reaches the log."""
+    match event:
+        case events.JobCreated() | events.RunbookLoaded() | events.ProjectSeen():
+            return True
+        case (
+            events.WorkspaceCreated()
+            | events.WorkspaceReady()
+            | events.WorkspaceFailed()
+            | events.WorkspaceDeleting()
+            | events.WorkspaceDeleted()
+            | events.WorkspaceDeleteFailed()
+        ):
+            return True
+        case _:
+            pass
+    job = state.jobs.get(event.job_id)
+    if job is None:
+        return False
+    ended = job.status in TERMINAL
+    match event:
+        case events.JobEvaluated() | events.JobEvaluateFailed():
+            return job.evaluate and (not ended or job.status is JobStatus.SUSPENDED)
+        case events.JobEnding(why="cancel"):
+            already = job.cancelling or (job.ending is not None and job.ending.why == "cancel")
+            return not already and (not ended or job.status is JobStatus.SUSPENDED)
+        case events.JobEnding(why="suspend"):
+            return not ended and not job.cancelling and job.ending is None
+        case events.JobEnding():
+            return not ended and job.ending is None
+        case events.JobFinished():
+            return not ended and not job.active
+        case events.JobResumed():
+            return job.status in (JobStatus.FAILED, JobStatus.SUSPENDED)
+        case events.JobDeleted():
+            return ended
+        case events.StepStarted(via="retry"):
+            run = job.run_of(event.run)
+            return job.ending is None and run is not None and run.status is StepStatus.PENDING
+        case events.StepStarted():
+            return not ended and all(run.step != event.step for run in job.active)
+        case events.StepRetryScheduled():
+            return not ended and job.ending is None
+        case events.StepTimedOut() | events.StepExited():
+            run = job.run_of(event.run)
+            return run is not None and run.status in ACTIVE
+        case _:
+            assert_never(event)
+
+
+# --- apply -----------------------------------------------------------------------------------------------------------
+
+
+def apply(state: State, event: AnyEvent, at: int) -> None:
+    """Make the fact true of the job records; the only function here that changes them."""
+    match event:
+        case events.JobCreated():
+            state.put_job(_new_job(state, event, at))
+            return
+        case events.JobDeleted(job_id=job_id):
+            state.drop_job(job_id)
+            return
+        case events.WorkspaceCreated(workspace_id=workspace_id, job_id=job_id):
+            _put(state, state.jobs[job_id], at, workspace=workspace_id)
+            return
+        case events.WorkspaceDeleted(workspace_id=workspace_id):
+            owner = _owner(state, workspace_id)
+            if owner is not None:
+                # Not a change of the job itself, so it keeps its place in the order of changes.
+                state.jobs[owner.id] = structs.replace(owner, workspace=None)
+            return
+        case events.RunbookLoaded() | events.ProjectSeen():
+            return
+        case (
+            events.WorkspaceReady()
+            | events.WorkspaceFailed()
+            | events.WorkspaceDeleting()
+            | events.WorkspaceDeleteFailed()
+        ):
+            return
+        case _:
+            _apply_to(state, state.jobs[event.job_id], event, at)
+
+
+def _apply_to(
+    state: State,
+    job: Job,
+    event: events.JobEvaluated
+    | events.JobEvaluateFailed
+    | events.JobEnding
+    | events.JobFinished
+    | events.JobResumed
+    | events.StepStarted
+    | events.StepTimedOut
+    | events.StepExited
+    | events.StepRetryScheduled,
+    at: int,
+) -> None:
+    match event:
+        case events.JobEvaluated(vars=values):
+            _put(state, job, at, vars={**job.vars, **values}, evaluate=False)
+        case events.JobEvaluateFailed():
+            pass
+        case events.JobEnding():
+            _apply_ending(state, job, event, at)
+        case events.JobFinished(status=status, error=error):
+            _apply_finished(state, job, status, error, at)
+        case events.JobResumed(steps=steps, vars=values):
+            suspended = job.status is JobStatus.SUSPENDED
+            _put(
+                state,
+                job,
+                at,
+                status=JobStatus.PENDING,
+                starting=steps,
+                vars={**job.vars, **values},
+                marks=job.resume_point.marks if job.resume_point is not None else job.marks,
+                visits={},
+                ending=None,
+                # A suspended clean-up goes on as a clean-up; a failed job starts afresh.
+                failing=job.failing and suspended,
+                closing=job.closing and suspended,
+                error=job.error if job.failing and suspended else "",
+                finished_at=0,
+            )
+        case events.StepStarted():
+            _apply_started(state, job, event, at)
+        case events.StepTimedOut(run=number):
+            _put_run(state, job, at, number, timed_out=True)
+        case events.StepExited():
+            _apply_exited(state, job, event, at)
+        case events.StepRetryScheduled():
+            run = Run(
+                run=event.run,
+                step=event.step,
+                visit=event.visit,
+                attempt=event.attempt,
+                status=StepStatus.PENDING,
+                via="retry",
+                retry_at=event.at,
+                timeout_ms=event.timeout_ms,
+            )
+            _put(state, job, at, runs=(*job.runs, run))
+        case _:
+            assert_never(event)
+
+
+def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
+    entry = state.runbooks[event.runbook].jobs[event.kind].steps[0].name
+    return Job(
+        id=event.job_id,
+        kind=event.kind,
+        name=event.name,
+        project=event.project,
+        project_root=event.project_root,
+        runbook=event.runbook,
+        invoke_dir=event.invoke_dir,
+        vars=event.vars,
+        env=event.env,
+        cwd=event.cwd,
+        repo_root=event.repo_root,
+        evaluate=event.evaluate,
+        starting=(entry,),
+        created_at=at,
+        updated_at=at,
+        key=event.key,
+    )
+
+
+def _put(state: State, job: Job, at: int, **changes: object) -> None:
+    state.put_job(structs.replace(job, updated_at=at, **changes))
+
+
+def _put_run(state: State, job: Job, at: int, number: int, **changes: object) -> None:
+    run = job.runs[number - 1]
+    runs = (*job.runs[: number - 1], structs.replace(run, **changes), *job.runs[number:])
+    _put(state, job, at, runs=runs)
+
+
+def _owner(state: State, workspace_id: WorkspaceId) -> Job | None:
+    workspace = state.workspaces.get(workspace_id)
+    job = state.jobs.get(workspace.job_id) if workspace is not None else None
+    return job if job is not None and job.workspace == workspace_id else None
+
+
+def _apply_ending(state: State, job: Job, event: events.JobEnding, at: int) -> None:
+    steps = [run.step for run in job.active]
+    if event.step:
+        steps.insert(0, event.step)
+    if job.ending is not None:  # a cancel overtakes a failure or a suspend
+        steps = list(job.ending.steps)
+    elif job.status is JobStatus.SUSPENDED and job.resume_point is not None:
+        steps = list(job.resume_point.steps)
+    stopped = StepStatus.SUSPENDED if event.why == "suspend" else StepStatus.CANCELLED
+    runs = tuple(
+        structs.replace(run, status=stopped, finished_at=at, retry_at=0) if run.status is StepStatus.PENDING else run
+        for run in job.runs
+    )
+    ending = Ending(
+        why=event.why, step=event.step, error=event.error, final=event.final, steps=tuple(dict.fromkeys(steps))
+    )
+    _put(state, job, at, status=JobStatus.ENDING, ending=ending, runs=runs, finished_at=0)
+
+
+def _apply_finished(state: State, job: Job, status: JobStatus, error: str, at: int) -> None:
+    point = job.resume_point
+    if status is JobStatus.SUSPENDED or (status is JobStatus.FAILED and point is None):
+        point = _interrupted(state.definition(job), job)
+    if status in (JobStatus.DONE, JobStatus.CANCELLED):
+        point = None
+    _put(
+        state,
+        job,
+        at,
+        status=status,
+        error=error,
+        finished_at=at,
+        ending=None,
+        cancelling=False,
+        starting=(),
+        resume_point=point,
+    )
+
+
+def _interrupted(definition: JobDef, job: Job) -> ResumePoint:
+    """Where the job would go on: interrupted steps again, and what follows those that were done meanwhile."""
+    if job.starting:
+        return ResumePoint(steps=job.starting, marks=job.marks)
+    steps: dict[str, None] = {}
+    for name in job.ending.steps if job.ending is not None else ():
+        last = next((run for run in reversed(job.runs) if run.step == name), None)
+        if last is not None and last.status is StepStatus.DONE:
+            steps.update(dict.fromkeys(step_of(definition, name).on_done))
+        else:
+            steps[name] = None
+    for step in definition.steps:
+        if _joined(step, job.marks):
+            steps[step.name] = None
+    return ResumePoint(steps=tuple(steps), marks=job.marks)
+
+
+def _joined(step: StepDef, marks: tuple[str, ...]) -> bool:
+    """Whether everything that the fan-in step waits for is done."""
+    return bool(step.after) and all(name in marks for name in step.after)
+
+
+def _apply_started(state: State, job: Job, event: events.StepStarted, at: int) -> None:
+    definition = state.definition(job)
+    deadline = at + event.timeout_ms if event.timeout_ms else 0
+    run = Run(
+        run=event.run,
+        step=event.step,
+        visit=event.visit,
+        attempt=event.attempt,
+        status=StepStatus.RUNNING,
+        via=event.via,
+        started_at=at,
+        deadline_at=deadline,
+    )
+    if event.via == "retry":
+        runs = tuple(run if old.run == event.run else old for old in job.runs)
+        _put(state, job, at, runs=runs)
+        return
+    changes: dict[str, object] = {"status": JobStatus.RUNNING, "runs": (*job.runs, run), "starting": (), "ending": None}
+    if event.via not in ("entry", "resume"):
+        changes["visits"] = {**job.visits, event.step: job.visits.get(event.step, 0) + 1}
+    used = {event.step}
+    if event.via == "join":
+        used.update(step_of(definition, event.step).after)
+    marks = tuple(name for name in job.marks if name not in used)
+    match event.via:
+        case "fail":
+            if not job.failing:
+                changes["resume_point"] = _interrupted(definition, job)
+            changes |= {"failing": True, "error": _first_error(job)}
+            marks = ()
+        case "cancel":
+            changes |= {"cancelling": True, "failing": False, "error": ""}
+            marks = ()
+        case "done" if job.failing:  # the clean-up recovered the job
+            changes |= {"failing": False, "error": "", "resume_point": None}
+        case "job_done":
+            changes["closing"] = True
+        case "resume":
+            changes["resume_point"] = job.resume_point if job.failing else None
+        case _:
+            pass
+    _put(state, job, at, marks=marks, **changes)
+
+
+def _first_error(job: Job) -> str:
+    """The error that the job ends with: the first, and what went wrong in its clean-up."""
+    new = job.ending.error if job.ending is not None else ""
+    if job.failing and job.error and new:
+        return f"{job.error}; then {new}"
+    return new or job.error
+
+
+def _apply_exited(state: State, job: Job, event: events.StepExited, at: int) -> None:
+    run = job.runs[event.run - 1]
+    status, error = _outcome(job, run, event)
+    marks = job.marks
+    if status is StepStatus.DONE and any(run.step in step.after for step in state.definition(job).steps):
+        marks = (*(name for name in marks if name != run.step), run.step)
+    changed = structs.replace(
+        run, status=status, finished_at=at, exit_code=event.exit_code, error=error, retry_at=0, deadline_at=0
+    )
+    runs = (*job.runs[: event.run - 1], changed, *job.runs[event.run :])
+    _put(state, job, at, runs=runs, marks=marks)
+
+
+def _outcome(job: Job, run: Run, event: events.StepExited) -> tuple[StepStatus, str]:
+    if run.timed_out:
+        return StepStatus.FAILED, "timed out"
+    if event.ended and job.ending is not None:
+        if job.ending.why == "suspend":
+            return StepStatus.SUSPENDED, "suspended"
+        why = "cancelled" if job.ending.why == "cancel" else f"ended because {job.ending.step} failed"
+        return StepStatus.CANCELLED, why
+    if event.error:
+        return StepStatus.FAILED, event.error
+    if event.exit_code == 0:
+        return StepStatus.DONE, ""
+    return StepStatus.FAILED, f"shell exit code: {event.exit_code}"
+
+
+# --- react -----------------------------------------------------------------------------------------------------------
+
+
+def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """What follows now that the fact is true."""
+    match event:
+        case events.JobCreated(job_id=job_id):
+            job = state.jobs[job_id]
+            yield from _notify(state, job, "start")
+            yield from _prepare(state, job, turn)
+        case events.JobEvaluated(job_id=job_id) | events.JobResumed(job_id=job_id):
+            yield from _prepare(state, state.jobs[job_id], turn)
+        case events.JobEvaluateFailed(job_id=job_id, error=error):
+            yield events.JobEnding(job_id=job_id, why="fail", error=error, final=True)
+        case events.WorkspaceReady(workspace_id=workspace_id):
+            owner = _owner(state, workspace_id)
+            if owner is not None:
+                yield from _prepare(state, owner, turn)
+        case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
+            owner = _owner(state, workspace_id)
+            if owner is not None and owner.status is JobStatus.PENDING:
+                yield events.JobEnding(job_id=owner.id, why="fail", error=f"no workspace: {reason}", final=True)
+        case events.StepStarted(job_id=job_id, run=number):
+            job = state.jobs[job_id]
+            run = job.runs[number - 1]
+            if run.deadline_at:
+                yield _timeout(job, run)
+            yield _start(state, job, run, turn)
+        case events.StepTimedOut(job_id=job_id, run=number):
+            job = state.jobs[job_id]
+            yield _end(job, job.runs[number - 1])
+        case events.StepRetryScheduled():
+            yield _retry_timer(event.job_id, event)
+        case events.StepExited(job_id=job_id, run=number):
+            yield from _after_exit(state, state.jobs[job_id], number, turn)
+        case events.JobEnding(job_id=job_id):
+            job = state.jobs[job_id]
+            if job.ending is None:  # already gone on, in answer to another fact of this turn
+                return
+            for run in job.active:
+                yield _end(job, run)
+            for run in job.runs:
+                if run.via == "retry" and run.finished_at == turn.now and not run.started_at:
+                    yield effects.CancelTimer(key=f"retry:{job.id}/{run.run}")
+            if not job.active:
+                yield from _after_ending(state, job)
+        case events.JobFinished(job_id=job_id, status=status):
+            job = state.jobs[job_id]
+            if status is not JobStatus.SUSPENDED:
+                yield from _notify(state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel"))
+        case events.JobDeleted(job_id=job_id):
+            yield effects.ForgetJob(job_id=job_id)
+        case _:
+            pass
+
+
+def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """Orders (and, where values are missing, facts) of live jobs whose answers a crash may have eaten."""
+    for job_id in state.live:
+        job = state.jobs[job_id]
+        if job.status is JobStatus.PENDING and job.evaluate:
+            yield _evaluate(state, job)
+        for run in job.active:
+            if run.status is StepStatus.PENDING:
+                yield _retry_timer(job.id, run)
+            elif run.timed_out or job.ending is not None:
+                yield _end(job, run)
+            else:
+                if run.deadline_at:
+                    yield _timeout(job, run)
+                yield _start(state, job, run, turn)
+
+
+def _prepare(state: State, job: Job, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """Evaluate, then make the workspace, then start; each answer comes back here."""
+    if job.status is not JobStatus.PENDING:
+        return
+    definition = state.definition(job)
+    if job.evaluate:
+        yield _evaluate(state, job)
+        return
+    if definition.source is not None:
+        workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+        if workspace is None or workspace.status is WorkspaceStatus.FAILED:
+            yield _workspace_created(job, definition)
+            return
+        if workspace.status is not WorkspaceStatus.READY:
+            return
+    via = "resume" if job.runs else "entry"
+    for name in job.starting:
+        yield _started(state, job.id, name, via)
+
+
+def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
+    definition = state.definition(job)
+    return effects.EvaluateJob(
+        job_id=job.id,
+        locals=tuple(definition.locals.items()),
+        ref=definition.source.ref if definition.source is not None else None,
+        values=_values(state, job),
+        env=job.env,
+        cwd=job.invoke_dir,
+    )
+
+
+def _workspace_created(job: Job, definition: JobDef) -> events.WorkspaceCreated:
+    source = definition.source
+    assert source is not None
+    return events.WorkspaceCreated(
+        workspace_id=WorkspaceId(job.vars["source.id"]),
+        job_id=job.id,
+        kind=WorkspaceKind(job.vars["source.type"]),
+        path=job.vars["source.root"],
+        project=job.project,
+        repo=job.repo_root,
+        branch=job.vars.get("source.branch", ""),
+        ref=job.vars.get("source.ref", ""),
+        own_branch=source.branch is None,
+    )
+
+
+def _started(state: State, job_id: JobId, name: str, via: str) -> events.StepStarted:
+    """The fact that a step begins."""
+    job = state.jobs[job_id]
+    definition = state.definition(job)
+    return events.StepStarted(
+        job_id=job_id,
+        step=name,
+        run=len(job.runs) + 1,
+        visit=sum(1 for run in job.runs if run.step == name and run.attempt == 1) + 1,
+        via=via,
+        timeout_ms=step_of(definition, name).timeout_ms,
+    )
+
+
+def _enter(
+    state: State, job: Job, names: list[tuple[str, str]], *, failed_step: str = ""
+) -> Iterator[AnyEvent | AnyEffect]:
+    """Begin steps (name, via), or end the job when one of them was entered too often."""
+    for name, _ in names:
+        visits = job.visits.get(name, 0)
+        if visits >= MAX_VISITS:
+            error = f"circuit breaker: step {name!r} was entered {visits + 1} times by transitions (limit {MAX_VISITS})"
+            first = job.ending.error if job.ending is not None else job.error
+            if first:
+                error = f"{error}; last error: {first}"
+            if job.ending is not None:
+                yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=error)
+            else:
+                yield events.JobEnding(job_id=job.id, why="fail", step=failed_step, error=error, final=True)
+            return
+    for name, via in names:
+        yield _started(state, job.id, name, via)
+
+
+def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    run = job.runs[number - 1]
+    yield effects.ForgetRun(job_id=job.id, run=number)
+    yield effects.CancelTimer(key=f"timeout:{job.id}/{number}")
+    if job.status in TERMINAL:
+        return
+    if job.ending is not None:
+        if not job.active:
+            yield from _after_ending(state, job)
+        return
+    definition = state.definition(job)
+    step = step_of(definition, run.step)
+    if run.status is StepStatus.DONE:
+        targets = [(name, "done") for name in step.on_done]
+        targets += [
+            (other.name, "join") for other in definition.steps if run.step in other.after and _joined(other, job.marks)
+        ]
+        if targets:
+            yield from _enter(state, job, targets)
+        elif not job.active:
+            yield from _complete(state, job)
+    elif run.attempt <= step.retry.attempts:
+        pause = min(step.retry.backoff_ms * 2 ** (run.attempt - 1), MAX_BACKOFF_MS)
+        yield events.StepRetryScheduled(
+            job_id=job.id,
+            step=run.step,
+            run=len(job.runs) + 1,
+            visit=run.visit,
+            attempt=run.attempt + 1,
+            at=turn.now + pause,
+            timeout_ms=step.timeout_ms,
+        )
+    else:
+        yield events.JobEnding(job_id=job.id, why="fail", step=run.step, error=_step_error(run, step))
+
+
+def _step_error(run: Run, step: StepDef) -> str:
+    text = run.error
+    if run.timed_out and step.timeout_ms is not None:
+        text = f"timed out after {step.timeout_ms / 1000:g} s"
+    tries = f" (try {run.attempt} of {step.retry.attempts + 1})" if step.retry.attempts else ""
+    return f"step {run.step!r} failed: {text}{tries}"
+
+
+def _after_ending(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
+    """Nothing is active any more: go on as the ending says."""
+    ending = job.ending
+    assert ending is not None
+    definition = state.definition(job)
+    match ending.why:
+        case "fail":
+            target = None if ending.final or not ending.step else _on_fail(job, definition, ending.step)
+            if target is not None:
+                yield from _enter(state, job, [(target, "fail")])
+            elif job.cancelling:
+                yield events.JobFinished(
+                    job_id=job.id, status=JobStatus.CANCELLED, error=f"clean-up: {ending.error}"
+                )
+            else:
+                yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=_first_error(job))
+        case "cancel":
+            wanted = [step_of(definition, name).on_cancel for name in ending.steps]
+            targets = list(dict.fromkeys(name for name in wanted if name is not None))
+            if not targets and definition.on_cancel is not None and job.runs:
+                targets = [name for name in (definition.on_cancel,) if name not in ending.steps]
+            if targets and job.runs:
+                yield from _enter(state, job, [(name, "cancel") for name in targets])
+            else:
+                yield events.JobFinished(job_id=job.id, status=JobStatus.CANCELLED, error=ending.error)
+        case _:
+            if _interrupted(definition, job).steps:
+                yield events.JobFinished(job_id=job.id, status=JobStatus.SUSPENDED, error=_first_error(job))
+            else:  # the last step was done before it could be suspended
+                yield from _complete(state, job)
+
+
+def _on_fail(job: Job, definition: JobDef, name: str) -> str | None:
+    """Where a failure of the step leads: its own on_fail, else the job's (not while cancelling, not to itself)."""
+    own = step_of(definition, name).on_fail
+    if own is not None:
+        return own
+    if job.cancelling or definition.on_fail == name:
+        return None
+    return definition.on_fail
+
+
+def _complete(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
+    """Nothing is active and nothing follows."""
+    definition = state.definition(job)
+    if job.cancelling:
+        yield events.JobFinished(job_id=job.id, status=JobStatus.CANCELLED, error="cancelled by request")
+        return
+    if job.failing:
+        yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=job.error)
+        return
+    for step in definition.steps:
+        missing = [name for name in step.after if name not in job.marks]
+        if missing and len(missing) < len(step.after):
+            error = f"step {step.name!r} never started: it waits for {', '.join(missing)}, which did not run to its end"
+            yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=error)
+            return
+    if definition.on_done and not job.closing:
+        yield from _enter(state, job, [(name, "job_done") for name in definition.on_done])
+        return
+    yield events.JobFinished(job_id=job.id, status=JobStatus.DONE)
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+def _timeout(job: Job, run: Run) -> effects.SetTimer:
+    return effects.SetTimer(
+        key=f"timeout:{job.id}/{run.run}", at=run.deadline_at, fact=events.StepTimedOut(job_id=job.id, run=run.run)
+    )
+
+
+def _retry_timer(job_id: JobId, due: events.StepRetryScheduled | Run) -> effects.SetTimer:
+    return effects.SetTimer(
+        key=f"retry:{job_id}/{due.run}",
+        at=due.at if isinstance(due, events.StepRetryScheduled) else due.retry_at,
+        fact=events.StepStarted(
+            job_id=job_id,
+            step=due.step,
+            run=due.run,
+            visit=due.visit,
+            attempt=due.attempt,
+            via="retry",
+            timeout_ms=due.timeout_ms,
+        ),
+    )
+
+
+def label_of(job: Job, run: Run) -> str:
+    """How log lines name the run: the step, with `#n` from its second run on."""
+    nth = sum(1 for other in job.runs[: run.run] if other.step == run.step)
+    return run.step if nth == 1 else f"{run.step}#{nth}"
+
+
+def _end(job: Job, run: Run) -> effects.EndStep:
+    return effects.EndStep(job_id=job.id, run=run.run, label=label_of(job, run))
+
+
+def _start(state: State, job: Job, run: Run, turn: Turn) -> AnyEvent | AnyEffect:
+    """The order to start the run, or the fact that it cannot start."""
+    step = step_of(state.definition(job), run.step)
+    values = {**_values(state, job), "step": run.step}
+    assert isinstance(step.run, RunShell)
+    shell = step.run.shell
+    directory = values["workspace"]
+    try:
+        env = {name: template.render(text, values, job.env) for name, text in step.env.items()}
+        bound = template.resolve(shell.bindings, values)
+        script = template.script_for(shell, values)
+        if step.cwd is not None:
+            directory = _join(directory, template.render(step.cwd, values, job.env))
+    except OjError as error:
+        return events.StepExited(job_id=job.id, run=run.run, error=f"could not start: {error.message}")
+    own = {"OJ_PROJECT": job.project, "OJ_JOB_ID": job.id, "OJ_STEP_NAME": run.step}
+    return effects.StartStep(
+        job_id=job.id,
+        run=run.run,
+        step=run.step,
+        label=label_of(job, run),
+        script=script,
+        env={**job.env, **env, **bound, **own},
+        cwd=directory,
+    )
+
+
+def _values(state: State, job: Job) -> dict[str, str]:
+    """What templates of this job may refer to."""
+    root = job.vars.get("source.root", job.cwd)
+    arguments = {f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")}
+    return {**arguments, **job.vars, "job_id": job.id, "name": job.name, "workspace": root}
+
+
+def _join(base: str, path: str) -> str:
+    """`path` as seen from `base`; an absolute path stays."""
+    return path if path.startswith("/") else f"{base.rstrip('/')}/{path}" if path else base
+
+
+def _notify(state: State, job: Job, when: str) -> Iterator[AnyEffect]:
+    text = getattr(state.definition(job).notify, f"on_{when}")
+    if text is None:
+        return
+    values = {**_values(state, job), "error": job.error}
+    try:
+        body = template.render(text, values, job.env)
+    except OjError as error:
+        body = f"{text} ({error.message})"
+    yield effects.Notify(title=job.name, text=body, job_id=job.id)

@@ -1,0 +1,116 @@
+"""The front door of the core: one turn at a time.
+
+Rule: a turn is synchronous and total. What it makes true is one record of the log; the orders it yields leave only when that
+record is durable. Nouns never call each other: every fact is offered to each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import assert_never
+
+import msgspec
+
+from oj_daemon.core import events, job, workspace
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent, Event
+from oj_daemon.core.job import Answer
+from oj_daemon.core.state import Project, State, Turn
+from oj_daemon.wire import requests
+
+
+class Outcome(msgspec.Struct):
+    """What one turn made true, and what it orders."""
+
+    facts: list[AnyEvent]
+    effects: list[AnyEffect]
+
+
+def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
+    """Decide what a request makes true; raises Rejected when it cannot be. State is untouched."""
+    match request:
+        case requests.WorkspaceDrop() | requests.WorkspacePrune():
+            return workspace.admit(state, request, turn)
+        case (
+            requests.RunCommand()
+            | requests.JobCancel()
+            | requests.JobSuspend()
+            | requests.JobResume()
+            | requests.JobResumeAll()
+            | requests.JobPrune()
+        ):
+            return job.admit(state, request, turn)
+        case _:
+            assert_never(request)
+
+
+def accepts(state: State, event: AnyEvent) -> bool:
+    """Whether the fact may still become true."""
+    match event:
+        case (
+            events.WorkspaceCreated()
+            | events.WorkspaceReady()
+            | events.WorkspaceFailed()
+            | events.WorkspaceDeleting()
+            | events.WorkspaceDeleted()
+            | events.WorkspaceDeleteFailed()
+        ):
+            return workspace.accepts(state, event)
+        case _:
+            return job.accepts(state, event)
+
+
+def apply(state: State, event: AnyEvent, at: int) -> None:
+    """Make the fact true: the only mutation of state, live and on replay."""
+    match event:
+        case events.RunbookLoaded(hash=hash_, runbook=runbook):
+            state.runbooks[hash_] = runbook
+        case events.ProjectSeen(name=name, root=root):
+            state.projects[name] = Project(name=name, root=root, seen_at=at)
+        case (
+            events.WorkspaceCreated()
+            | events.WorkspaceReady()
+            | events.WorkspaceFailed()
+            | events.WorkspaceDeleting()
+            | events.WorkspaceDeleted()
+            | events.WorkspaceDeleteFailed()
+        ):
+            job.apply(state, event, at)
+            workspace.apply(state, event, at)
+        case _:
+            job.apply(state, event, at)
+
+
+def perform(state: State, facts: Iterable[AnyEvent], turn: Turn) -> Outcome:
+    """Make the facts true, and all that follows from them."""
+    return _run(state, facts, turn)
+
+
+def recover(state: State, turn: Turn) -> Outcome:
+    """After a restart: the orders of everything that is under way, and facts for what cannot go on."""
+    return _run(state, [*job.recover(state, turn), *workspace.recover(state, turn)], turn)
+
+
+def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Outcome:
+    outcome = Outcome(facts=[], effects=[])
+    waiting: deque[AnyEvent] = deque()
+
+    def take(items: Iterable[AnyEvent | AnyEffect]) -> None:
+        for item in items:
+            if not isinstance(item, Event):
+                outcome.effects.append(item)
+            elif accepts(state, item):
+                apply(state, item, turn.now)
+                outcome.facts.append(item)
+                waiting.append(item)
+
+    take(first)
+    while waiting:
+        event = waiting.popleft()
+        for react in _REACTIONS:
+            take(react(state, event, turn))
+    return outcome
+
+
+_REACTIONS: tuple[Callable[[State, AnyEvent, Turn], Iterator[AnyEvent | AnyEffect]], ...] = (job.react, workspace.react)

@@ -1,0 +1,298 @@
+"""State -> what screens show: the whole read side.
+
+Rule: a view reads records and never computes what a record could hold; every state says why (`reason`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+from oj_daemon.core.state import Job, Run, State, Workspace
+from oj_daemon.runbook.model import RunAgent
+from oj_daemon.wire import replies
+from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus, WorkspaceStatus
+
+SHOWN_SCOPES: Final = ("var.", "local.", "source.", "invoke.", "args.")
+RECENT_MS: Final = 12 * 3_600_000
+"""How long a failure is shown by `oj status`."""
+RECENT_FAILURES: Final = 5
+"""How many failures `oj status` shows for a project."""
+
+
+def step_word(job: Job) -> str:
+    """What the STEP column says."""
+    active = job.active
+    if active:
+        return ",".join(run.step for run in active)
+    if job.status is JobStatus.DONE:
+        return "done"
+    if job.status is JobStatus.SUSPENDED and job.resume_point is not None:
+        return ",".join(job.resume_point.steps)
+    if job.status is JobStatus.FAILED:
+        failed = [run.step for run in job.runs if run.status is StepStatus.FAILED]
+        if failed:
+            return failed[-1]
+    if job.runs:
+        return job.runs[-1].step
+    return ",".join(job.starting)
+
+
+def step_status(job: Job) -> str:
+    """What the STATUS of that step is."""
+    active = job.active
+    if job.status is JobStatus.RUNNING and active:
+        return StepStatus.PENDING if all(run.status is StepStatus.PENDING for run in active) else StepStatus.RUNNING
+    return job.status
+
+
+def reason(state: State, job: Job) -> str:
+    """Why the job is in its state, in one line."""
+    match job.status:
+        case JobStatus.PENDING:
+            return _pending_reason(state, job)
+        case JobStatus.ENDING if job.ending is not None:
+            steps = ", ".join(run.step for run in job.active)
+            return f"ending {steps}: {_first_line(job.ending.error)}"
+        case JobStatus.RUNNING:
+            doing = "clean-up after " + _first_line(job.error) + ": " if job.failing else ""
+            doing = "clean-up after cancel: " if job.cancelling else doing
+            return doing + ", ".join(f"{run.step} {_waits_for(run) or 'runs'}" for run in job.active)
+        case _:
+            return _first_line(job.error)
+
+
+def _pending_reason(state: State, job: Job) -> str:
+    if job.evaluate:
+        return "evaluating its locals"
+    workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+    if workspace is not None and workspace.status is WorkspaceStatus.CREATING:
+        return f"creating its workspace {workspace.path}"
+    return "about to start"
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0]
+
+
+def _waits_for(run: Run) -> str:
+    return f"waits for try {run.attempt}" if run.status is StepStatus.PENDING else ""
+
+
+def retries(job: Job) -> int:
+    """How often steps were tried again."""
+    return sum(1 for run in job.runs if run.attempt > 1)
+
+
+def job_summary(state: State, job: Job) -> replies.JobSummary:
+    """A row of `oj job list`."""
+    return replies.JobSummary(
+        id=job.id,
+        name=job.name,
+        kind=job.kind,
+        project=job.project,
+        status=job.status,
+        step=step_word(job),
+        step_status=step_status(job),
+        reason=reason(state, job),
+        created_at_ms=job.created_at,
+        updated_at_ms=job.updated_at,
+        retries=retries(job),
+    )
+
+
+def jobs(state: State, *, project: str | None, name: str | None, status: str | None, limit: int | None) -> replies.Jobs:
+    """Newest change first; `total` counts what matches without the limit."""
+    newest: Iterable[Job] = reversed(state.jobs.values())
+    if project is None and name is None and status is None:
+        return replies.Jobs(
+            jobs=tuple(job_summary(state, job) for job in islice(newest, limit)), total=len(state.jobs)
+        )
+    found = [job for job in newest if _matches(job, project, name, status)]
+    return replies.Jobs(jobs=tuple(job_summary(state, job) for job in found[:limit]), total=len(found))
+
+
+def _matches(job: Job, project: str | None, name: str | None, status: str | None) -> bool:
+    if project is not None and job.project != project:
+        return False
+    if name is not None and name.lower() not in job.name.lower() and name.lower() not in job.kind.lower():
+        return False
+    if status is None:
+        return True
+    wanted = status.lower()
+    return wanted in (job.status, step_status(job)) or wanted in step_word(job).lower().split(",")
+
+
+def step_view(run: Run) -> replies.StepView:
+    """One run of a step."""
+    detail = run.error
+    if run.status is StepStatus.PENDING:
+        detail = f"waits for try {run.attempt}"
+    return replies.StepView(
+        name=run.step,
+        run=run.run,
+        visit=run.visit,
+        attempt=run.attempt,
+        status=run.status,
+        outcome=run.status,
+        detail=detail,
+        exit_code=run.exit_code,
+        started_at_ms=run.started_at,
+        finished_at_ms=run.finished_at,
+        retry_at_ms=run.retry_at,
+        deadline_at_ms=run.deadline_at,
+    )
+
+
+def workspace_view(state: State, workspace: Workspace) -> replies.WorkspaceView:
+    """A workspace with its owner."""
+    job = state.jobs.get(workspace.job_id)
+    return replies.WorkspaceView(
+        id=workspace.id,
+        path=workspace.path,
+        branch=workspace.branch,
+        kind=workspace.kind,
+        status=workspace.status,
+        reason=workspace.reason,
+        owner=f"job:{workspace.job_id}",
+        owner_status=job.status if job is not None else "",
+        project=workspace.project,
+        created_at_ms=workspace.created_at,
+    )
+
+
+def workspaces(state: State, *, project: str | None, limit: int | None) -> replies.Workspaces:
+    """Newest first."""
+    newest = [
+        workspace
+        for workspace in reversed(state.workspaces.values())
+        if project is None or workspace.project == project
+    ]
+    return replies.Workspaces(
+        workspaces=tuple(workspace_view(state, workspace) for workspace in newest[:limit]), total=len(newest)
+    )
+
+
+def job_detail(state: State, job: Job, *, log_path: str, seq: int) -> replies.JobDetail:
+    """All about one job."""
+    workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+    runbook = state.runbooks[job.runbook]
+    return replies.JobDetail(
+        id=job.id,
+        name=job.name,
+        kind=job.kind,
+        project=job.project,
+        status=job.status,
+        step=step_word(job),
+        step_status=step_status(job),
+        reason=reason(state, job),
+        error=job.error,
+        created_at_ms=job.created_at,
+        updated_at_ms=job.updated_at,
+        finished_at_ms=job.finished_at,
+        retries=retries(job),
+        cwd=job.vars.get("source.root", job.cwd),
+        vars={name: value for name, value in job.vars.items() if name.startswith(SHOWN_SCOPES)},
+        workspace=workspace_view(state, workspace) if workspace is not None else None,
+        workspace_path=workspace.path if workspace is not None else "",
+        steps=tuple(step_view(run) for run in job.runs),
+        graph=tuple(
+            replies.StepNode(
+                name=step.name,
+                kind="agent" if isinstance(step.run, RunAgent) else "shell",
+                on_done=step.on_done,
+                on_fail=step.on_fail or "",
+                on_cancel=step.on_cancel or "",
+                after=step.after,
+            )
+            for step in runbook.jobs[job.kind].steps
+        ),
+        runbook=runbook.path,
+        log_path=log_path,
+        seq=seq,
+    )
+
+
+def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
+    return replies.JobStatusEntry(
+        id=job.id,
+        name=job.name,
+        kind=job.kind,
+        step=step_word(job),
+        step_status=step_status(job),
+        elapsed_ms=max(0, (job.finished_at or now) - job.created_at),
+        last_activity_ms=job.updated_at,
+        waiting_reason=reason(state, job),
+        escalate_source="",
+    )
+
+
+def overview(
+    state: State, *, project: str | None, now: int, uptime_secs: int, version: str, warnings: tuple[str, ...]
+) -> replies.Overview:
+    """What `oj status` shows; its cost does not grow with the jobs that have ended."""
+    active: dict[str, list[Job]] = {}
+    waiting: dict[str, list[Job]] = {}
+    suspended: dict[str, list[Job]] = {}
+    failures: dict[str, list[Job]] = {}
+    for job_id in state.live:
+        job = state.jobs[job_id]
+        group = {JobStatus.SUSPENDED: suspended, JobStatus.WAITING: waiting}.get(job.status, active)
+        group.setdefault(job.project, []).append(job)
+    for job in _recent_failures(state, now):
+        shown = failures.setdefault(job.project, [])
+        if len(shown) < RECENT_FAILURES:
+            shown.append(job)
+    names = sorted({*active, *waiting, *suspended, *failures})
+
+    def rows(group: dict[str, list[Job]], name: str) -> tuple[replies.JobStatusEntry, ...]:
+        newest = sorted(group.get(name, ()), key=lambda job: -job.updated_at)
+        return tuple(_entry(state, job, now) for job in newest)
+
+    return replies.Overview(
+        uptime_secs=uptime_secs,
+        version=version,
+        projects=tuple(
+            replies.ProjectStatus(
+                project=name,
+                active_jobs=rows(active, name),
+                escalated_jobs=rows(waiting, name),
+                suspended_jobs=rows(suspended, name),
+                recent_failures=rows(failures, name),
+            )
+            for name in names
+            if project is None or name == project
+        ),
+        warnings=warnings,
+    )
+
+
+def _recent_failures(state: State, now: int) -> Iterator[Job]:
+    for job_id in islice(reversed(state.failed), 100):
+        job = state.jobs[job_id]
+        if now - job.finished_at > RECENT_MS:
+            return
+        yield job
+
+
+def projects(state: State) -> replies.Projects:
+    """Every project that was used, with what is live in it."""
+    counts: dict[str, int] = {}
+    for job_id in state.live:
+        job = state.jobs[job_id]
+        if job.status not in TERMINAL:
+            counts[job.project] = counts.get(job.project, 0) + 1
+    return replies.Projects(
+        projects=tuple(
+            replies.ProjectSummary(
+                name=project.name,
+                root=project.root,
+                active_jobs=counts.get(project.name, 0),
+                active_agents=0,
+                workers=0,
+                crons=0,
+            )
+            for project in sorted(state.projects.values(), key=lambda project: project.name)
+        )
+    )

@@ -1,0 +1,205 @@
+"""Workspaces: the private directory of a job.
+
+Rule: a workspace is made once its job needs it, kept while its job may still be resumed (failed, suspended), and removed
+when the job is completed or cancelled, or when someone asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, assert_never
+
+from msgspec import structs
+
+from oj_daemon.core import effects, events
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.job import Answer
+from oj_daemon.core.state import State, Turn, Workspace
+from oj_daemon.core.views import workspace_view
+from oj_daemon.errors import Rejected
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import TERMINAL, JobId, JobStatus, WorkspaceStatus, short_id
+
+PRUNE_AGE_MS: Final = 12 * 3_600_000
+"""How long workspaces are kept by `oj workspace prune` without `--all` (spec 6.8)."""
+
+
+def admit(state: State, request: requests.WorkspaceRequest, turn: Turn) -> Answer:
+    """Decide which workspaces go; raises Rejected when none was named."""
+    match request:
+        case requests.WorkspaceDrop():
+            return _admit_drop(state, request)
+        case requests.WorkspacePrune():
+            return _admit_prune(state, request, turn)
+        case _:
+            assert_never(request)
+
+
+def _admit_drop(state: State, request: requests.WorkspaceDrop) -> Answer:
+    if request.id is not None:
+        chosen = [state.find_workspace(request.id)]
+    elif request.failed or request.all:
+        chosen = [
+            workspace
+            for workspace in state.workspaces.values()
+            if (request.project is None or workspace.project == request.project)
+            and (request.all or _is_failed(state, workspace))
+        ]
+    else:
+        raise Rejected("nothing to drop: name a workspace, or use --failed or --all", code="invalid")
+    dropped: list[replies.WorkspaceView] = []
+    skipped: list[tuple[str, str]] = []
+    facts: list[AnyEvent] = []
+    for workspace in chosen:
+        reason = "" if request.force else _in_use(state, workspace)
+        if reason:
+            skipped.append((workspace.id, reason))
+            continue
+        dropped.append(workspace_view(state, workspace))
+        facts.append(events.WorkspaceDeleting(workspace_id=workspace.id))
+    if request.id is not None and skipped:
+        raise Rejected(
+            f"cannot drop workspace {short_id(skipped[0][0])}: {skipped[0][1]}",
+            code="conflict",
+            hint="cancel the job first, or use --force",
+        )
+    return Answer(replies.WorkspacesDropped(dropped=tuple(dropped), skipped=tuple(skipped)), facts)
+
+
+def _is_failed(state: State, workspace: Workspace) -> bool:
+    job = state.jobs.get(workspace.job_id)
+    return workspace.status is WorkspaceStatus.FAILED or (job is not None and job.status is JobStatus.FAILED)
+
+
+def _in_use(state: State, workspace: Workspace) -> str:
+    """Why the workspace must stay, or nothing. A suspended job needs its workspace as much as a running one."""
+    job = state.jobs.get(workspace.job_id)
+    if job is None or (job.status in TERMINAL and job.status is not JobStatus.SUSPENDED):
+        return ""
+    return f"job {short_id(job.id)} is {job.status}"
+
+
+def _admit_prune(state: State, request: requests.WorkspacePrune, turn: Turn) -> Answer:
+    pruned: list[replies.PrunedEntry] = []
+    facts: list[AnyEvent] = []
+    skipped = 0
+    for workspace in state.workspaces.values():
+        if request.project is not None and workspace.project != request.project:
+            continue
+        job = state.jobs.get(workspace.job_id)
+        since = job.finished_at if job is not None else workspace.created_at
+        young = not request.all and turn.now - since < PRUNE_AGE_MS
+        if _in_use(state, workspace) or young:
+            skipped += 1
+            continue
+        pruned.append(replies.PrunedEntry(id=workspace.id, name=workspace.path, detail=str(workspace.status)))
+        facts.append(events.WorkspaceDeleting(workspace_id=workspace.id))
+    reply = replies.Pruned(dry_run=request.dry_run, pruned=tuple(pruned), skipped=skipped)
+    return Answer(reply, [] if request.dry_run else facts)
+
+
+def accepts(state: State, event: events.WorkspaceEvent) -> bool:
+    """Whether the fact may still become true."""
+    if isinstance(event, events.WorkspaceCreated):
+        return True
+    workspace = state.workspaces.get(event.workspace_id)
+    if workspace is None:
+        return False
+    match event:
+        case events.WorkspaceReady() | events.WorkspaceFailed():
+            return workspace.status is WorkspaceStatus.CREATING
+        case events.WorkspaceDeleting():
+            # Asked again after a failed removal: try again.
+            return workspace.status is not WorkspaceStatus.DELETING or bool(workspace.reason)
+        case events.WorkspaceDeleted() | events.WorkspaceDeleteFailed():
+            return workspace.status is WorkspaceStatus.DELETING
+        case _:
+            assert_never(event)
+
+
+def apply(state: State, event: events.WorkspaceEvent, at: int) -> None:
+    """Make the fact true of the workspace records."""
+    if isinstance(event, events.WorkspaceCreated):
+        state.workspaces.pop(event.workspace_id, None)
+        state.workspaces[event.workspace_id] = Workspace(
+            id=event.workspace_id,
+            job_id=event.job_id,
+            kind=event.kind,
+            path=event.path,
+            project=event.project,
+            repo=event.repo,
+            branch=event.branch,
+            ref=event.ref,
+            own_branch=event.own_branch,
+            created_at=at,
+        )
+        return
+    workspace = state.workspaces[event.workspace_id]
+    match event:
+        case events.WorkspaceReady(base=base):
+            changed = structs.replace(workspace, status=WorkspaceStatus.READY, base=base)
+        case events.WorkspaceFailed(reason=reason):
+            changed = structs.replace(workspace, status=WorkspaceStatus.FAILED, reason=reason)
+        case events.WorkspaceDeleting():
+            changed = structs.replace(workspace, status=WorkspaceStatus.DELETING, reason="")
+        case events.WorkspaceDeleteFailed(reason=reason):
+            changed = structs.replace(workspace, reason=reason)
+        case events.WorkspaceDeleted():
+            del state.workspaces[event.workspace_id]
+            return
+        case _:
+            assert_never(event)
+    state.workspaces[event.workspace_id] = changed
+
+
+def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """What follows now that the fact is true."""
+    match event:
+        case events.WorkspaceCreated(workspace_id=workspace_id):
+            yield _create(state.workspaces[workspace_id])
+        case events.WorkspaceDeleting(workspace_id=workspace_id):
+            yield _delete(state.workspaces[workspace_id])
+        case events.JobFinished(job_id=job_id, status=JobStatus.DONE | JobStatus.CANCELLED):
+            workspace = _of_job(state, job_id)
+            if workspace is not None:
+                yield events.WorkspaceDeleting(workspace_id=workspace.id)
+        case _:
+            pass
+
+
+def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """Orders whose answers a crash may have eaten."""
+    for workspace in state.workspaces.values():
+        if workspace.status is WorkspaceStatus.CREATING:
+            yield _create(workspace)
+        elif workspace.status is WorkspaceStatus.DELETING:
+            yield _delete(workspace)
+
+
+def _of_job(state: State, job_id: JobId) -> Workspace | None:
+    job = state.jobs.get(job_id)
+    return state.workspaces.get(job.workspace) if job is not None and job.workspace is not None else None
+
+
+def _create(workspace: Workspace) -> effects.CreateWorkspace:
+    return effects.CreateWorkspace(
+        workspace_id=workspace.id,
+        kind=workspace.kind,
+        path=workspace.path,
+        repo=workspace.repo,
+        branch=workspace.branch,
+        ref=workspace.ref,
+    )
+
+
+def _delete(workspace: Workspace) -> effects.DeleteWorkspace:
+    return effects.DeleteWorkspace(
+        workspace_id=workspace.id,
+        kind=workspace.kind,
+        path=workspace.path,
+        repo=workspace.repo,
+        branch=workspace.branch,
+        base=workspace.base,
+        own_branch=workspace.own_branch,
+    )
