@@ -61,7 +61,6 @@ def write(
     *,
     seq: int,
     epoch: int,
-    created_at: int,
     fence: Callable[[], None] | None = None,
 ) -> int:
     """Store a snapshot of all up to record `seq`; returns the number up to which the log may now be dropped.

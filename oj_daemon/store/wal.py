@@ -259,7 +259,8 @@ class Wal:
             if self._rotation_wanted:
                 self._begin_segment()
             write_all(self._fd, b"".join([self._pending.popleft() for _ in range(count)]))
-            self._sync_seconds += (self._timed_sync() - self._sync_seconds) / 4
+            took = min(self._timed_sync(), 4 * INLINE_SECONDS)  # one stall is soon forgotten
+            self._sync_seconds += (took - self._sync_seconds) / 4
             # After the sync, not before it: a newer daemon creates its segment first and reads ours second, so as
             # long as none is to be seen here, whoever comes later reads these records.
             self.check_fence()
