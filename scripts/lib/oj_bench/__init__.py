@@ -1,0 +1,1 @@
+"""Measures `oj` beside others; `scripts/bench` is how it is started."""
