@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from oj_cli import format  # noqa: A004 - the module of that name
+from oj_daemon.wire.names import short_id
 
 Row = list[tuple[str, str]]
 """Pieces of one line, each with the name of its style (a key of STYLES)."""
@@ -67,7 +68,7 @@ LONGEST: Final = 500
 
 def duration(ms: float) -> str:
     """`1.5s` below ten seconds, where tenths are worth showing; else as everywhere."""
-    return f"{max(0.0, ms) / 1000:.1f}s" if ms < 9950 else format.duration(int(ms))  # noqa: PLR2004
+    return f"{max(0.0, ms) / 1000:.1f}s" if ms < 9950 else format.duration(int(ms))
 
 
 def latest_runs(job: Job) -> dict[str, Job]:
@@ -126,11 +127,14 @@ def _main_path(graph: dict[str, Job]) -> dict[str, int]:
 
 
 class Screen:
-    """How much room there is and which characters may be used."""
+    """How much room there is, what time it is there, and which characters may be used."""
 
-    def __init__(self, width: int, height: int, *, unicode: bool = True, frame: int = 0) -> None:
+    def __init__(self, width: int, height: int, now_ms: int, *, unicode: bool = True, frame: int = 0) -> None:
         self.width = width
         self.height = height
+        self.now_ms = now_ms
+        self.names = width // 2
+        """Columns for names of steps."""
         self.marks = MARKS if unicode else PLAIN_MARKS
         self.spinner = SPINNER if unicode else PLAIN_SPINNER
         self.unicode = unicode
@@ -141,23 +145,14 @@ class Screen:
         return self.marks.get(status, "?") or self.spinner[self.frame % len(self.spinner)]
 
 
-def rows(job: Job, tails: dict[str, list[str]], now_ms: int, screen: Screen) -> list[Row]:
+def rows(job: Job, tails: dict[str, list[str]], screen: Screen) -> list[Row]:
     """The whole view of a job that goes on, at most `screen.height` rows."""
     runs = latest_runs(job)
-    graph = {node["name"]: node for node in job.get("graph", ())}
-    table = levels(job)
-    width = _name_width(table, screen)
-    lines: list[tuple[str, Row]] = []
-    for names in table:
-        for index, name in enumerate(names):
-            bracket = _bracket(index, len(names), screen)
-            row = step_row(name, runs.get(name), graph.get(name), now_ms, screen, width)
-            lines.append((name, [(bracket, "muted"), *row]))
     room = max(screen.height - 2, 1)
-    lines = _fold(lines, runs, room, screen)
+    lines = _fold(_steps(job, runs, screen), runs, room, screen)
     busy = [name for name, _ in lines if name in runs and is_active(runs[name])]
     per_step = min(TAIL, (room - len(lines)) // len(busy)) if busy else 0
-    out: list[Row] = [headline(job, now_ms)]
+    out: list[Row] = [headline(job, screen)]
     for name, row in lines:
         out.append(row)
         if name in busy and per_step > 0:
@@ -171,34 +166,32 @@ def rows(job: Job, tails: dict[str, list[str]], now_ms: int, screen: Screen) -> 
 
 def summary(job: Job, screen: Screen) -> list[Row]:
     """All steps of a job that has ended, without the reason and the hints."""
-    runs = latest_runs(job)
+    return [row for _, row in _steps(job, latest_runs(job), screen)]
+
+
+def _steps(job: Job, runs: dict[str, Job], screen: Screen) -> list[tuple[str, Row]]:
     graph = {node["name"]: node for node in job.get("graph", ())}
     table = levels(job)
-    width = _name_width(table, screen)
-    now_ms = job.get("finished_at_ms") or job.get("updated_at_ms") or 0
-    out = []
+    longest = max((len(name) for names in table for name in names), default=0)
+    screen.names = max(4, min(longest, screen.width // 2 - 4))
+    made: list[tuple[str, Row]] = []
     for names in table:
         for index, name in enumerate(names):
-            row = step_row(name, runs.get(name), graph.get(name), now_ms, screen, width)
-            out.append([(_bracket(index, len(names), screen), "muted"), *row])
-    return out
+            bracket = _bracket(index, len(names), screen)
+            made.append((name, [(bracket, "muted"), *step_row(name, runs.get(name), graph.get(name), screen)]))
+    return made
 
 
-def headline(job: Job, now_ms: int) -> Row:
+def headline(job: Job, screen: Screen) -> Row:
     """Name, id, status and age."""
     status = str(job["status"])
-    end = job.get("finished_at_ms") or now_ms
+    end = job.get("finished_at_ms") or screen.now_ms
     return [
         (str(job["name"]), "title"),
-        (f"  {short_of(job)}  ", "muted"),
+        (f"  {short_id(job['id'])}  ", "muted"),
         (status, STYLE_OF.get(status, "muted")),
         (f"  {duration(end - job['created_at_ms'])}", "muted"),
     ]
-
-
-def short_of(job: Job) -> str:
-    """The short id, as `names.short_id` has it."""
-    return str(job["id"])[4:12]
 
 
 def is_active(run: Job) -> bool:
@@ -206,38 +199,35 @@ def is_active(run: Job) -> bool:
     return run["status"] in ("running", "waiting", "pending")
 
 
-def step_row(  # noqa: PLR0913 - one line, made of all there is to know about a step
-    name: str, run: Job | None, node: Job | None, now_ms: int, screen: Screen, width: int
-) -> Row:
+def step_row(name: str, run: Job | None, node: Job | None, screen: Screen) -> Row:
     """One step: sign, name, duration, and what there is to say about it."""
     if run is None:
         after = ", ".join(node["after"]) if node else ""
-        note = f"after {after}" if after else ""
-        return _line("pending", name, "", note, screen, width)
+        return _line("pending", name, "", f"after {after}" if after else "", screen)
     status = str(run["status"])
     started = run["started_at_ms"]
     ended = run["finished_at_ms"]
-    time = duration((ended or now_ms) - started) if started else ""
+    time = duration((ended or screen.now_ms) - started) if started else ""
     notes = []
     if run["attempt"] > 1:
         notes.append(f"try {run['attempt']}")
     if run["visit"] > 1:
         notes.append(f"round {run['visit']}")
-    if run["retry_at_ms"] > now_ms and status != "running":
-        notes.append(f"next try in {duration(run['retry_at_ms'] - now_ms)}")
+    if run["retry_at_ms"] > screen.now_ms and status != "running":
+        notes.append(f"next try in {duration(run['retry_at_ms'] - screen.now_ms)}")
         time = ""
     elif not ended and run["deadline_at_ms"]:
-        notes.append(f"timeout in {duration(run['deadline_at_ms'] - now_ms)}")
+        notes.append(f"timeout in {duration(run['deadline_at_ms'] - screen.now_ms)}")
     if run["detail"] and status != "completed":
         notes.append(" ".join(str(run["detail"]).split())[:LONGEST])
-    return _line(status, name, time, ", ".join(notes), screen, width)
+    return _line(status, name, time, ", ".join(notes), screen)
 
 
-def _line(status: str, name: str, time: str, note: str, screen: Screen, width: int) -> Row:  # noqa: PLR0913
+def _line(status: str, name: str, time: str, note: str, screen: Screen) -> Row:
     style = STYLE_OF.get(status, "muted")
     row: Row = [
         (f"{screen.mark(status)} ", style),
-        (_fit(name, width, screen), "muted" if status == "pending" else "name"),
+        (_fit(name, screen), "muted" if status == "pending" else "name"),
     ]
     if time:
         row.append((f"  {time:>6}", "muted"))
@@ -246,15 +236,10 @@ def _line(status: str, name: str, time: str, note: str, screen: Screen, width: i
     return row
 
 
-def _name_width(table: list[list[str]], screen: Screen) -> int:
-    longest = max((len(name) for names in table for name in names), default=0)
-    return max(4, min(longest, screen.width // 2 - 4))
-
-
-def _fit(name: str, width: int, screen: Screen) -> str:
-    if len(name) <= width:
-        return name.ljust(width)
-    return name[: width - 1] + ("…" if screen.unicode else "~")
+def _fit(name: str, screen: Screen) -> str:
+    if len(name) <= screen.names:
+        return name.ljust(screen.names)
+    return name[: screen.names - 1] + ("…" if screen.unicode else "~")
 
 
 def _bracket(index: int, count: int, screen: Screen) -> str:
@@ -280,7 +265,7 @@ def _fold(
     excess = len(lines) - room
     for group in ("done", "to come"):
         members = [name for name, _ in lines if kind(name) == group]
-        if excess <= 0 or len(members) < 2:  # noqa: PLR2004 - folding one line into one line gains nothing
+        if excess <= 0 or len(members) < 2:  # folding one line into one line gains nothing
             continue
         drop = min(len(members), excess + 1)
         gone = set(members[:drop] if group == "done" else members[-drop:])

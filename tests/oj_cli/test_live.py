@@ -69,9 +69,10 @@ def text(rows: list[live.Row]) -> list[str]:
     return ["".join(piece for piece, _ in row).rstrip() for row in rows]
 
 
-def draw(shown: Job, tails: dict[str, list[str]] | None = None, **room: Any) -> list[str]:
-    screen = live.Screen(room.get("width", 80), room.get("height", 24), unicode=True)
-    return text(live.rows(shown, tails or {}, room.get("now_ms", 5_000), screen))
+def draw(
+    shown: Job, tails: dict[str, list[str]] | None = None, *, width: int = 80, height: int = 24
+) -> list[str]:
+    return text(live.rows(shown, tails or {}, live.Screen(width, height, 5_000)))
 
 
 def test_steps_that_run_side_by_side_share_a_level_and_a_fan_in_stands_below() -> None:
@@ -159,7 +160,7 @@ def test_where_room_is_short_done_steps_are_folded_before_those_to_come() -> Non
 
 
 def test_a_terminal_without_unicode_gets_plain_signs() -> None:
-    screen = live.Screen(80, 24, unicode=False)
+    screen = live.Screen(80, 24, 5_000, unicode=False)
     steps = [run("checkout"), run("wheel", "running"), run("test", "failed")]
-    drawn = text(live.rows(job(FAN, steps), {}, 5_000, screen))
+    drawn = text(live.rows(job(FAN, steps), {}, screen))
     assert all(line.isascii() for line in drawn)
