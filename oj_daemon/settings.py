@@ -1,8 +1,8 @@
 """Every decision that depends on where we run: profile, paths, limits, colours, tokens.
 
 Rule: the only reader of the environment. Each value is decided once, with the reason kept beside it (`choices()`); nobody
-else asks where we are. Cheap to import, because each call of `oj` does: no msgspec, no dataclasses, and platformdirs only when
-no variable names the state folder.
+else asks where we are. Cheap to import, because each call of `oj` does: no msgspec, no dataclasses, no pathlib before somebody
+asks for a path, and platformdirs only when no variable names the state folder.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from oj_daemon.errors import OjError
+
+TYPE_CHECKING = False  # pathlib costs 4 ms, so only who asks for a path imports it
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -21,6 +24,7 @@ START_MARKER: Final = "--- oj daemon start"
 """Begins the line of daemon.log that precedes each run; what follows the last one belongs to the newest daemon."""
 READY: Final = "READY"
 """The line on stdout that says: the socket answers."""
+SERVICE_ACCOUNT_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes that the kernel takes as the path of a unix socket."""
 
@@ -81,21 +85,21 @@ class Choice(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Everything decided. Names that end in `_ms` are milliseconds."""
+    """Everything decided. Names that end in `_ms` are milliseconds; most are called as their variable is."""
 
     profile: Profile
-    state_dir: Path
-    """Absolute."""
+    state_folder: str
+    """Absolute; `state_dir` is the same as a Path."""
 
-    ipc_ms: int
+    timeout_ipc_ms: int
     """Longest wait for one read or write of a request."""
-    connect_ms: int
+    timeout_connect_ms: int
     """Longest wait for a daemon that was just started."""
-    exit_ms: int
+    timeout_exit_ms: int
     """Longest wait for a daemon that was told to end (on top of its drain), and again after it was killed."""
-    poll_ms: int
+    connect_poll_ms: int
     """Period of both waits."""
-    wait_ms: int
+    wait_poll_ms: int
     """Period of `job wait` where it has to poll."""
     run_wait_ms: int
     """How long `oj run` waits for a job to leave pending."""
@@ -139,6 +143,18 @@ class Settings(NamedTuple):
     reasons: tuple[Choice, ...]
 
     @property
+    def state_dir(self) -> Path:
+        """Where the daemon keeps everything."""
+        from pathlib import Path  # noqa: PLC0415 - see above
+
+        return Path(self.state_folder)
+
+    @property
+    def socket_address(self) -> str:
+        """Where the daemon listens, as the kernel wants it."""
+        return f"{self.state_folder}/daemon.sock"
+
+    @property
     def socket_path(self) -> Path:
         """Where the daemon listens."""
         return self.state_dir / "daemon.sock"
@@ -174,44 +190,60 @@ class Settings(NamedTuple):
 
     def daemon_environ(self) -> dict[str, str]:
         """The environment for a daemon that we start: ours, without what belongs to this shell, hook or step."""
-        environ = {name: value for name, value in self.inherited.reveal().items() if name not in CALLER_NAMES}
-        environ["OJ_STATE_DIR"] = str(self.state_dir)
+        environ = {
+            name: value
+            for name, value in self.inherited.reveal().items()
+            if name not in CALLER_NAMES
+        }
+        environ["OJ_STATE_DIR"] = self.state_folder
         return environ
 
     def step_environ(self) -> dict[str, str]:
         """The environment for processes that the daemon runs; a nested `oj` in it meets this daemon again."""
         dropped = CALLER_NAMES | DAEMON_NAMES
-        environ = {name: value for name, value in self.inherited.reveal().items() if name not in dropped}
-        environ["OJ_STATE_DIR"] = str(self.state_dir)
+        environ = {
+            name: value for name, value in self.inherited.reveal().items() if name not in dropped
+        }
+        environ["OJ_STATE_DIR"] = self.state_folder
         return environ
 
 
-def load(environ: Mapping[str, str] | None = None, root: Path | str = "/") -> Settings:
+def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] = "/") -> Settings:
     """Decide everything from the environment (of this process when not given) and the files below `root`."""
-    reader = _Reader(os.environ if environ is None else environ)
+    reader = _Reader(os.environ if environ is None else environ)  # noqa: TID251 - the one place
     profile = _profile(reader)
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
 
     return Settings(
         profile=profile,
-        state_dir=_state_dir(reader),
-        ipc_ms=reader.ms(("OJ_TIMEOUT_IPC_MS", "OJ_IPC_TIMEOUT_MS"), 5000),
-        connect_ms=reader.ms(("OJ_TIMEOUT_CONNECT_MS",), 5000),
-        exit_ms=reader.ms(("OJ_TIMEOUT_EXIT_MS",), 2000),
-        poll_ms=reader.ms(("OJ_CONNECT_POLL_MS",), 50),
-        wait_ms=reader.ms(("OJ_WAIT_POLL_MS",), 1000),
+        state_folder=_state_folder(reader),
+        timeout_ipc_ms=reader.ms(("OJ_TIMEOUT_IPC_MS", "OJ_IPC_TIMEOUT_MS"), 5000),
+        timeout_connect_ms=reader.ms(("OJ_TIMEOUT_CONNECT_MS",), 5000),
+        timeout_exit_ms=reader.ms(("OJ_TIMEOUT_EXIT_MS",), 2000),
+        connect_poll_ms=reader.ms(("OJ_CONNECT_POLL_MS",), 50),
+        wait_poll_ms=reader.ms(("OJ_WAIT_POLL_MS",), 1000),
         run_wait_ms=reader.ms(("OJ_RUN_WAIT_MS",), 10_000, least=0),
         log_poll_ms=reader.ms(("OJ_LOG_POLL_MS",), 1000),
-        drain_ms=reader.ms(("OJ_DRAIN_TIMEOUT_MS",), 25_000 if cluster else 5000, least=0, reason=because),
+        drain_ms=reader.ms(
+            ("OJ_DRAIN_TIMEOUT_MS",), 25_000 if cluster else 5000, least=0, reason=because
+        ),
         timer_check_ms=reader.ms(("OJ_TIMER_CHECK_MS",), 1000),
         idle_grace_ms=reader.ms(("OJ_IDLE_GRACE_MS",), 1000, least=0),
-        file_lock=reader.decide("lock", not cluster, because, shown="none" if cluster else "file lock"),
-        desktop_notify=reader.decide("notify", not cluster, because, shown="none" if cluster else "desktop"),
-        log_format=reader.word("OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because),
+        file_lock=reader.decide(
+            "lock", not cluster, because, shown="none" if cluster else "file lock"
+        ),
+        desktop_notify=reader.decide(
+            "notify", not cluster, because, shown="none" if cluster else "desktop"
+        ),
+        log_format=reader.word(
+            "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
+        ),
         log_stdout=reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
-        log_level=reader.word("OJ_LOG", ("debug", "info", "warning", "error"), "info", "default").upper(),
-        runtime=_runtime(reader, Path(root), cluster=cluster),
+        log_level=reader.word(
+            "OJ_LOG", ("debug", "info", "warning", "error"), "info", "default"
+        ).upper(),
+        runtime=_runtime(reader, root, cluster=cluster),
         tcp_port=reader.port("OJ_TCP_PORT"),
         http_port=reader.port("OJ_HTTP_PORT"),
         lease=reader.word("OJ_LEASE", ("auto", "on", "off"), "auto", "default"),
@@ -241,7 +273,9 @@ class _Reader:
         self.reasons.append(Choice(name, str(value) if shown is None else shown, reason))
         return value
 
-    def ms(self, names: tuple[str, ...], default: int, *, least: int = 1, reason: str = "default") -> int:
+    def ms(
+        self, names: tuple[str, ...], default: int, *, least: int = 1, reason: str = "default"
+    ) -> int:
         label = names[0].removeprefix("OJ_").lower()
         for name in names:
             text = self.get(name)
@@ -264,7 +298,16 @@ class _Reader:
     def flag(self, name: str, *, default: bool, reason: str) -> bool:
         label = name.removeprefix("OJ_").lower()
         text = self.get(name)
-        known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        known = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
         if text is not None and text.lower() in known:
             return self.decide(label, known[text.lower()], name)
         if text is not None:
@@ -276,10 +319,14 @@ class _Reader:
         text = self.get(name)
         if text is None:
             return self.decide(label, None, f"{name} is not set", shown="off")
-        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:  # noqa: PLR2004 - the ports there are
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
             return self.decide(label, int(text), name)
         # Asked for by name, so it works or the daemon ends; carrying on without the port would hide the mistake.
-        raise OjError(f"{name}={text}: not a port", code="invalid", hint=f"set {name} to a number from 1 to 65535")
+        raise OjError(
+            f"{name}={text}: not a port",
+            code="invalid",
+            hint=f"set {name} to a number from 1 to 65535",
+        )
 
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
         self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")
@@ -297,33 +344,43 @@ def _profile(reader: _Reader) -> Profile:
     return reader.decide("profile", Profile.WORKSTATION, "KUBERNETES_SERVICE_HOST is not set")
 
 
-def _state_dir(reader: _Reader) -> Path:
+def _state_folder(reader: _Reader) -> str:
     named = reader.get("OJ_STATE_DIR")
     if named is not None:
-        return reader.decide("state_dir", Path(named).absolute(), "OJ_STATE_DIR")
+        return reader.decide("state_dir", os.path.abspath(named), "OJ_STATE_DIR")  # noqa: PTH100 - pathlib costs 4 ms
     base = reader.get("XDG_STATE_HOME")
-    if base is not None and Path(base).is_absolute():
-        return reader.decide("state_dir", Path(base, "oj"), "XDG_STATE_HOME")
+    if base is not None and base.startswith("/"):
+        return reader.decide("state_dir", os.path.join(base, "oj"), "XDG_STATE_HOME")  # noqa: PTH118 - the same
     if reader.get("HOME") is None:
         raise OjError("could not determine state directory: neither OJ_STATE_DIR nor HOME is set",
                       code="invalid", hint="set OJ_STATE_DIR")  # fmt: skip
-    import platformdirs  # noqa: PLC0415 - 3 ms that nobody pays who names the folder
+    import platformdirs  # noqa: PLC0415 - 6 ms that nobody pays who names the folder
 
-    return reader.decide("state_dir", platformdirs.user_state_path("oj", appauthor=False), "default of this system")
+    return reader.decide(
+        "state_dir", platformdirs.user_state_dir("oj", appauthor=False), "default of this system"
+    )
 
 
-def _runtime(reader: _Reader, root: Path, *, cluster: bool) -> str:
+def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) -> str:
     asked = reader.get("OJ_RUNTIME")
     words = ("auto", "local", "docker", "kubernetes")
     if asked is not None and asked.lower() not in words:
-        raise OjError(f"OJ_RUNTIME={asked}: no such runtime", code="invalid", hint=f"set it to {' or '.join(words)}")
+        raise OjError(
+            f"OJ_RUNTIME={asked}: no such runtime",
+            code="invalid",
+            hint=f"set it to {' or '.join(words)}",
+        )
     if asked is not None and asked.lower() != "auto":
         return reader.decide("runtime", asked.lower(), "OJ_RUNTIME")
     if not cluster:
         return reader.decide("runtime", "local", "profile workstation")
-    if (root / "var/run/secrets/kubernetes.io/serviceaccount/token").is_file():
-        return reader.decide("runtime", "kubernetes", "credentials of a service account are mounted")
-    reader.warnings.append("this is a cluster, but no credentials of a service account are mounted: running everything locally")
+    if os.path.isfile(os.path.join(root, SERVICE_ACCOUNT_TOKEN)):  # noqa: PTH113, PTH118 - the same
+        return reader.decide(
+            "runtime", "kubernetes", "credentials of a service account are mounted"
+        )
+    reader.warnings.append(
+        "this is a cluster, but no credentials of a service account are mounted: running everything locally"
+    )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
 
 
@@ -335,7 +392,12 @@ def _token(reader: _Reader) -> Secret[str]:
     if path is None:
         return reader.decide("token", Secret(""), "OJ_AUTH_TOKEN is not set", shown="none")
     try:
-        text = Path(path).read_text("utf-8").strip()
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the same
+            text = file.read().strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise OjError(f"read OJ_AUTH_TOKEN_FILE: {exc}", code="invalid", hint="mount the file, or unset the variable") from exc
+        raise OjError(
+            f"read OJ_AUTH_TOKEN_FILE: {exc}",
+            code="invalid",
+            hint="mount the file, or unset the variable",
+        ) from exc
     return reader.decide("token", Secret(text), "OJ_AUTH_TOKEN_FILE")

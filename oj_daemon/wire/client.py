@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 from types import TracebackType
 from typing import Any, Final
 
-from oj_daemon.build import identity
+from oj_daemon import __version__
 from oj_daemon.errors import OjError, WireError
 from oj_daemon.settings import SOCKET_PATH_LIMIT, Settings
 from oj_daemon.wire.frames import MAX_REPLY, FrameReader, pack
@@ -51,7 +50,12 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def connect(self) -> None:
@@ -74,7 +78,11 @@ class Client:
         option = getattr(socket, "SO_PEERCRED", None)
         if self._socket is None or option is None:
             return None
-        pid, _uid, _gid = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+        import struct  # noqa: PLC0415 - only `oj daemon` asks
+
+        pid, _uid, _gid = struct.unpack(
+            "3i", self._socket.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+        )
         return int(pid)
 
     def call(self, type: str, /, *, timeout_ms: int | None = None, **fields: object) -> Reply:  # noqa: A002 - the field's name
@@ -86,7 +94,7 @@ class Client:
         request = pack({"type": type, **fields})
         if timeout_ms is None:
             waits = fields.get("wait_ms", WATCH_MS if type == "JobWatch" else 0)
-            timeout_ms = self._settings.ipc_ms + (waits if isinstance(waits, int) else 0)
+            timeout_ms = self._settings.timeout_ipc_ms + (waits if isinstance(waits, int) else 0)
         self._drop_if_gone()
         self.connect()
         try:
@@ -112,13 +120,15 @@ class Client:
             raise WireError(f"{name}: the daemon did not answer within {seconds:g} s", code="timeout",
                             hint="oj daemon logs") from exc  # fmt: skip
         except (ConnectionError, BrokenPipeError) as exc:
-            raise WireError(f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs") from exc
+            raise WireError(
+                f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs"
+            ) from exc
         except OSError as exc:
             raise WireError(f"{name}: {exc.strerror or exc}", code="closed") from exc
         return _checked(reply)
 
     def _hello(self) -> dict[str, object]:
-        hello: dict[str, object] = {"type": "Hello", "protocol": PROTOCOL, "version": identity()}
+        hello: dict[str, object] = {"type": "Hello", "protocol": PROTOCOL, "version": __version__}
         if self._settings.daemon_url is not None and self._settings.token:
             hello["token"] = self._settings.token.reveal()
         return hello
@@ -127,7 +137,7 @@ class Client:
         _checked(reply)
         if reply.get("protocol") != PROTOCOL:
             raise WireError(f"the daemon ({reply.get('version', '?')}) speaks protocol {reply.get('protocol', '?')}, "
-                            f"this oj ({identity()}) speaks {PROTOCOL}",
+                            f"this oj ({__version__}) speaks {PROTOCOL}",
                             code="incompatible", hint="oj daemon restart")  # fmt: skip
         self.daemon_version = str(reply.get("version", ""))
         self._greeted = True
@@ -142,7 +152,9 @@ class Client:
         try:
             reply = json.loads(payload)
         except ValueError as exc:
-            raise WireError(f"the daemon sent something that is not JSON: {exc}", code="invalid") from exc
+            raise WireError(
+                f"the daemon sent something that is not JSON: {exc}", code="invalid"
+            ) from exc
         if not isinstance(reply, dict) or not isinstance(reply.get("type"), str):
             raise WireError("the daemon sent something that is no reply", code="invalid")
         return reply
@@ -171,21 +183,26 @@ def _checked(reply: Reply) -> Reply:
 def _connect(settings: Settings) -> socket.socket:
     if settings.daemon_url is not None:
         raise _bad_url(settings.daemon_url)
-    path = str(settings.socket_path)
+    path = settings.socket_address
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
         raise socket_path_too_long(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(settings.ipc_ms / 1000)
+        connection.settimeout(settings.timeout_ipc_ms / 1000)
         connection.connect(path)
     except (FileNotFoundError, ConnectionRefusedError) as exc:
         connection.close()
         raise WireError(NOT_RUNNING, code="unavailable", hint="oj daemon start") from exc
+    except (TimeoutError, BlockingIOError) as exc:
+        connection.close()
+        raise WireError(
+            f"connect to {path}: the daemon does not answer", code="timeout", hint="oj daemon logs"
+        ) from exc
     except OSError as exc:
         connection.close()
-        busy = isinstance(exc, (TimeoutError, BlockingIOError))
-        raise WireError(f"connect to {path}: {'the daemon does not answer' if busy else exc.strerror or exc}",
-                        code="timeout" if busy else "unreachable", hint="oj daemon logs" if busy else "oj doctor") from exc  # fmt: skip
+        raise WireError(
+            f"connect to {path}: {exc.strerror or exc}", code="unreachable", hint="oj doctor"
+        ) from exc
     except BaseException:
         connection.close()
         raise

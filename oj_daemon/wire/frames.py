@@ -23,7 +23,10 @@ def frame(payload: bytes, limit: int = MAX_REPLY) -> bytes:
     """The frame around JSON that is already encoded."""
     size = len(payload)
     if not 0 < size <= limit:
-        raise WireError(f"message of {size} bytes: {'empty' if not size else f'the limit is {limit} bytes'}", code="too_large")
+        raise WireError(
+            f"message of {size} bytes: {'empty' if not size else f'the limit is {limit} bytes'}",
+            code="too_large",
+        )
     return size.to_bytes(HEADER, "big") + payload
 
 
@@ -34,8 +37,15 @@ def pack(message: Mapping[str, object], limit: int = MAX_REQUEST) -> bytes:
         payload = text.encode("utf-8")
     except UnicodeEncodeError as exc:
         # Arguments that are not UTF-8 reach Python as lone surrogates, which JSON cannot carry.
-        around = text[max(0, exc.start - 20) : exc.end + 20].encode("utf-8", "backslashreplace").decode("utf-8")
-        raise WireError(f"send {message.get('type', 'a message')}: not valid UTF-8 near {around!r}", code="invalid") from exc
+        around = (
+            text[max(0, exc.start - 20) : exc.end + 20]
+            .encode("utf-8", "backslashreplace")
+            .decode("utf-8")
+        )
+        raise WireError(
+            f"send {message.get('type', 'a message')}: not valid UTF-8 near {around!r}",
+            code="invalid",
+        ) from exc
     return frame(payload, limit)
 
 

@@ -1,0 +1,431 @@
+"""The daemon: puts the parts together, says READY, and ends them in order.
+
+Rule: the composition root; the only place that knows all parts, and the only one that ends the process. Nothing of the state
+folder is touched before its lock is held, except to make the folder. Whatever goes wrong on the way is one line on stderr, the
+same in the log, and exit code 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol, TextIO
+
+from oj_daemon import listener, log, settings
+from oj_daemon.build import identity
+from oj_daemon.errors import OjError, StoreError
+from oj_daemon.settings import READY, Profile, Settings
+from oj_daemon.store import files, lock
+from oj_daemon.wire.names import PROTOCOL
+from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error, Ok
+from oj_daemon.wire.requests import AnyRequest, Change, DaemonStatus, DaemonStop, Ping
+
+logger = logging.getLogger(__name__)
+
+USAGE: Final = """\
+Usage: oj daemon    (or: python -m oj_daemon)
+
+  Run the daemon in the foreground. It is configured by the environment alone.
+
+  -v, -V, --version  Show the version and exit
+  -h, --help         Show this and exit
+"""
+DETACHED: Final = "--detached"
+"""Given by oj_cli/autostart.py: let go of the standard streams once READY is said."""
+ALREADY_RUNNING: Final = 75
+"""Exit code of a detached daemon that lost the race for the lock (EX_TEMPFAIL); by hand it is 1."""
+KILL_SECONDS: Final = 10.0
+"""How much longer an end with `kill` may take: everything that runs gets TERM, then KILL."""
+
+
+class AlreadyRunning(OjError):
+    """Another daemon holds the lock; not a failure for whoever only wants one to run."""
+
+
+class Figures(NamedTuple):
+    """What `oj daemon status` wants to know of the works."""
+
+    jobs_active: int
+    epoch: int
+    seq: int
+    warnings: tuple[str, ...] = ()
+
+
+class Works(Protocol):
+    """Everything behind the listener."""
+
+    @property
+    def broken(self) -> asyncio.Future[None]:
+        """Gets the StoreError when nothing can be made durable any more; until then it is pending."""
+
+    async def handle(self, request: AnyRequest) -> AnyReply:
+        """Answer one request."""
+
+    def figures(self) -> Figures:
+        """How things are."""
+
+    async def drain(self, *, kill: bool) -> None:
+        """Let no further order leave; return when none is in flight. With `kill`, end what runs first.
+
+        May be cancelled at any moment, when time is up.
+        """
+
+    async def close(self) -> None:
+        """Write a snapshot and close the log."""
+
+
+StartWorks = Callable[[Settings], Awaitable[Works]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon as the command line says; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    detached = arguments == [DETACHED]
+    if arguments in (["-v"], ["-V"], ["--version"]):
+        _tell(sys.stdout, f"oj daemon {identity()}")
+        return 0
+    if arguments in (["-h"], ["--help"], ["help"]):
+        _tell(sys.stdout, USAGE.rstrip("\n"))
+        return 0
+    if arguments and not detached:
+        _tell(sys.stderr, f"Error: unexpected argument '{arguments[0]}'")
+        return 1
+    try:
+        ending = asyncio.run(run(settings.load(), start_works, detached=detached))
+    except OjError as exc:
+        logger.critical("%s", exc.message)
+        _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
+        return ALREADY_RUNNING if detached and isinstance(exc, AlreadyRunning) else 1
+    finally:
+        log.tear_down()
+    if not ending.clean:
+        # Something (a thread, a child's pipe) would not end in time, and the interpreter would wait for it.
+        os._exit(ending.code)
+    return ending.code
+
+
+class Ending(NamedTuple):
+    """How a daemon came to its end."""
+
+    code: int
+    clean: bool
+    """Everything that was in flight had ended."""
+
+
+async def run(config: Settings, start: StartWorks, *, detached: bool = False) -> Ending:
+    """From settings to the end of the daemon."""
+    version = identity()
+    with _state_folder(config, version):
+        log.set_up(config, version=version, pid=os.getpid())
+        warnings = _announce(config, version)
+        _refuse_what_is_missing(config)
+        stop = Stop()
+        with _signals(stop):
+            works = await start(config)
+            gate = Gate(config, works, stop, version, warnings)
+            async with _serving(config, gate):
+                _tell(sys.stdout, READY)
+                logger.info(READY)
+                if detached:
+                    _let_go()
+                await _until_stopped(works, stop)
+                ending = await _drain(config, works, gate, stop)
+    logger.info("ended")
+    return ending
+
+
+class Gate:
+    """Stands before the works: stops them, answers how they are, and lets no change in once they drain."""
+
+    def __init__(
+        self, config: Settings, works: Works, stop: Stop, version: str, warnings: tuple[str, ...]
+    ) -> None:
+        self._config = config
+        self._works = works
+        self._stop = stop
+        self._version = version
+        self._warnings = warnings
+        self._started = time.monotonic()
+        self._changes = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    async def handle(self, request: AnyRequest) -> AnyReply:
+        """Answer one request."""
+        if isinstance(request, Change):
+            if self._stop.asked.done():
+                return Error(
+                    "daemon is draining",
+                    code="unavailable",
+                    hint="try again when it is back: oj daemon status",
+                )
+            return await self._change(request)
+        if isinstance(request, DaemonStatus):
+            return self._info()
+        if isinstance(request, DaemonStop):
+            self._stop.ask("a request", kill=request.kill)
+            return DaemonStopping(
+                pid=os.getpid(), drain_seconds=drain_seconds(self._config, kill=self._stop.kill)
+            )
+        return await self._works.handle(request)
+
+    async def quiet(self) -> None:
+        """Wait until every change that was let in has been answered."""
+        await self._quiet.wait()
+
+    async def _change(self, request: AnyRequest) -> AnyReply:
+        self._changes += 1
+        self._quiet.clear()
+        try:
+            return await self._works.handle(request)
+        finally:
+            self._changes -= 1
+            if not self._changes:
+                self._quiet.set()
+
+    def _info(self) -> DaemonInfo:
+        seconds = int(time.monotonic() - self._started)
+        figures = self._works.figures()
+        return DaemonInfo(
+            status="draining" if self._stop.asked.done() else "running",
+            version=self._version,
+            protocol=PROTOCOL,
+            pid=os.getpid(),
+            uptime_secs=seconds,
+            uptime=uptime(seconds),
+            jobs_active=figures.jobs_active,
+            orphan_count=0,
+            state_dir=self._config.state_folder,
+            profile=self._config.profile,
+            epoch=figures.epoch,
+            seq=figures.seq,
+            settings=tuple(Choice(*choice) for choice in self._config.choices()),
+            warnings=(*self._warnings, *figures.warnings),
+        )
+
+
+class Stop:
+    """Whether somebody wants the daemon to end, and how soon."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.kill = False
+        self.in_hurry = False
+        self.signal = 0
+        self._limit: asyncio.Timeout | None = None
+
+    def ask(self, who: str, *, kill: bool = False) -> None:
+        """Begin to end."""
+        logger.info("stop asked for by %s%s", who, ", ending everything that runs" if kill else "")
+        self.kill = self.kill or kill
+        if not self.asked.done():
+            self.asked.set_result(None)
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """A first signal asks; one during the drain cuts it short."""
+        self.signal = number
+        if not self.asked.done():
+            self.ask(number.name)
+            return
+        logger.warning("%s while draining: ending at once", number.name)
+        self.in_hurry = True
+        if self._limit is not None:
+            self.on_hurry(self._limit)
+
+    def on_hurry(self, limit: asyncio.Timeout) -> None:
+        """Make `limit` strike as soon as somebody is in a hurry."""
+        self._limit = limit
+        if self.in_hurry and not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
+
+def drain_seconds(config: Settings, *, kill: bool) -> float:
+    """The longest that a drain may take."""
+    return config.drain_ms / 1000 + (KILL_SECONDS if kill else 0)
+
+
+def uptime(seconds: int) -> str:
+    """`1h 2m 3s`, beginning with the first part that is not zero."""
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [f"{hours}h"] * bool(hours) + [f"{minutes}m"] * bool(hours or minutes) + [f"{left}s"]
+    return " ".join(parts)
+
+
+@contextlib.contextmanager
+def _state_folder(config: Settings, version: str) -> Iterator[None]:
+    """Hold the state folder, and say in it who we are."""
+    folder = config.state_dir
+    lock.prepare_state_dir(folder, trust_owner=config.profile is Profile.CLUSTER)
+    held = _acquire(config) if config.file_lock else None
+    try:
+        record = lock.DaemonRecord(
+            pid=os.getpid(),
+            start_time=lock.start_time(os.getpid()),
+            boot_id=lock.boot_id(),
+            version=version,
+            protocol=PROTOCOL,
+            started_at=int(time.time() * 1000),  # noqa: TID251 - for people, decides nothing
+        )
+        try:
+            lock.write_pid(folder, record)
+            try:
+                files.replace_file(config.version_path, f"{version}\n".encode(), durable=False)
+            except OSError as exc:
+                raise files.store_error(exc, "write", config.version_path) from exc
+            yield
+        finally:
+            if lock.read_pid(folder) == record:
+                config.version_path.unlink(missing_ok=True)
+                lock.remove_pid(folder, record)
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _acquire(config: Settings) -> lock.BaseFileLock:
+    try:
+        return lock.acquire(config.state_dir)
+    except StoreError as exc:
+        if exc.code != "conflict":
+            raise
+        raise AlreadyRunning(exc.message, code=exc.code, hint=exc.hint) from exc
+
+
+def _announce(config: Settings, version: str) -> tuple[str, ...]:
+    """The first line of the log: every decision with its reason; returns what everybody should see."""
+    decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in config.choices())
+    logger.info("oj daemon %s, protocol %d, pid %d: %s", version, PROTOCOL, os.getpid(), decisions)
+    warnings = list(config.warnings)
+    if config.runtime == "kubernetes":
+        warnings.append("this version runs everything locally, also in a cluster")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return tuple(warnings)
+
+
+def _refuse_what_is_missing(config: Settings) -> None:
+    """What was asked for by name works, or the daemon ends: nobody should believe in a port that is not open."""
+    named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
+    asked = [
+        named[name]
+        for name in ("tcp_port", "http_port")
+        if name in named and named[name].value != "off"
+    ]
+    asked += [named["lease"]] if "lease" in named and config.lease == "on" else []
+    asked += (
+        [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
+    )
+    if asked:
+        names = ", ".join(f"{choice.reason}={choice.value}" for choice in asked)
+        raise OjError(
+            f"{names}: this version of oj cannot do that",
+            code="invalid",
+            hint=f"unset {asked[0].reason}",
+        )
+
+
+@contextlib.contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled = (signal.SIGTERM, signal.SIGINT)
+    for number in handled:
+        loop.add_signal_handler(number, stop.on_signal, number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _serving(config: Settings, gate: Gate) -> AsyncIterator[None]:
+    limits = listener.Limits(first_seconds=config.timeout_ipc_ms / 1000)
+    async with listener.listen(config.socket_path, gate.handle, limits):
+        yield
+
+
+async def _until_stopped(works: Works, stop: Stop) -> None:
+    """Wait until somebody wants the daemon to end; the StoreError of broken works comes out of here."""
+    await asyncio.wait((works.broken, stop.asked), return_when=asyncio.FIRST_COMPLETED)
+    if works.broken.done():
+        works.broken.result()
+
+
+async def _drain(config: Settings, works: Works, gate: Gate, stop: Stop) -> Ending:
+    """Let what is in flight finish, within the time for it, and close the log."""
+    seconds = drain_seconds(config, kill=stop.kill)
+    logger.info("draining for at most %g s", seconds)
+    clean = True
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            stop.on_hurry(limit)
+            await gate.quiet()
+            await works.drain(kill=stop.kill)
+    except TimeoutError:
+        clean = False
+    if not clean and not stop.in_hurry:
+        logger.warning("drain took longer than %g s: the next daemon picks up the rest", seconds)
+    try:
+        async with asyncio.timeout(None) as limit:
+            stop.on_hurry(limit)
+            await works.close()
+    except TimeoutError:
+        # The log is whole without a snapshot; replaying it takes the next daemon a little longer.
+        logger.warning("no snapshot was written")
+    return Ending(128 + stop.signal, clean=False) if stop.in_hurry else Ending(0, clean)
+
+
+def _let_go() -> None:
+    """Leave the standard streams to whoever started us: the log is the only place where we speak from now on."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def _tell(stream: TextIO | None, text: str) -> None:
+    """Say something to whoever started us; that nobody listens is no reason to fail."""
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.write(text + "\n")
+            stream.flush()
+
+
+async def start_works(config: Settings) -> Works:
+    """Everything behind the listener, ready to serve."""
+    del config
+    return Idle()
+
+
+class Idle:
+    """Stand-in until the engine is there: answers Ping alone."""
+
+    def __init__(self) -> None:
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handle(self, request: AnyRequest) -> AnyReply:
+        """Answer one request."""
+        return (
+            Ok()
+            if isinstance(request, Ping)
+            else Error(f"{type(request).__name__}: not built yet", code="unavailable")
+        )
+
+    def figures(self) -> Figures:
+        """Nothing."""
+        return Figures(jobs_active=0, epoch=0, seq=0)
+
+    async def drain(self, *, kill: bool) -> None:
+        """Nothing is in flight."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
