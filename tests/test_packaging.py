@@ -110,7 +110,8 @@ def test_a_wheel_names_the_commit_and_the_checkout_stays_clean(
     wheel = build(checkout, "wheel", tmp_path / "out")
     installed = unpack_wheel(wheel, tmp_path / "installed")
     assert version_of(installed, tmp_path) == expected(head(checkout))
-    assert git(checkout, "status", "--porcelain", "--ignored") == ""
+    assert git(checkout, "status", "--porcelain") == ""
+    assert not (checkout / "oj_daemon/_build.py").exists()
 
 
 def test_a_wheel_brings_both_programs_all_packages_and_the_licence(

@@ -33,10 +33,12 @@ ensure_venv() {
     venv_python=$folder/bin/python
     python=$(find_python) || return 1
     stamp=$("$python" - "$root" "$what" <<'EOF'
-import hashlib, pathlib, sys
+import hashlib, json, pathlib, sys, tomllib
 root = pathlib.Path(sys.argv[1])
-parts = [(root / name).read_bytes() for name in ("pyproject.toml", "hatch_build.py")]
-print(hashlib.sha256(b"\0".join([*parts, sys.argv[2].encode(), str(root).encode(), sys.version.encode()])).hexdigest())
+whole = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+# Only what decides about the installation: a changed lint rule is no reason to install again.
+parts = [whole["build-system"], whole["project"], whole["tool"]["hatch"], sys.argv[2], str(root), sys.version]
+print(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest())
 EOF
     ) || return 1
     if [ -x "$venv_python" ] && [ "$(cat "$folder/oj-stamp" 2>/dev/null)" = "$stamp" ]; then
