@@ -7,21 +7,21 @@ plain dictionaries of the shapes in oj_daemon/wire. A query never starts a daemo
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 
-from oj_cli import output
+from oj_cli import diagnostics, output
 from oj_daemon.errors import OjError, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Any, Concatenate, ParamSpec, TypeVar
 
+    from oj_cli.lazy import Options
     from oj_daemon.settings import Settings
     from oj_daemon.wire.client import Client
-
-    from oj_cli.lazy import Options
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -35,6 +35,8 @@ class Ctx:
         if options.directory is not None:
             _change_directory(options.directory)
         output.configure(color=self.settings.color, no_color=self.settings.no_color)
+        for text in self.settings.warnings:
+            diagnostics.warn(text)
 
     @property
     def json(self) -> bool:
@@ -79,21 +81,27 @@ class Ctx:
         return self.options.project or self.settings.project or project.project_name(self.root)
 
     def client(self) -> Client:
-        """A connection for several requests; never starts a daemon."""
+        """A connection for several requests, made by the first of them; never starts a daemon."""
         from oj_daemon.wire.client import Client  # noqa: PLC0415 - not needed for shell commands
 
         return Client(self.settings)
 
-    def query(self, type: str, **fields: object) -> dict[str, Any]:  # noqa: A002 - the wire's word
-        """Ask a running daemon; an error when there is none."""
+    @contextmanager
+    def connected(self) -> Iterator[Client]:
+        """A connection for several requests of a query: a daemon that cannot be reached goes into cli.log."""
         try:
             with self.client() as client:
-                return client.call(type, **fields)
+                yield client
         except WireError as failure:
             self.note_failure(failure)
             raise
 
-    def action(self, type: str, **fields: object) -> dict[str, Any]:  # noqa: A002 - the wire's word
+    def query(self, type: str, /, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401 - the wire's word and values
+        """Ask a running daemon; an error when there is none."""
+        with self.connected() as client:
+            return client.call(type, **fields)
+
+    def action(self, type: str, /, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401 - the wire's word and values
         """Ask a daemon to do something, starting one if none runs."""
         from oj_cli import autostart  # noqa: PLC0415 - queries do not start anything
 
@@ -139,6 +147,18 @@ def pass_ctx(command: Callable[Concatenate[Ctx, P], R]) -> Callable[P, R]:
         return command(Ctx(click.get_current_context().ensure_object(Options)), *args, **kwargs)
 
     return update_wrapper(call, command)
+
+
+def row_limit(asked: int | None, default: int, *, no_limit: bool) -> int | None:
+    """How many rows a list shows; None for all."""
+    if not no_limit:
+        return default if asked is None else asked
+    if asked is not None:
+        import click  # noqa: PLC0415 - loaded already by every list command
+
+        message = "-n and --no-limit exclude each other"
+        raise click.UsageError(message, click.get_current_context())
+    return None
 
 
 def _change_directory(directory: str) -> None:

@@ -15,7 +15,8 @@ from oj_daemon.errors import OjError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 HEADER = "38;5;74"
 LITERAL = "38;5;250"
@@ -84,6 +85,12 @@ def configure(*, color: bool, no_color: bool) -> None:
     global _terminal  # noqa: PLW0603 - stdout is global
     _terminal = _Terminal()
     _terminal.color = not no_color and (color or _terminal.is_tty)
+
+
+def forget() -> None:
+    """Look at stdout again before the next line; for those who replaced it."""
+    global _terminal  # noqa: PLW0603 - stdout is global
+    _terminal = None
 
 
 def is_tty() -> bool:
@@ -162,11 +169,55 @@ def table(
         lines([*columns([[header(word) for word in headers], *rows], right=right)])
 
 
+def fields(pairs: Sequence[tuple[str, Text]]) -> None:
+    """Print labels with their values, one a line; empty values are left out."""
+    shown = [(label, value) for label, value in pairs if plain(value)]
+    room = max((len(label) for label, _ in shown), default=0) + 2
+    lines([header(f"{label}:"), " " * (room - len(label) - 1), value] for label, value in shown)
+
+
+def hidden(count: int) -> None:
+    """Say how many rows a limit has hidden and how to see them; nothing when all were shown."""
+    if count > 0:
+        line(muted(f"... {count} more not shown (use --no-limit or -n N)"))
+
+
+def reply(value: Mapping[str, object]) -> None:
+    """Print a reply as JSON, without `type`, which only the wire needs."""
+    json(untagged(value))
+
+
+def untagged(value: Mapping[str, object]) -> dict[str, object]:
+    """A reply, and the replies among its fields, without `type`."""
+    return {
+        key: untagged(field) if key == "workspace" and isinstance(field, dict) else field
+        for key, field in value.items()
+        if key != "type"
+    }
+
+
+def pruned(noun: str, value: Mapping[str, Any], *, json_wanted: bool) -> None:
+    """Print what a prune has removed, or would."""
+    if json_wanted:
+        reply(value)
+        return
+    entries = value["pruned"]
+    verb = "Would prune" if value["dry_run"] else "Pruned"
+    lines(
+        f"{verb} {noun} {entry['id']}"
+        + (f" ({entry['name']})" if entry["name"] else "")
+        + (f": {entry['detail']}" if entry["detail"] else "")
+        for entry in entries
+    )
+    kept = f", {value['skipped']} skipped" if value["skipped"] else ""
+    line(f"{verb} {len(entries)} {noun}{'' if len(entries) == 1 else 's'}{kept}")
+
+
 def columns(
     rows: Sequence[Sequence[Text]], *, right: Sequence[int] = (), indent: int = 0
 ) -> list[list[Text]]:
     """The rows as parts whose columns line up, cut to the width of the terminal if there is one."""
-    cells = [[Span(one_line(_text(cell)), _style(cell)) for cell in row] for row in rows]
+    cells = [[Span(one_line(plain(cell)), _style(cell)) for cell in row] for row in rows]
     widths = (
         [max(width(row[at].text) for row in cells) for at in range(len(cells[0]))] if cells else []
     )
@@ -228,6 +279,11 @@ def one_line(text: str) -> str:
     return text.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\n").replace("\t", " ")
 
 
+def plain(part: Text) -> str:
+    """The text of a part, without its colour."""
+    return part.text if isinstance(part, Span) else part
+
+
 def render(*parts: Text) -> str:
     """The parts as one string, with colours if they are wanted."""
     screen = terminal()
@@ -270,10 +326,6 @@ def _row(row: Text | Sequence[Text]) -> str:
     if isinstance(row, (str, Span)):
         return render(row)
     return render(*row)
-
-
-def _text(cell: Text) -> str:
-    return cell.text if isinstance(cell, Span) else cell
 
 
 def _style(cell: Text) -> str:

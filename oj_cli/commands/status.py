@@ -1,0 +1,147 @@
+"""`oj status`: what is going on, by project.
+
+Rule: a question that has an answer even when no daemon runs, so it never fails for that.
+"""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from oj_cli import output
+from oj_cli.context import Ctx, pass_ctx
+from oj_cli.format import elapsed, parse_duration, uptime
+from oj_daemon.errors import WireError
+from oj_daemon.wire.names import short_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oj_cli.output import Text
+
+    Line = list[Text]
+
+RULE_WIDTH = 48
+"""Columns of the line above each project."""
+REASON_WIDTH = 72
+HOME = "\x1b[H"
+ERASE_LINE = "\x1b[K"
+ERASE_BELOW = "\x1b[J"
+CLEAR = "\x1b[2J"
+NOT_RUNNING = "oj daemon: not running"
+PARTS = (
+    ("active_jobs", "Jobs", " active", "active job"),
+    ("escalated_jobs", "Escalated", "", "escalated"),
+    ("suspended_jobs", "Suspended", "", "suspended"),
+    ("recent_failures", "Recent failures", "", "recent failure"),
+)
+"""Field of ProjectStatus, its heading, what follows the number there, its word in the header."""
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show again and again until Ctrl-C.")
+@click.option(
+    "--interval", metavar="DURATION", default="5s", help="Time between two showings (default 5s)."
+)
+@pass_ctx
+def status(ctx: Ctx, watch: bool, interval: str) -> None:
+    """Show what is going on, by project."""
+    seconds = parse_duration(interval)
+    if not watch:
+        _print(ctx, _ask(ctx), every="")
+        return
+    try:
+        if output.is_tty():
+            output.write(CLEAR)
+        while True:
+            _print(ctx, _ask(ctx), every=interval)
+            time.sleep(seconds)  # noqa: TID251 - nothing to wait for: a new picture is wanted at this pace
+    except KeyboardInterrupt:
+        return
+
+
+def _ask(ctx: Ctx) -> dict[str, Any] | None:
+    """The Overview; None when no daemon runs."""
+    try:
+        return ctx.query("StatusOverview", project=ctx.project_filter)
+    except WireError as failure:
+        if failure.code != "unavailable":
+            raise
+        return None
+
+
+def _print(ctx: Ctx, overview: dict[str, Any] | None, *, every: str) -> None:
+    if ctx.json:
+        shape = {"status": "not_running"} if overview is None else output.untagged(overview)
+        (output.json_line if every else output.json)(shape)
+        return
+    lines: list[Line] = [[NOT_RUNNING]] if overview is None else _lines(overview, every=every)
+    if not (every and output.is_tty()):
+        output.lines(lines)
+        return
+    # Drawn over the last picture and not after clearing it: a cleared screen would flicker.
+    shown = "".join(f"{output.render(*line)}{ERASE_LINE}\n" for line in lines)
+    output.write(f"{HOME}{shown}{ERASE_BELOW}")
+
+
+def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
+    projects = sorted(overview["projects"], key=lambda entry: str(entry["project"]))
+    header: list[Text] = [
+        "oj daemon: ",
+        output.status("running"),
+        f" {uptime(overview['uptime_secs'])}",
+    ]
+    if every:
+        header.append(f" | every {every}")
+    for field, _, _, word in PARTS:
+        count = sum(len(entry[field]) for entry in projects)
+        if count:
+            plural = "s" if count != 1 and word.endswith(("job", "failure")) else ""
+            header.append(f" | {count} {word}{plural}")
+    lines: list[Line] = [header]
+    lines.extend([output.Span(f"warning: {text}", output.YELLOW)] for text in overview["warnings"])
+    shown = [entry for entry in projects if any(entry[field] for field, *_ in PARTS)]
+    for entry in shown:
+        lines.extend([[], [output.header(f"── {entry['project']} ".ljust(RULE_WIDTH, "─"))]])
+        for field, heading, suffix, _ in PARTS:
+            if entry[field]:
+                lines.append([output.header(f"  {heading} ({len(entry[field])}{suffix}):")])
+                lines.extend(_section(field, entry[field]))
+    if not shown:
+        lines.append([output.muted("No jobs are active; 'oj run' lists what can be run here.")])
+    return lines
+
+
+def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
+    """The rows of one section; below those that wait or failed, why."""
+    mark = "⚠ " if field == "escalated_jobs" else ""
+    rows: list[list[Text]] = [
+        [
+            f"{mark}{short_id(job['id'])}" if mark else output.literal(short_id(job["id"])),
+            _name(job),
+            f"{job['kind']}/{job['step']}" if job["step"] else job["kind"],
+            output.status(job["step_status"]),
+            *([f"[{job['escalate_source']}]" if job["escalate_source"] else ""] if mark else []),
+            elapsed(job["elapsed_ms"]),
+        ]
+        for job in jobs
+    ]
+    if not any(output.plain(row[1]) for row in rows):
+        rows = [[row[0], *row[2:]] for row in rows]
+    lines: list[Line] = []
+    for job, row in zip(jobs, output.columns(rows, indent=4), strict=True):
+        lines.append(row)
+        reason = job["waiting_reason"].strip().partition("\n")[0]
+        if reason and field != "active_jobs":
+            lines.append(
+                [output.context(f"      → {output.cut(output.one_line(reason), REASON_WIDTH)}")]
+            )
+    return lines
+
+
+def _name(job: dict[str, Any]) -> str:
+    """The name, unless another column says the same."""
+    name = str(job["name"])
+    return "" if name in (job["kind"], job["id"], short_id(job["id"])) else name

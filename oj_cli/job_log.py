@@ -1,0 +1,103 @@
+"""The log of a job: its last lines, and what is added to it.
+
+Rule: the daemon is asked, never the file system, so it works the same from far away; reading goes on at the byte offset
+that the first answer named, so no line is lost and none is shown twice.
+"""
+
+from __future__ import annotations
+
+import re
+
+from oj_cli import diagnostics, output
+from oj_cli.watch import POLL_MS, Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oj_cli.context import Ctx
+    from oj_daemon.errors import OjError
+
+STAMP = re.compile(r"\S+Z \[([^\]]+)\]")
+"""Begins a line of a step; lines without it belong to the one before."""
+ENDED = ("completed", "failed", "cancelled", "suspended")
+
+
+def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
+    """Print the last lines."""
+    log = ctx.query("JobLogs", id=job_id, lines=limit or None, step=step)
+    if ctx.json:
+        output.json({"log_path": log["log_path"], "lines": log["content"].splitlines()})
+    elif log["content"]:
+        output.block(log["content"])
+    else:
+        diagnostics.say(f"No log entries found for job {job_id}{f', step {step}' if step else ''}")
+
+
+def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
+    """Print the last lines and then what is added, until the job has ended or the user has seen enough (Ctrl-C)."""
+    try:
+        with ctx.connected() as client:
+            job = client.call("JobShow", id=job_id)
+            log = client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+        if not log["content"]:
+            diagnostics.say(f"No log entries found for job {job_id} yet")
+        printer = _Printer(step)
+        printer.take(log["content"], is_chosen=True)
+        _follow(ctx, job["id"], log["offset"], printer)
+    except KeyboardInterrupt:
+        return
+
+
+def _follow(ctx: Ctx, job_id: str, offset: int, printer: _Printer) -> None:
+    with Watch(ctx, [job_id], logs={job_id: offset}, on_lost=_lost) as watch:
+        has_ended = False
+        while True:
+            reply = watch.poll(0 if has_ended else POLL_MS)
+            chunk = reply["logs"].get(job_id)
+            if chunk is not None:
+                if chunk["restarted"]:
+                    diagnostics.warn(
+                        "the log was cut short meanwhile; reading on from its beginning"
+                    )
+                    printer.restart()
+                printer.take(chunk["content"])
+            is_read = chunk is None or not chunk["content"]
+            if reply["missing"] or (has_ended and is_read):
+                printer.finish()
+                return
+            for job in reply["jobs"]:
+                has_ended = job["status"] in ENDED
+
+
+class _Printer:
+    """Prints whole lines, of one step if that was asked for; the beginning of a line waits for its end."""
+
+    def __init__(self, step: str | None) -> None:
+        self._step = step
+        self._rest = ""
+        self._is_wanted = step is None
+
+    def take(self, text: str, *, is_chosen: bool = False) -> None:
+        """Print what is complete now; `is_chosen` when the daemon has picked the lines already."""
+        *whole, self._rest = (self._rest + text).split("\n")
+        wanted = [line for line in whole if is_chosen or self._wants(line)]
+        if wanted:
+            output.block("\n".join(wanted) + "\n")
+
+    def restart(self) -> None:
+        """Forget the beginning of a line whose end will never come."""
+        self._rest = ""
+
+    def finish(self) -> None:
+        """Print a last line that has no end."""
+        if self._rest:
+            self.take("\n")
+
+    def _wants(self, line: str) -> bool:
+        stamp = STAMP.match(line)
+        if stamp is not None and self._step is not None:
+            self._is_wanted = stamp[1] == self._step
+        return self._is_wanted
+
+
+def _lost(failure: OjError) -> None:
+    diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")

@@ -1,0 +1,108 @@
+"""News of jobs, one long poll after the other, over as many connections and daemons as it takes.
+
+Rule: nothing is missed and nothing is told twice. Reading goes on at the change number and the log offsets that were
+reached; a daemon that went away is looked for again until the patience of the caller ends.
+"""
+
+from __future__ import annotations
+
+import time
+from select import select
+
+from oj_daemon.errors import WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from oj_cli.context import Ctx
+
+TRANSIENT = ("unavailable", "closed", "timeout", "unreachable")
+"""Codes of errors after which asking again may help: a daemon that restarts shows all of them."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+PATIENCE = 60.0
+"""Seconds without any answer after which a daemon is given up on, where the caller set no limit."""
+POLL_MS = 20_000
+"""Longest time that the daemon keeps one poll open."""
+
+
+class OutOfTime(Exception):
+    """The deadline that the caller set has passed."""
+
+
+class Watch:
+    """Polls for news of some jobs; `logs` maps full ids to the offset from which their log is read as well."""
+
+    def __init__(
+        self,
+        ctx: Ctx,
+        ids: Sequence[str],
+        *,
+        logs: dict[str, int] | None = None,
+        deadline: float | None = None,
+        on_lost: Callable[[WireError], None] | None = None,
+    ) -> None:
+        self.ids = list(ids)
+        self.logs = dict(logs or {})
+        self._since = 0
+        self._client = ctx.client()
+        self._deadline = deadline
+        self._on_lost = on_lost
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.close()
+
+    def poll(self, wait_ms: int = POLL_MS) -> dict[str, Any]:
+        """The next JobChanges; raises OutOfTime when the deadline passes, WireError when patience ends."""
+        pause = FIRST_PAUSE
+        lost_at: float | None = None
+        while True:
+            try:
+                reply = self._client.call(
+                    "JobWatch",
+                    ids=self.ids,
+                    since=self._since,
+                    wait_ms=self._left_ms(wait_ms),
+                    logs=self.logs,
+                )
+            except WireError as failure:
+                self._client.close()
+                if failure.code not in TRANSIENT:
+                    raise
+                now = time.monotonic()
+                if lost_at is None:
+                    lost_at = now
+                    if self._on_lost is not None:
+                        self._on_lost(failure)
+                if self._deadline is None and now - lost_at > PATIENCE:
+                    raise
+                # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
+                self._since = 0
+                self._pause(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            self._since = reply["seq"]
+            for job_id, chunk in reply["logs"].items():
+                self.logs[job_id] = chunk["offset"]
+            return reply
+
+    def _left_ms(self, wait_ms: int) -> int:
+        if self._deadline is None:
+            return wait_ms
+        left = int((self._deadline - time.monotonic()) * 1000)
+        if left <= 0 and self._since:
+            raise OutOfTime
+        return max(0, min(wait_ms, left))
+
+    def _pause(self, seconds: float) -> None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise OutOfTime
+            seconds = min(seconds, left)
+        select([], [], [], seconds)
