@@ -1,0 +1,89 @@
+"""`oj completion`: the script that lets a shell complete `oj`, and what ids and names it offers.
+
+Rule: a shell waits for the answer while someone types, so whatever goes wrong here is silence, and a daemon is asked only
+if it runs.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from oj_cli import output
+from oj_cli.context import Ctx, pass_ctx
+from oj_cli.lazy import Options
+from oj_daemon.errors import OjError
+from oj_daemon.wire.names import short_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LIVE = ("pending", "running", "waiting", "ending")
+BY_VERB = {
+    "cancel": LIVE,
+    "suspend": LIVE,
+    "resume": ("failed", "suspended", *LIVE),
+}
+"""Statuses of the jobs that a verb is for; every other verb is for all."""
+PATIENCE_MS = 500
+"""How long the daemon may take; a shell that hangs on Tab is worse than one without ids."""
+MOST = 50
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@pass_ctx
+def completion(_ctx: Ctx, shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    \b
+    bash:  oj completion bash > ~/.local/share/bash-completion/completions/oj
+    zsh:   oj completion zsh > ~/.zfunc/_oj        (with `fpath+=~/.zfunc` before compinit in ~/.zshrc)
+    fish:  oj completion fish > ~/.config/fish/completions/oj.fish
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - the choices are those that click has
+    output.block(kind(click.Command("oj"), {}, "oj", "_OJ_COMPLETE").source())
+
+
+def job_ids(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of jobs that the verb is for, newest first; full ones once `job-` is typed."""
+    try:
+        jobs = _jobs(_ctx_of(context))
+    except (OjError, OSError):
+        return []
+    wanted = BY_VERB.get(context.info_name or "")
+    items = []
+    for job in jobs:
+        shown = job["id"] if incomplete.startswith("job-") else short_id(job["id"])
+        if shown.startswith(incomplete) and (wanted is None or job["status"] in wanted):
+            items.append(CompletionItem(shown, help=f"{job['name']} ({job['status']})"))
+    return items
+
+
+def command_names(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What `oj run` can run here."""
+    from oj_cli.commands.run import listing  # noqa: PLC0415 - loads the runbook reader
+
+    try:
+        found = listing(_ctx_of(context))
+    except (OjError, OSError):
+        return []
+    return [
+        CompletionItem(entry.name, help=entry.description)
+        for entry in found.commands
+        if entry.name.startswith(incomplete)
+    ]
+
+
+def _ctx_of(context: click.Context) -> Ctx:
+    options = context.find_root().obj
+    return Ctx(options if isinstance(options, Options) else Options())
+
+
+def _jobs(ctx: Ctx) -> list[dict[str, Any]]:
+    with ctx.client() as client:
+        reply = client.call("JobList", limit=MOST, timeout_ms=PATIENCE_MS)
+    jobs: list[dict[str, Any]] = reply["jobs"]
+    return jobs
