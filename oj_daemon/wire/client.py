@@ -163,8 +163,10 @@ class Client:
         """Hang up where the daemon has closed an idle connection: nothing was sent, so connecting again is safe."""
         if self._socket is None:
             return
+        # Not by MSG_DONTWAIT: a Python socket that has a timeout waits for all of it first.
+        self._socket.setblocking(False)
         try:
-            gone = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            gone = self._socket.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             gone = False
         except OSError:
