@@ -16,7 +16,9 @@ from oj_daemon.runbook.suggest import nearest
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 WORD = re.compile(r"\s*(\[[^\]]*\](?:\.\.\.)?|<[^>]*>(?:\.\.\.)?|\S+)")
 PLACEHOLDER = re.compile(r"<([^<>\s]+)>")
-GRAMMAR = "write <name>, [name], <name...>, [name...], --flag, --option <value>, [-o/--option <value>]"
+GRAMMAR = (
+    "write <name>, [name], <name...>, [name...], --flag, --option <value>, [-o/--option <value>]"
+)
 
 
 class SpecError(ValueError):
@@ -57,7 +59,11 @@ def parse(text: str) -> ArgSpec:
             raise SpecError(f"invalid argument syntax: `{item}`", start, at)
         if inner.startswith("-"):
             if is_many or body.startswith("<"):
-                raise SpecError(f"invalid argument syntax: a flag takes no ellipsis or brackets: `{item}`", start, at)
+                raise SpecError(
+                    f"invalid argument syntax: a flag takes no ellipsis or brackets: `{item}`",
+                    start,
+                    at,
+                )
             found = _flag(inner, start, at, is_optional=is_optional)
             names = {found.name, found.short} - {""}
             if isinstance(found, Option):
@@ -66,26 +72,36 @@ def parse(text: str) -> ArgSpec:
                 flags.append(found)
         else:
             if NAME.fullmatch(inner) is None:
-                raise SpecError(f"invalid argument syntax: `{item}` does not hold a name", start, at)
+                raise SpecError(
+                    f"invalid argument syntax: `{item}` does not hold a name", start, at
+                )
             if variadic is not None:
-                raise SpecError(f"variadic must be last: `{variadic.name}` takes all that follows", start, at)
+                raise SpecError(
+                    f"variadic must be last: `{variadic.name}` takes all that follows", start, at
+                )
             found_positional = Positional(name=inner, required=not is_optional)
             if is_many:
                 variadic = found_positional
             elif positional and not positional[-1].required and not is_optional:
-                message = f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
+                message = (
+                    f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
+                )
                 raise SpecError(message, start, at, "put the required ones first")
             else:
                 positional.append(found_positional)
             if is_many and not is_optional and positional and not positional[-1].required:
-                message = f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
+                message = (
+                    f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
+                )
                 raise SpecError(message, start, at, "put the required ones first")
             names = {inner}
         again = names & seen
         if again:
             raise SpecError(f"duplicate argument name `{min(again)}`", start, at, "")
         seen |= names
-    return ArgSpec(positional=tuple(positional), variadic=variadic, options=tuple(options), flags=tuple(flags))
+    return ArgSpec(
+        positional=tuple(positional), variadic=variadic, options=tuple(options), flags=tuple(flags)
+    )
 
 
 def _flag(text: str, start: int, end: int, *, is_optional: bool) -> Flag | Option:
@@ -97,11 +113,17 @@ def _flag(text: str, start: int, end: int, *, is_optional: bool) -> Flag | Optio
         raise SpecError(f"invalid argument syntax: `{written}` has too many parts", start, end)
     if len(parts) == 2 or not written.startswith("--"):
         if re.fullmatch(r"-[A-Za-z0-9]", parts[0]) is None:
-            raise SpecError(f"invalid argument syntax: short form `{parts[0]}` is not one letter after `-`", start, end)
+            raise SpecError(
+                f"invalid argument syntax: short form `{parts[0]}` is not one letter after `-`",
+                start,
+                end,
+            )
         short = parts[0][1:]
     if len(parts) == 2 or written.startswith("--"):
         if not parts[-1].startswith("--") or NAME.fullmatch(parts[-1][2:]) is None:
-            raise SpecError(f"invalid argument syntax: long form `{parts[-1]}` is not `--name`", start, end)
+            raise SpecError(
+                f"invalid argument syntax: long form `{parts[-1]}` is not `--name`", start, end
+            )
         name = parts[-1][2:]
     if not rest:
         return Flag(name=name or short, short=short)
@@ -122,7 +144,9 @@ def usage(spec: ArgSpec) -> str:
     """The usage line: positionals, variadic, options, flags."""
     words = [f"<{each.name}>" if each.required else f"[{each.name}]" for each in spec.positional]
     if spec.variadic is not None:
-        words.append(f"<{spec.variadic.name}...>" if spec.variadic.required else f"[{spec.variadic.name}...]")
+        words.append(
+            f"<{spec.variadic.name}...>" if spec.variadic.required else f"[{spec.variadic.name}...]"
+        )
     for option in spec.options:
         text = f"{dashed(option)} <{option.name}>"
         words.append(text if option.required else f"[{text}]")
@@ -135,7 +159,9 @@ def dashed(item: Flag | Option) -> str:
     return f"-{item.name}" if item.name == item.short else f"--{item.name}"
 
 
-def bind(spec: ArgSpec, defaults: Mapping[str, str], tokens: Sequence[str], command: str) -> dict[str, str]:
+def bind(
+    spec: ArgSpec, defaults: Mapping[str, str], tokens: Sequence[str], command: str
+) -> dict[str, str]:
     """Values by name: what was typed, laid over the defaults. What is declared but not given is absent."""
     options = {f"--{each.name}": each for each in spec.options if each.name != each.short}
     options |= {f"-{each.short}": each for each in spec.options if each.short}
@@ -168,9 +194,15 @@ def bind(spec: ArgSpec, defaults: Mapping[str, str], tokens: Sequence[str], comm
                 value = tokens[at]
                 at += 1
             given[name] = value
-        elif token.startswith("--") or (len(token) > 1 and token[0] == "-" and not _is_number(token)):
+        elif token.startswith("--") or (
+            len(token) > 1 and token[0] == "-" and not _is_number(token)
+        ):
             near = nearest(key, [*options, *flags])
-            more = f"did you mean `{near}`?" if near else f"{hint}; after `--` every word is an argument"
+            more = (
+                f"did you mean `{near}`?"
+                if near
+                else f"{hint}; after `--` every word is an argument"
+            )
             raise refuse(f"unknown option `{key}` for `{command}`", more)
         else:
             words.append(token)

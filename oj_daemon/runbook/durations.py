@@ -52,7 +52,9 @@ def parse_ms(text: str) -> int:
         at = part.end()
         parts += 1
         if unit not in UNITS:
-            raise ValueError(f"unknown unit `{part.group(2)}` in duration `{text}`: use ms, s, m, h or d")
+            raise ValueError(
+                f"unknown unit `{part.group(2)}` in duration `{text}`: use ms, s, m, h or d"
+            )
         if not unit and (parts > 1 or at < len(rest)):
             raise ValueError(f"`{text}` is not a duration: every part needs a unit")
         total += int(part.group(1)) * UNITS[unit]

@@ -50,7 +50,11 @@ def _check_texts(source: Source, tree: Object, problems: list[Problem]) -> None:
             if bad is not None:
                 what = "NUL" if bad.group() == "\0" else "a lone surrogate"
                 at = node.at(bad.start())
-                problems.append(problem(source, at, at + 1, f"text contains {what}, which no program can be given"))
+                problems.append(
+                    problem(
+                        source, at, at + 1, f"text contains {what}, which no program can be given"
+                    )
+                )
         elif isinstance(node.value, list):
             for item in node.value:
                 check(item)
@@ -129,7 +133,12 @@ def _json_value(source: Source, at: int) -> tuple[Node, int]:
             key_start, key_end = token.span(1)
             key = str(json.loads(token.group(1)))
             if key in keys:
-                _fail(source, key_start, f"`{key}` is set twice in this object", width=key_end - key_start)
+                _fail(
+                    source,
+                    key_start,
+                    f"`{key}` is set twice in this object",
+                    width=key_end - key_start,
+                )
             keys.add(key)
             colon = _json_token(source, token.end())
             value, after = _json_value(source, colon.end())
@@ -140,7 +149,9 @@ def _json_value(source: Source, at: int) -> tuple[Node, int]:
         items: list[Node] = []
         token = _json_token(source, end)
         while token.group(1) != "]":
-            value, after = _json_value(source, token.end() if token.group(1) == "," else token.start())
+            value, after = _json_value(
+                source, token.end() if token.group(1) == "," else token.start()
+            )
             items.append(value)
             token = _json_token(source, after)
         return Node(items, start, token.end()), token.end()
@@ -208,7 +219,11 @@ def _read_toml(source: Source) -> Object:
             line = min(int(place.group(2)), len(source.starts))
             at = source.starts[line - 1] + int(place.group(3)) - 1
             _fail(source, at, f"TOML parse error: {_lower(place.group(1))}")
-        _fail(source, len(source.text.rstrip()), f"TOML parse error: {_lower(end.group(1) if end else str(exc))}")
+        _fail(
+            source,
+            len(source.text.rstrip()),
+            f"TOML parse error: {_lower(end.group(1) if end else str(exc))}",
+        )
     except (ValueError, RecursionError) as exc:
         _fail(source, 0, f"TOML parse error: {exc}")
     scan = _TomlScan(source)
@@ -231,7 +246,9 @@ class _Place:
         self.spans: list[tuple[int, int]] = []
 
 
-def _toml_object(source: Source, places: dict[Path, _Place], data: dict[str, object], path: Path, depth: int) -> Object:
+def _toml_object(
+    source: Source, places: dict[Path, _Place], data: dict[str, object], path: Path, depth: int
+) -> Object:
     entries = []
     for key, value in data.items():
         place = places.get((*path, key)) or places.get(path) or _Place()
@@ -240,7 +257,9 @@ def _toml_object(source: Source, places: dict[Path, _Place], data: dict[str, obj
     return Object(entries)
 
 
-def _toml_node(source: Source, places: dict[Path, _Place], value: object, path: Path, depth: int) -> Node:
+def _toml_node(
+    source: Source, places: dict[Path, _Place], value: object, path: Path, depth: int
+) -> Node:
     place = places.get(path) or places.get(path[:-1]) or _Place()
     if depth > MAX_DEPTH:
         _fail(source, place.key_start, f"nested more than {MAX_DEPTH} levels deep")
@@ -248,14 +267,28 @@ def _toml_node(source: Source, places: dict[Path, _Place], value: object, path: 
     if isinstance(value, dict):
         node.value = _toml_object(source, places, value, path, depth)
     elif isinstance(value, list):
-        node.value = [_toml_node(source, places, item, (*path, index), depth + 1) for index, item in enumerate(value)]
+        node.value = [
+            _toml_node(source, places, item, (*path, index), depth + 1)
+            for index, item in enumerate(value)
+        ]
     elif isinstance(value, float) and value not in _FINITE:
-        _fail(source, place.start, "TOML parse error: number is not finite", width=place.end - place.start)
+        _fail(
+            source,
+            place.start,
+            "TOML parse error: number is not finite",
+            width=place.end - place.start,
+        )
     elif isinstance(value, (str, bool, int, float)):
         node.value = value
     else:
         hint = "write it in quotes"
-        _fail(source, place.start, "dates and times have no use in runbooks", hint, width=place.end - place.start)
+        _fail(
+            source,
+            place.start,
+            "dates and times have no use in runbooks",
+            hint,
+            width=place.end - place.start,
+        )
     return node
 
 

@@ -45,7 +45,9 @@ class _Reader:
         self.at = 0
         self.problems = problems
 
-    def fail(self, message: str, start: int | None = None, hint: str = "", end: int | None = None) -> NoReturn:
+    def fail(
+        self, message: str, start: int | None = None, hint: str = "", end: int | None = None
+    ) -> NoReturn:
         start = self.at if start is None else start
         raise SyntaxProblem(problem(self.source, start, end or start + 1, message, hint))
 
@@ -86,7 +88,10 @@ class _Reader:
                 return Object(entries)
             if self.char() == "}":
                 if opened is None:
-                    self.fail("unexpected `}`", hint="there is no open block here; is there one `}` too many above?")
+                    self.fail(
+                        "unexpected `}`",
+                        hint="there is no open block here; is there one `}` too many above?",
+                    )
                 self.at += 1
                 return Object(entries)
             entry = self.entry(depth)
@@ -156,7 +161,11 @@ class _Reader:
         if heredoc is not None:
             return self.heredoc(heredoc)
         if self.text.startswith("<<", start):
-            self.fail("malformed heredoc", hint="write <<-TEXT at the end of the line, then the text, then TEXT alone on a line", end=start + 2)
+            self.fail(
+                "malformed heredoc",
+                hint="write <<-TEXT at the end of the line, then the text, then TEXT alone on a line",
+                end=start + 2,
+            )
         word = WORD.match(self.text, start)
         number = NUMBER.match(self.text, start)
         if number is not None and word is not None and number.end() == word.end():
@@ -166,7 +175,9 @@ class _Reader:
             return Node(KEYWORDS[word.group()], start, self.at)
         if word is not None:
             text = word.group()
-            self.fail(f"`{text}` is not a value", hint=f'texts are quoted: "{text}"', end=word.end())
+            self.fail(
+                f"`{text}` is not a value", hint=f'texts are quoted: "{text}"', end=word.end()
+            )
         hint = "texts are written in double quotes" if char == "'" else ""
         self.fail(f"expected a value after `{after}`, found {self.found()}", hint=hint)
 
@@ -222,14 +233,20 @@ class _Reader:
             self.skip(BLANK)
             value = self.value(inner, f"{name} =")
             if name in keys:
-                self.problems.append(problem(self.source, key.start, key.end, f"`{name}` is set twice in this object"))
+                self.problems.append(
+                    problem(
+                        self.source, key.start, key.end, f"`{name}` is set twice in this object"
+                    )
+                )
             else:
                 keys.add(name)
                 entries.append(Entry(name, key.start, key.end, value))
             self.skip(BLANK)
             if self.char() == ",":
                 self.at += 1
-            elif self.char() not in ("}", "\n", "#", "") and not self.text.startswith("//", self.at):
+            elif self.char() not in ("}", "\n", "#", "") and not self.text.startswith(
+                "//", self.at
+            ):
                 self.fail(f"expected `,` or a new line in the object, found {self.found()}")
 
     def key(self) -> Node:
@@ -265,7 +282,9 @@ class _Reader:
             if char in ("", "\n"):
                 if braces:
                     self.fail("`${` is never closed", braces[-1], end=braces[-1] + 2)
-                hint = "for text over several lines write <<-TEXT, the lines, and TEXT alone on a line"
+                hint = (
+                    "for text over several lines write <<-TEXT, the lines, and TEXT alone on a line"
+                )
                 self.fail("string is not closed before the end of the line", start, hint)
             if char == '"' and not braces:
                 self.at += 1
@@ -316,21 +335,33 @@ class _Reader:
         code = int(digits.group(), 16) if digits is not None else -1
         if digits is None or code > 0x10FFFF:
             hint = "write \\\\ for a backslash, or use a heredoc, where backslashes are ordinary characters"
-            self.fail(f"unknown escape `\\{char}`" if char.isprintable() else "unknown escape", hint=hint, end=self.at + 2)
+            self.fail(
+                f"unknown escape `\\{char}`" if char.isprintable() else "unknown escape",
+                hint=hint,
+                end=self.at + 2,
+            )
         self.at = digits.end()
         return chr(code)
 
     def heredoc(self, opening: re.Match[str]) -> Node:
         start, tag = self.at, opening.group(2)
-        closing = re.compile(r"^[ \t]*" + re.escape(tag) + r"[ \t]*\r?$", re.MULTILINE).search(self.text, opening.end())
+        closing = re.compile(r"^[ \t]*" + re.escape(tag) + r"[ \t]*\r?$", re.MULTILINE).search(
+            self.text, opening.end()
+        )
         if closing is None:
-            self.fail(f"heredoc <<{tag} is never closed", hint=f"put {tag} alone on a line", end=opening.end() - 1)
+            self.fail(
+                f"heredoc <<{tag} is never closed",
+                hint=f"put {tag} alone on a line",
+                end=opening.end() - 1,
+            )
         body = self.text[opening.end() : closing.start()]
         self.at = closing.end()
         lines = body.split("\n")  # the last one is empty: the text ends with a line end
         indent = 0
         if opening.group(1):
-            indent = min((len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()), default=0)
+            indent = min(
+                (len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()), default=0
+            )
         spans: list[tuple[int, int]] = []
         out: list[str] = []
         length, where = 0, opening.end()
@@ -341,3 +372,10 @@ class _Reader:
             length += len(line) - cut + 1
             where += len(line) + 1
         return Node("\n".join(out), start, opening.end() - 1, spans)
+
+
+def read_entry(source: Source, at: int, problems: list[Problem]) -> Entry:
+    """Read the one attribute or block that starts at an offset."""
+    reader = _Reader(source, problems)
+    reader.at = at
+    return reader.entry(0)

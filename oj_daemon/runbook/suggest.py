@@ -33,7 +33,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         if abs(len(name) - len(word)) <= limit and len(word) <= 100:
             steps = distance(word.lower(), name.lower())
             # two edits turn any short word into any other
-            if steps <= min(limit, max(len(word), len(name)) - 1) and (best is None or steps < best[0]):
+            if steps <= min(limit, max(len(word), len(name)) - 1) and (
+                best is None or steps < best[0]
+            ):
                 best = (steps, name)
     if best is not None:
         return best[1]

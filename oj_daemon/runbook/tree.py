@@ -165,7 +165,14 @@ class Object(msgspec.Struct):
     entries: list[Entry]
 
 
-KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", Object: "an object"}
+KINDS = {
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    Object: "an object",
+}
 
 
 def kind_of(node: Node) -> str:
