@@ -24,7 +24,10 @@ from typing import Final
 import msgspec
 
 COOKIE: Final = "OJ_STEP"
-"""Environment variable of every process of a step. Several cookies, separated by spaces, when one step runs in another."""
+"""Environment variable of every process of a step.
+
+Holds several cookies, separated by spaces, when one step runs in another.
+"""
 
 _COOKIE_BYTES: Final = COOKIE.encode() + b"="
 _LINUX: Final = sys.platform.startswith("linux")
@@ -43,6 +46,8 @@ class Process(msgspec.Struct, frozen=True):
     """Clock ticks since boot on Linux, hundredths of a second elsewhere: only good for comparing."""
     is_zombie: bool = False
     """Ended, but not yet collected by its parent."""
+    name: str = ""
+    """Of the program it last executed, cut by the kernel."""
 
 
 def look(pid: int) -> Process | None:
@@ -93,7 +98,12 @@ def family(
         wanted = frozenset(cookies)
         for process in everyone.values():
             is_kernel_thread = process.session == 0 and process.group == 0
-            if is_kernel_thread or process.is_zombie or process.pid in spared or process.pid in members:
+            if (
+                is_kernel_thread
+                or process.is_zombie
+                or process.pid in spared
+                or process.pid in members
+            ):
                 continue
             if not wanted.isdisjoint(read_cookies(process.pid)):
                 members[process.pid] = process
@@ -119,9 +129,15 @@ def carriers(prefix: str) -> list[tuple[Process, str]]:
     spared = _lineage(everyone, os.getpid())
     found: list[tuple[Process, str]] = []
     for process in everyone.values():
-        if process.is_zombie or process.pid in spared or (process.session == 0 and process.group == 0):
+        if (
+            process.is_zombie
+            or process.pid in spared
+            or (process.session == 0 and process.group == 0)
+        ):
             continue
-        found += [(process, cookie) for cookie in cookies_of(process.pid) if cookie.startswith(prefix)]
+        found += [
+            (process, cookie) for cookie in cookies_of(process.pid) if cookie.startswith(prefix)
+        ]
     return found
 
 
@@ -169,25 +185,23 @@ def send(process: Process, *signals: int, pidfd: bool) -> bool:
     """
     if process.pid <= 1 or process.pid == os.getpid():
         return False
-    if not pidfd:
-        if not is_same(process):
+    try:
+        if not pidfd:
+            if not is_same(process):
+                return False
+            for number in signals:
+                os.kill(process.pid, number)
+            return True
+        fd = hold(process)
+        if fd is None:
             return False
         try:
             for number in signals:
-                os.kill(process.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
-    fd = hold(process)
-    if fd is None:
-        return False
-    try:
-        for number in signals:
-            signal.pidfd_send_signal(fd, number)
+                signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
     except ProcessLookupError:
         return False
-    finally:
-        os.close(fd)
     return True
 
 
@@ -195,26 +209,27 @@ def send(process: Process, *signals: int, pidfd: bool) -> bool:
 
 
 def become_subreaper() -> bool:
-    """Make orphans below this process its children instead of init's; False where the system cannot.
+    """Make orphans below this process its children instead of init's; False where it cannot.
 
-    With that, "did the step leave anything behind" is one look at our own children instead of at all processes.
+    With that, "did the step leave anything behind" is one look at our own children instead of at
+    all processes of the machine.
     """
-    if not _LINUX:
-        return False
-    with contextlib.suppress(OSError, AttributeError):
-        return int(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) == 0
-    return False
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def is_subreaper() -> bool:
     """Orphans below this process become its children."""
+    flag = ctypes.c_int(0)
+    if _LINUX and os.getpid() == 1:
+        return True
+    return _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag)) and bool(flag.value)
+
+
+def _prctl(option: int, argument: object) -> bool:
     if not _LINUX:
         return False
-    if os.getpid() == 1:
-        return True
-    flag = ctypes.c_int(0)
-    with contextlib.suppress(OSError, AttributeError):
-        return int(ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0)) == 0 and bool(flag.value)
+    with contextlib.suppress(OSError, AttributeError):  # no libc to be found, no prctl in it
+        return int(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)) == 0
     return False
 
 
@@ -229,8 +244,7 @@ def children() -> list[int] | None:
 
 def seal_descriptors() -> None:
     """Keep descriptors that this process was born with from reaching steps; Python's own are sealed already."""
-    folder = "/proc/self/fd" if _LINUX else "/dev/fd"
-    for name in os.listdir(folder):
+    for name in os.listdir("/proc/self/fd" if _LINUX else "/dev/fd"):  # noqa: PTH208 - names only
         fd = int(name)
         if fd > 2:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
@@ -252,7 +266,7 @@ def _read(path: str) -> bytes:
 
 
 def _pids_linux() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - hot
 
 
 def _look_linux(pid: int) -> Process | None:
@@ -271,6 +285,7 @@ def _look_linux(pid: int) -> Process | None:
         session=int(fields[3]),
         started=int(fields[19]),
         is_zombie=fields[0] in {b"Z", b"X"},
+        name=data[data.find(b"(") + 1 : data.rfind(b")")].decode(errors="replace"),
     )
 
 
@@ -316,6 +331,7 @@ def _look_portable(pid: int) -> Process | None:
                 session=os.getsid(pid),
                 started=round(process.create_time() * 100),
                 is_zombie=process.status() == psutil.STATUS_ZOMBIE,
+                name=process.name(),
             )
     except (psutil.Error, OSError):
         return None

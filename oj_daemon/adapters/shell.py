@@ -4,8 +4,8 @@ Rule: what is known about a run is in its folder, never only in this process's m
 
     <root>/<run id>/script   what bash runs
                     output   stdout and stderr, appended by the step itself
-                    claim    pid of the wrapper that runs it ("ended" when it was ended before it began)
-                    exit     a complete line once the script has ended: the status, or `cwd`
+                    claim    first line: pid of the wrapper that runs it, or `ended` (before it began);
+                             second line once the script has ended: its status, or `cwd`
 
 The wrapper (step.sh) leads a session of its own and carries the run's cookie in its environment, so it is recognised
 by pid and cookie together however often the daemon restarts. While the wrapper is our child, its zombie is kept
@@ -44,12 +44,13 @@ STEP_SH: Final = Path(__file__).with_name("step.sh")
 SH: Final = "/bin/sh"
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z")
-_ENDED: Final = b"ended\n"
-_CWD: Final = b"cwd\n"
+_ENDED: Final = b"ended"
+_CWD: Final = "cwd"
 _RESET: Final = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
 """A step begins with every signal at its default: what the daemon's starter ignored (nohup) is not inherited."""
 _KILL_ROUND: Final = 0.25
 _POLL: Final = 0.05
+_POLL_MOST: Final = 1.0
 _ABANDONED: Final = 5.0
 _HOPELESS: Final = 10.0
 """Seconds of KILL after which a process is given up: it is stuck in the kernel."""
@@ -89,6 +90,15 @@ class Found(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class _Claim(msgspec.Struct, frozen=True):
+    """What a claim file says so far."""
+
+    pid: int | None
+    """None while the wrapper has not written it yet, and for a run that was ended before it began."""
+    is_ended: bool
+    outcome: str | None
+
+
 class Survivor(msgspec.Struct, frozen=True):
     """A process of a run."""
 
@@ -99,7 +109,9 @@ class Survivor(msgspec.Struct, frozen=True):
 class ShellRuns:
     """Starts, finds again, awaits and ends the runs below one root folder."""
 
-    def __init__(self, root: Path, *, grace_seconds: float = 5.0, pidfd: bool | None = None) -> None:
+    def __init__(
+        self, root: Path, *, grace_seconds: float = 5.0, pidfd: bool | None = None
+    ) -> None:
         self.root = root
         self.instance = _instance(root)
         self.grace_seconds = grace_seconds
@@ -130,8 +142,7 @@ class ShellRuns:
         folder = self.folder(spec.run_id)
         if spec.run_id in self._children:
             return Found(RunState.RUNNING, pid=self._children[spec.run_id])
-        found = self.adopt(spec.run_id)
-        if found.state is not RunState.NEVER:
+        if folder.exists() and (found := self.adopt(spec.run_id)).state is not RunState.NEVER:
             return found
         bash = self._find_bash(spec.env.get("PATH", os.defpath))
         if not spec.cwd.is_absolute() or not spec.cwd.is_dir():
@@ -147,32 +158,35 @@ class ShellRuns:
             fresh.write_bytes(spec.script.encode("utf-8", "surrogateescape") + b"\n")
             fresh.replace(folder / "script")
         except OSError as error:
-            raise AdapterError(f"write the run folder {folder}: {error.strerror}", code=_code(error)) from error
+            raise AdapterError(
+                f"write the run folder {folder}: {error.strerror}", code=_code(error)
+            ) from error
         pid = self._spawn(spec, folder, bash)
         self._children[spec.run_id] = pid
         return Found(RunState.RUNNING, pid=pid)
 
     def adopt(self, run_id: str) -> Found:
         """What became of a run, from its folder and the process table alone."""
-        folder = self.folder(run_id)
-        if (found := _read_exit(folder)) is not None:
-            return found
-        claim = _read(folder / "claim")
+        claim = self._claim(run_id)
         if claim is None:
             return Found(RunState.NEVER)
-        if (pid := self._wrapper_at_work(run_id, claim)) is not None:
+        if claim.outcome is None and (pid := self._wrapper_at_work(run_id, claim)) is not None:
             return Found(RunState.RUNNING, pid=pid)
         # It may have ended between the two looks.
-        if (found := _read_exit(folder)) is not None:
-            return found
-        if claim == _ENDED:
+        claim = self._claim(run_id) or claim
+        if claim.outcome == _CWD:
+            detail = "the working directory is gone or cannot be entered"
+            return Found(RunState.EXITED, detail=detail)
+        if claim.outcome is not None:
+            return Found(RunState.EXITED, status=int(claim.outcome))
+        if claim.is_ended:
             return Found(RunState.LOST, detail="ended before it began")
         return Found(RunState.LOST, detail="its wrapper is gone and left no exit status")
 
     def exit_status(self, run_id: str) -> int | None:
         """The script's exit status, None while there is none."""
-        found = _read_exit(self.folder(run_id))
-        return found.status if found else None
+        claim = self._claim(run_id)
+        return int(claim.outcome) if claim and claim.outcome not in {None, _CWD} else None
 
     async def wait(self, run_id: str) -> Found:
         """Return once the run has ended and everything it started is gone: EXITED, LOST, or NEVER if never started.
@@ -182,20 +196,23 @@ class ShellRuns:
         self._waiters[run_id] = self._waiters.get(run_id, 0) + 1
         code: int | None = None
         try:
-            while True:
-                child = self._children.get(run_id)
-                pid = child if child is not None else self.adopt(run_id).pid
-                if pid is None:
-                    break
+            is_swept = False
+            while (pid := self._children.get(run_id) or self.adopt(run_id).pid) is not None:
                 await self._until_gone(run_id, pid)
                 code = await self._finish(run_id, pid)
+                is_swept = True
+            found = self.adopt(run_id)
+            if is_swept and found.state is RunState.NEVER:
+                found = Found(RunState.LOST, detail="its run folder is gone")
+            elif not is_swept and found.state is not RunState.NEVER:
+                # It ended while no daemon was looking.
+                await self._clear([run_id], self.grace_seconds)
         finally:
             self._waiters[run_id] -= 1
             if not self._waiters[run_id]:
                 del self._waiters[run_id]
-        found = self.adopt(run_id)
         if found.state is RunState.LOST and code is not None and code >= 0:
-            # The folder could not take the status (a full disk), but the wrapper told its parent.
+            # The folder did not take the status (a full disk), but the wrapper told its parent.
             return Found(RunState.EXITED, status=code)
         return found
 
@@ -207,7 +224,9 @@ class ShellRuns:
         """
         for run_id in run_ids:
             self._forbid(run_id)
-        left = await self._clear(run_ids, self.grace_seconds if grace_seconds is None else grace_seconds)
+        left = await self._clear(
+            run_ids, self.grace_seconds if grace_seconds is None else grace_seconds
+        )
         for run_id in run_ids:
             if run_id in self._children and run_id not in self._waiters:
                 self._collect(run_id)
@@ -234,10 +253,16 @@ class ShellRuns:
     # -- starting --------------------------------------------------------------------------------------------------
 
     def _find_bash(self, path: str) -> str:
-        found = self._bash.get(path) or shutil.which("bash", path=path) or shutil.which("bash", path=os.defpath)
+        found = (
+            self._bash.get(path)
+            or shutil.which("bash", path=path)
+            or shutil.which("bash", path=os.defpath)
+        )
         if found is None:
             raise AdapterError(
-                f"start a step: there is no bash on PATH ({path})", code="bash", hint="install bash, or set PATH in the step"
+                f"start a step: there is no bash on PATH ({path})",
+                code="bash",
+                hint="install bash, or set PATH in the step",
             )
         self._bash[path] = found
         return found
@@ -254,7 +279,13 @@ class ShellRuns:
                 env,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(folder / "output"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    (
+                        os.POSIX_SPAWN_OPEN,
+                        1,
+                        str(folder / "output"),
+                        os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+                        0o600,
+                    ),
                     (os.POSIX_SPAWN_DUP2, 1, 2),
                 ],
                 setsid=True,
@@ -262,7 +293,9 @@ class ShellRuns:
                 setsigdef=_RESET,
             )
         except ValueError as error:  # NUL in a value, "=" in a name
-            raise AdapterError(f"start a step of {spec.run_id}: {error} in its environment", code="invalid") from error
+            raise AdapterError(
+                f"start a step of {spec.run_id}: {error} in its environment", code="invalid"
+            ) from error
         except OSError as error:
             raise AdapterError(
                 f"start a step of {spec.run_id}: {_spawn_trouble(error, env)}", code=_code(error)
@@ -270,23 +303,35 @@ class ShellRuns:
 
     def _forbid(self, run_id: str) -> None:
         """Claim a run that has not begun, so that a wrapper still on its way to its claim gives up."""
-        with contextlib.suppress(FileExistsError, FileNotFoundError):  # begun; nothing was ever started here
-            fd = os.open(self.folder(run_id) / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(_ENDED)
+        path = self.folder(run_id) / "claim"
+        # Begun already; or nothing was ever started here.
+        with contextlib.suppress(FileExistsError, FileNotFoundError), path.open("xb") as file:
+            file.write(_ENDED + b"\n")
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def _wrapper_at_work(self, run_id: str, claim: bytes) -> int | None:
+    def _claim(self, run_id: str) -> _Claim | None:
+        try:
+            data = (self.folder(run_id) / "claim").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        who, what, *_ = [*data.split(b"\n")[:-1], None, None]
+        outcome = what.decode(errors="replace") if what is not None else None
+        return _Claim(
+            pid=int(who) if who and who.isdigit() else None,
+            is_ended=who == _ENDED,
+            outcome=outcome if outcome == _CWD or (outcome or "").isdecimal() else None,
+        )
+
+    def _wrapper_at_work(self, run_id: str, claim: _Claim) -> int | None:
         """Pid of the live wrapper that made this claim."""
-        if claim == _ENDED:
+        if claim.is_ended:
             return None
         cookie = self.cookie(run_id)
-        if claim.endswith(b"\n") and claim[:-1].isdigit():
-            pid = int(claim)
+        if (pid := claim.pid) is not None:
             process = processes.look(pid)
-            is_ours = process is not None and not process.is_zombie and cookie in processes.cookies_of(pid)
-            return pid if is_ours else None
+            is_alive = process is not None and not process.is_zombie
+            return pid if is_alive and cookie in processes.cookies_of(pid) else None
         # Created but not yet written, or never to be: the wrapper is the session leader that has the cookie.
         for process in processes.family(processes.table(), cookies=[cookie]):
             if process.session == process.pid:
@@ -301,7 +346,7 @@ class ShellRuns:
             if self._pidfd:
                 await _readable([os.pidfd_open(pid)], None)
                 return
-            while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            while not _has_ended(pid):  # noqa: ASYNC110 - the kernel has no event to wait for
                 await asyncio.sleep(_POLL)
             return
         process = processes.look(pid)
@@ -312,9 +357,11 @@ class ShellRuns:
     async def _finish(self, run_id: str, pid: int) -> int | None:
         """After the wrapper's end: end what the step left behind, collect the wrapper; its exit code if it was ours."""
         is_child = self._children.get(run_id) == pid
-        claim = _read(self.folder(run_id) / "claim")
-        if is_child and claim is not None and claim != b"%d\n" % pid and self._wrapper_at_work(run_id, claim):
-            self._collect(run_id)  # another wrapper was there first, and is at work: this one only looked in
+        claim = self._claim(run_id)
+        is_late = is_child and claim is not None and claim.pid != pid
+        if claim is not None and is_late and self._wrapper_at_work(run_id, claim):
+            # Another wrapper was there first, and is at work: this one only looked in.
+            self._collect(run_id)
             return None
         if claim is None:
             self._forbid(run_id)  # killed before it could claim: it must not begin later either
@@ -323,7 +370,8 @@ class ShellRuns:
                 await self._clear([run_id], self.grace_seconds)
         finally:
             code = self._collect(run_id) if is_child else None
-        return code
+        # Without a claim of its own the wrapper's exit code says nothing about the script.
+        return None if claim is None or is_late else code
 
     def _left_something(self, run_id: str, pid: int, *, is_child: bool) -> bool:
         """Whether processes of the run may still be alive; cheap where orphans become our children."""
@@ -342,8 +390,17 @@ class ShellRuns:
                 self._bury(process, wrappers)
             elif process.session == pid or cookie in processes.cookies_of(child):
                 left = True
-        self._zombies = {zombie: since for zombie, since in self._zombies.items() if zombie in zombies}
+        self._zombies = {
+            zombie: since for zombie, since in self._zombies.items() if zombie in zombies
+        }
         return left
+
+    def _collect_orphans(self, pids: Collection[int]) -> None:
+        """Collect processes of a step that ended as our children; its wrapper stays for `_collect`."""
+        if self._adopts_orphans:
+            for pid in set(pids) - set(self._children.values()):
+                with contextlib.suppress(ChildProcessError):  # somebody else's child, as a rule
+                    os.waitpid(pid, os.WNOHANG)
 
     def _bury(self, zombie: Process, wrappers: Collection[int]) -> None:
         """Collect an orphan that came to us and ended. Children of other modules are theirs to collect.
@@ -354,8 +411,7 @@ class ShellRuns:
         is_of_a_step = zombie.session in wrappers
         is_abandoned = zombie.session != os.getsid(0) and time.monotonic() - since > _ABANDONED
         if is_of_a_step or is_abandoned:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(zombie.pid, os.WNOHANG)
+            self._collect_orphans([zombie.pid])
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -366,47 +422,58 @@ class ShellRuns:
         known: dict[int, Process] = {}
         asked: set[Process] = set()
         refused: set[Process] = set()
+        pause = _POLL
         is_spared = True
         while True:
             members = self._members(run_ids, known.values())
             known.update((member.pid, member) for member in members)
+            self._collect_orphans(known.keys() - {member.pid for member in members})
             hopeful = [member for member in members if member not in refused]
-            elapsed = loop.time() - began
-            if not hopeful or elapsed > grace_seconds + _HOPELESS:
+            left = grace_seconds - (loop.time() - began)
+            if not hopeful or left < -_HOPELESS:
                 if members:
-                    logger.warning("processes of %s cannot be ended: %s", ", ".join(run_ids), [m.pid for m in members])
+                    pids = [member.pid for member in members]
+                    logger.warning("processes of %s cannot be ended: %s", ", ".join(run_ids), pids)
                 return members
-            if elapsed < grace_seconds:
+            wrappers = self._wrappers(run_ids)
+            if left > 0:
                 # CONT, because a stopped process does not hear TERM.
-                targets = [member for member in hopeful if member not in asked]
                 signals: tuple[int, ...] = (signal.SIGTERM, signal.SIGCONT)
-                patience = grace_seconds - elapsed
+                targets = [member for member in hopeful if member not in asked]
+                asked.update(
+                    member for member in targets if not _is_embryo(member, wrappers, known)
+                )
+                # Some may be started while we wait, and they want to be asked too.
+                patience = min(pause, left)
+                pause = min(pause * 2, _POLL_MOST)
             else:
                 # The wrapper goes last: it still has the script's end to record.
-                wrappers = self._wrappers(run_ids)
+                signals = (signal.SIGKILL,)
                 others = [member for member in hopeful if member.pid not in wrappers]
                 targets = others if is_spared and others else hopeful
-                signals = (signal.SIGKILL,)
                 patience = _KILL_ROUND
                 is_spared = False
-            asked.update(targets)
             for member in targets:
                 try:
                     processes.send(member, *signals, pidfd=self._pidfd)
                 except PermissionError:
                     refused.add(member)
-            await self._until_all_gone([member for member in hopeful if member not in refused], patience)
+            hopeful = [member for member in hopeful if member not in refused]
+            await self._until_all_gone(hopeful, patience)
 
     def _members(self, run_ids: Sequence[str], known: Collection[Process]) -> list[Process]:
         everyone = processes.table()
         # A wrapper that we have not collected proves its session even when it is a zombie already.
-        roots = [everyone[pid] for run_id in run_ids if (pid := self._children.get(run_id)) in everyone]
+        roots = [
+            everyone[pid] for run_id in run_ids if (pid := self._children.get(run_id)) in everyone
+        ]
         cookies = [self.cookie(run_id) for run_id in run_ids]
         return processes.family(everyone, cookies=cookies, roots=[*known, *roots])
 
     def _wrappers(self, run_ids: Sequence[str]) -> set[int]:
-        claims = [_read(self.folder(run_id) / "claim") for run_id in run_ids]
-        return {int(claim) for claim in claims if claim is not None and claim[:-1].isdigit()}
+        claims = map(self._claim, run_ids)
+        pids = {claim.pid for claim in claims if claim is not None and claim.pid is not None}
+        return pids | {self._children[run_id] for run_id in run_ids if run_id in self._children}
 
     async def _until_all_gone(self, members: Sequence[Process], seconds: float | None) -> None:
         """Return when all of them have ended, or after so many seconds."""
@@ -416,7 +483,7 @@ class ShellRuns:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(processes.is_same(member) for member in members):
+                while any(map(processes.is_same, members)):  # noqa: ASYNC110 - the same
                     await asyncio.sleep(_POLL)
 
     def _collect(self, run_id: str) -> int | None:
@@ -434,15 +501,52 @@ class ShellRuns:
         return os.waitstatus_to_exitcode(status)
 
 
+def _is_embryo(member: Process, wrappers: Collection[int], known: Mapping[int, Process]) -> bool:
+    """A copy of the wrapper that has not yet become bash: it may still swallow a TERM in the wrapper's handler."""
+    parent = known.get(member.ppid)
+    return member.ppid in wrappers and parent is not None and parent.name == member.name
+
+
+def _has_ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 # -- environment --------------------------------------------------------------------------------------------------
 
 PASSED: Final = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "SSH_AUTH_SOCK", "XDG_*"),
+    *(
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TMPDIR",
+        "SSH_AUTH_SOCK",
+        "XDG_*",
+    ),
     # How this machine reaches the network: without these, steps that install something fail behind a proxy.
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"),
-    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "PIP_TRUSTED_HOST", "UV_*INDEX*"),
+    *(
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "GIT_SSL_CAINFO",
+    ),
+    *(
+        "PIP_INDEX_URL",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_CONFIG_FILE",
+        "PIP_CERT",
+        "PIP_TRUSTED_HOST",
+        "UV_*INDEX*",
+    ),
     # Cookies of the steps that this daemon itself runs in.
     COOKIE,
 )
@@ -450,11 +554,40 @@ PASSED: Final = (
 
 _NEVER: Final = (
     # Would redirect git in a step to another repository.
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_CONFIG", "GIT_CONFIG_*", "GIT_GRAFT_FILE"),
-    *("GIT_SHALLOW_FILE", "GIT_INTERNAL_*", "GIT_IMPLICIT_WORK_TREE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE"),
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+    ),
+    *(
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_CONFIG",
+        "GIT_CONFIG_*",
+        "GIT_GRAFT_FILE",
+    ),
+    *(
+        "GIT_SHALLOW_FILE",
+        "GIT_INTERNAL_*",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_REPLACE_REF_BASE",
+    ),
     # Would run other text before the script, or change what its words mean.
-    *("BASH_ENV", "ENV", "BASH_FUNC_*", "SHELLOPTS", "BASHOPTS", "IFS", "PS4", "CDPATH", "POSIXLY_CORRECT"),
+    *(
+        "BASH_ENV",
+        "ENV",
+        "BASH_FUNC_*",
+        "SHELLOPTS",
+        "BASHOPTS",
+        "IFS",
+        "PS4",
+        "CDPATH",
+        "POSIXLY_CORRECT",
+    ),
     # Where the starter was.
     *("PWD", "OLDPWD", "SHLVL", "_"),
 )
@@ -467,7 +600,11 @@ def base_env(inherited: Mapping[str, str], extra_names: Sequence[str] = ()) -> d
     """
     wanted = _matcher((*PASSED, *extra_names))
     never = _matcher(_NEVER)
-    env = {name: value for name, value in inherited.items() if wanted.match(name) and not never.match(name)}
+    env = {
+        name: value
+        for name, value in inherited.items()
+        if wanted.match(name) and not never.match(name)
+    }
     env.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
     return env
 
@@ -494,34 +631,26 @@ def _instance(root: Path) -> str:
         fresh.unlink()
         return path.read_text().strip()
     except OSError as error:
-        raise AdapterError(f"use {root} for the runs of steps: {error.strerror}", code=_code(error)) from error
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _read_exit(folder: Path) -> Found | None:
-    line = _read(folder / "exit")
-    if line is None or not line.endswith(b"\n"):
-        return None
-    if line == _CWD:
-        return Found(RunState.EXITED, detail="the working directory is gone or cannot be entered")
-    return Found(RunState.EXITED, status=int(line)) if line[:-1].isdigit() else None
+        raise AdapterError(
+            f"use {root} for the runs of steps: {error.strerror}", code=_code(error)
+        ) from error
 
 
 def _code(error: OSError) -> str:
-    return {errno.ENOSPC: "disk", errno.EDQUOT: "disk", errno.EROFS: "disk", errno.EACCES: "permission"}.get(
-        error.errno or 0, "spawn"
-    )
+    return {
+        errno.ENOSPC: "disk",
+        errno.EDQUOT: "disk",
+        errno.EROFS: "disk",
+        errno.EACCES: "permission",
+    }.get(error.errno or 0, "spawn")
 
 
 def _spawn_trouble(error: OSError, env: Mapping[str, str]) -> str:
     if error.errno == errno.E2BIG:
-        name, size = max(((name, len(os.fsencode(value))) for name, value in env.items()), key=lambda pair: pair[1])
+        name, size = max(
+            ((name, len(os.fsencode(value))) for name, value in env.items()),
+            key=lambda pair: pair[1],
+        )
         return (
             f"its environment is too big; the largest value is {name} with {size // 1024} KB "
             "(Linux allows 128 KB for one value): pass large values in files"

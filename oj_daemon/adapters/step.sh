@@ -1,6 +1,6 @@
 # The process around one shell step: claims the run folder, runs the script, records how it ended.
 #
-# Rule: whatever happens to the daemon, `exit` says how the script ended once it has ended; and of two wrappers started
+# Rule: whatever happens to the daemon, `claim` says how the script ended once it has ended; and of two wrappers started
 # for one folder only one runs the script. Plain sh, builtins only: dash starts in half the time of bash, and every
 # exec would be paid by each step.
 #
@@ -15,7 +15,7 @@
     # From here on this shell's own remarks ("Killed") stay out of the step's output.
     exec 3>&2 2>/dev/null
 
-    # noclobber creates with O_EXCL: exactly one wrapper gets past this line, and the claim names it.
+    # noclobber creates with O_EXCL: exactly one wrapper gets past this, and the claim's first line names it.
     set -C
     if ! { echo "$$" >"$1/claim"; }; then
         [ -s "$1/claim" ] && exit 0
@@ -25,7 +25,9 @@
 
     if cd "$2"; then
         umask "$4"
-        "$3" -euo pipefail "$1/script" 2>&3 3>&-
+        unset OLDPWD
+        # In brackets, because dash would redirect itself for the time of the command.
+        (exec "$3" -euo pipefail "$1/script" 2>&3 3>&-)
         status=$?
         code=$status
     else
@@ -35,6 +37,6 @@
     fi
 
     # One short write: a reader that sees no newline knows that the line is not finished.
-    echo "$status" >"$1/exit"
+    echo "$status" >>"$1/claim"
     exit "$code"
 }
