@@ -81,6 +81,16 @@ def follow(ctx: Ctx, job_id: str, *, wants_view: bool) -> Job | None:
         return None
 
 
+def await_end(ctx: Ctx, job_id: str) -> Job:
+    """Wait without a word; how the job ended."""
+    with Watch(ctx, [job_id], on_lost=lambda failure: diagnostics.warn(_lost_text(failure))) as watch:
+        for each in news(watch, job_id):
+            if each.job is not None and each.job["status"] in ENDED:
+                return each.job
+    message = f"lost sight of job {short_id(job_id)}"
+    raise OjError(message, code="internal")
+
+
 def split_line(line: str, step: str) -> tuple[str, str]:
     """The step that a log line belongs to, and its text; a line without a stamp goes on with the `step` before it."""
     match = LOG_LINE.fullmatch(line)

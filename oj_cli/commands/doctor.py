@@ -229,7 +229,7 @@ def check_project(ctx: Ctx) -> Iterator[Finding]:
         yield Finding("project", WARN, f"{name} ({root}) has no .oj folder", "oj init")
         return
     yield Finding("project", OK, f"{name} ({root})")
-    files, broken = problems_of(root)
+    files, broken = problems_of(ctx)
     if broken:
         yield Finding(
             "runbooks",

@@ -1,0 +1,486 @@
+"""`oj run`: start a command of the project's runbooks.
+
+Rule: everything that can be judged here is judged before the daemon hears of it. Shell text runs in this terminal and
+needs no daemon; a job is handed over with the texts that define it and what only this machine knows (system.md D1, D2).
+A job is asked for under a random key, so asking again after a lost reply starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import click
+
+from oj_cli import diagnostics, output
+from oj_cli.context import Ctx, pass_ctx
+from oj_cli.diagnostics import ExitCode
+from oj_daemon.errors import OjError, Rejected, WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from oj_cli.output import Text
+    from oj_daemon.runbook.load import Catalog, Found
+    from oj_daemon.runbook.model import ArgSpec, CommandDef, Runbook
+    from oj_daemon.runbook.sources import Sources
+
+ENDS = {
+    "completed": ExitCode.OK,
+    "failed": ExitCode.FAILED,
+    "cancelled": ExitCode.CANCELLED,
+    "suspended": ExitCode.SUSPENDED,
+}
+"""Exit code by how the job ended."""
+FLAGS = {
+    "-d": "detach",
+    "--detach": "detach",
+    "--wait": "wait",
+    "--attach": "attach",
+    "--no-attach": "no_attach",
+    "-h": "help",
+    "--help": "help",
+}
+"""Options of `oj run` that are understood behind CMD as well, where CMD does not declare the word itself."""
+ONE_LINE = 60
+"""Longest usage line that is shown beside a name in the list of commands."""
+
+
+class Entry(NamedTuple):
+    """A command in the list."""
+
+    name: str
+    usage: str
+    description: str
+    kind: str
+    """shell, job or agent."""
+    file: str
+
+
+class Listing(NamedTuple):
+    """What can be run here."""
+
+    commands: list[Entry]
+    skipped: list[tuple[str, str]]
+    """Files that cannot be used: path, reason."""
+
+
+class Wanted:
+    """How the job is to be waited for."""
+
+    def __init__(self, *, detach: bool, wait: bool, attach: bool | None) -> None:
+        self.detach = detach
+        self.wait = wait
+        self.attach = attach
+        self.help = False
+
+
+class RunCommand(click.Command):
+    """`oj run`, whose help ends in what can be run here."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Click's help, then the list of commands."""
+        text = super().get_help(ctx)
+        try:
+            rows = _list_rows(listing(Ctx(ctx.ensure_object(_options()))))
+        except OjError:
+            return text
+        return "\n".join([text, "", *(output.render(*row) for row in rows)])
+
+
+def _options() -> type[Any]:
+    from oj_cli.lazy import Options  # noqa: PLC0415 - loaded already
+
+    return Options
+
+
+def _complete(context: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from oj_cli.commands.completion import command_names  # noqa: PLC0415 - only when completing
+
+    return command_names(context, param, incomplete)
+
+
+@click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
+@click.option("--runbook", metavar="FILE", help="Take the command from this file.")
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as the job is on record.")
+@click.option("--wait", is_flag=True, help="Wait for the end of the job, telling only of its steps.")
+@click.option("--attach/--no-attach", default=None, help="Whether to enter an agent's terminal.")
+@click.argument("cmd", required=False, shell_complete=_complete)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@pass_ctx
+def run(  # noqa: PLR0913 - one parameter per option
+    ctx: Ctx,
+    runbook: str | None,
+    detach: bool,  # noqa: FBT001 - click passes by name
+    wait: bool,  # noqa: FBT001 - click passes by name
+    attach: bool | None,  # noqa: FBT001 - click passes by name
+    cmd: str | None,
+    args: tuple[str, ...],
+) -> int:
+    """Run a command of the project's runbooks; without CMD, list them.
+
+    Shell text runs right here and its exit code is ours. A job is run by the daemon and followed: live on a terminal,
+    as plain lines in a pipe. Ctrl-C detaches (exit 0), the job goes on. The exit code is the job's: 0 done, 1 failed,
+    4 cancelled, 5 suspended. `oj run CMD --help` explains one command; what follows `--` is left to CMD.
+    """
+    if cmd is None:
+        return _print_list(ctx)
+    wanted = Wanted(detach=detach, wait=wait, attach=attach)
+    texts, file = read_texts(ctx, runbook)
+    catalog = catalog_of(texts)
+    found = catalog.find_command(cmd, file, full=False)
+    words = take_own_words(found.definition.args, args, wanted, ctx)
+    if wanted.help:
+        output.lines(help_rows(found.definition))
+        return ExitCode.OK
+    return _run(ctx, catalog, found, words, wanted, texts, file)
+
+
+def _run(  # noqa: PLR0913, PLR0917 - what the steps before found out
+    ctx: Ctx,
+    catalog: Catalog,
+    found: Found[CommandDef],
+    words: Sequence[str],
+    wanted: Wanted,
+    texts: Sources,
+    file: str | None,
+) -> int:
+    from oj_daemon.runbook import argspec, model  # noqa: PLC0415 - loaded already; not for the help
+
+    command = found.definition
+    values = argspec.bind(command.args, command.defaults, words, command.name)
+    if isinstance(command.run, model.RunAgent):
+        raise OjError(
+            f"cannot run `{command.name}`: it starts agent `{command.run.agent}`, and this version of oj runs shell steps only",
+            code="unsupported",
+        )
+    if wanted.attach:
+        raise OjError(
+            f"cannot attach to `{command.name}`: only an agent has a terminal to enter",
+            code="invalid",
+            hint=f"oj run {command.name}",
+        )
+    if isinstance(command.run, model.RunShell):
+        if wanted.detach or wanted.wait or ctx.json:
+            option = "--detach" if wanted.detach else "--wait" if wanted.wait else "-o json"
+            raise OjError(
+                f"`{command.name}` is shell text, which runs right here: {option} is for jobs",
+                code="invalid",
+                hint=f"oj run {command.name}",
+            )
+        # Only now is shell text compiled: a job's is the daemon's to judge, and that costs more than all the rest.
+        whole = catalog.find_command(command.name, file)
+        return run_shell(ctx, whole.definition, values)
+    git = is_git_job(found.runbook, command.run.job)
+    fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
+    return run_job(ctx, command.name, fields, wanted)
+
+
+# What there is
+
+
+def read_texts(ctx: Ctx, runbook: str | None) -> tuple[Sources, str | None]:
+    """Every text of the project, and under which path among them the file of `--runbook` is."""
+    from oj_daemon.runbook import sources  # noqa: PLC0415 - not for `oj run --version` and its like
+
+    texts = sources.read(ctx.root, ctx.settings.state_dir)
+    if runbook is None:
+        return texts, None
+    path = ctx.invoke_dir / runbook
+    if not path.is_file():
+        return texts, runbook
+    shown = shown_path(ctx.root, path)
+    if shown not in texts.files:
+        one = sources.read_file(path, shown)
+        if one.unreadable:
+            raise OjError(f"cannot read {runbook}: {one.unreadable[0].reason}", code="invalid")
+        texts.files.update(one.files)
+    return texts, shown
+
+
+def shown_path(root: Path, path: Path) -> str:
+    """A file as messages name it: relative to the project where it is inside."""
+    whole = os.path.normpath(path)
+    inside = os.path.relpath(whole, root)
+    return whole if inside.startswith("..") else inside
+
+
+def catalog_of(texts: Sources) -> Catalog:
+    """Everything that the texts define."""
+    from oj_daemon.runbook import load  # noqa: PLC0415 - as above
+
+    return load.catalog(texts.files, [(each.path, each.reason) for each in texts.unreadable])
+
+
+def listing(ctx: Ctx) -> Listing:
+    """Every command of this project, and the files that cannot be used."""
+    texts, _ = read_texts(ctx, None)
+    catalog = catalog_of(texts)
+    entries = [_entry(command, book.path) for book in catalog.outlines() for command in book.commands.values()]
+    skipped = [(each.path, each.reason) for each in catalog.skipped_outlines]
+    return Listing(sorted(entries), skipped)
+
+
+def _entry(command: CommandDef, path: str) -> Entry:
+    from oj_daemon.runbook import argspec, help, model  # noqa: A004, PLC0415 - loaded already
+
+    kinds = {model.RunShell: "shell", model.RunJob: "job", model.RunAgent: "agent"}
+    return Entry(
+        command.name,
+        argspec.usage(command.args),
+        help.describe(command.help_short),
+        kinds[type(command.run)],
+        path,
+    )
+
+
+def _print_list(ctx: Ctx) -> int:
+    found = listing(ctx)
+    if ctx.json:
+        output.json(
+            {
+                "commands": [entry._asdict() for entry in found.commands],
+                "warnings": [{"path": path, "reason": reason} for path, reason in found.skipped],
+            }
+        )
+        return ExitCode.OK
+    output.lines([["Usage: oj run COMMAND [ARGS...]"], [""], *_list_rows(found)])
+    return ExitCode.OK
+
+
+def _list_rows(found: Listing) -> list[Sequence[Text]]:
+    rows: list[Sequence[Text]] = []
+    if found.commands:
+        rows.append([output.header("Commands:")])
+        table = [
+            [output.literal(f"{each.name} {each.usage}".rstrip()[:ONE_LINE]), each.description] for each in found.commands
+        ]
+        rows.extend(output.columns(table, indent=2))
+    else:
+        rows.append(["No commands found."])
+        rows.append([output.context("Put runbooks into .oj/runbooks; `oj init` writes a first one.")])
+    if found.skipped:
+        rows.extend([[""], [output.status("yellow", "Warnings:")]])
+        for _, reason in found.skipped:
+            rows.extend([f"  {line}"] for line in reason.split("\n"))
+    if found.commands:
+        rows.extend([[""], [output.context("`oj run COMMAND --help` explains one.")]])
+    return rows
+
+
+def help_rows(command: CommandDef) -> list[Sequence[Text]]:
+    """What `oj run CMD --help` prints."""
+    from oj_daemon.runbook import argspec  # noqa: PLC0415 - loaded already
+
+    spec = command.args
+    rows: list[Sequence[Text]] = []
+    if command.help_short:
+        rows.extend([[line] for line in command.help_short.split("\n")])
+        rows.append([""])
+    rows.append([output.header("Usage: "), f"oj run {command.name} {argspec.usage(spec)}".rstrip()])
+    places = [*spec.positional, *([spec.variadic] if spec.variadic else [])]
+    if places:
+        shown = {each.name: f"<{each.name}>" if each.required else f"[{each.name}]" for each in places}
+        if spec.variadic:
+            shown[spec.variadic.name] = shown[spec.variadic.name][:-1] + "..." + shown[spec.variadic.name][-1]
+        rows.extend([[""], [output.header("Arguments:")]])
+        table = [[output.literal(shown[each.name]), _default(command, each.name)] for each in places]
+        rows.extend(output.columns(table, indent=2))
+    dashed = [*spec.options, *spec.flags]
+    rows.extend([[""], [output.header("Options:")]])
+    table = []
+    for each in dashed:
+        short = f"-{each.short}, " if each.short and each.short != each.name else "    "
+        value = f" <{each.name}>" if each in spec.options else ""
+        needed = "required" if getattr(each, "required", False) and each.name not in command.defaults else ""
+        table.append([output.literal(f"{short}{argspec.dashed(each)}{value}"), needed or _default(command, each.name)])
+    table.append([output.literal("-h, --help"), "Show this help"])
+    rows.extend(output.columns(table, indent=2))
+    if command.help_long:
+        text = command.help_long.replace("Usage:", "Examples:")
+        rows.extend([[""], [output.header("Description:")]])
+        rows.extend([f"  {line}".rstrip()] for line in text.split("\n"))
+    return rows
+
+
+def _default(command: CommandDef, name: str) -> str:
+    value = command.defaults.get(name)
+    return f"[default: {value}]" if value else ""
+
+
+# The words behind CMD
+
+
+def take_own_words(spec: ArgSpec, args: Sequence[str], wanted: Wanted, ctx: Ctx) -> list[str]:
+    """What is left for the command once options of `oj run` itself are taken out of the words behind CMD."""
+    takes_value = {f"--{each.name}" for each in spec.options} | {f"-{each.short}" for each in spec.options}
+    theirs = takes_value | {f"--{each.name}" for each in spec.flags} | {f"-{each.short}" for each in spec.flags}
+    left: list[str] = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*left, word, *words]
+        name, _, value = word.partition("=")
+        if word in theirs:
+            left.append(word)
+            if word in takes_value and words:
+                left.append(words.pop(0))
+        elif word in FLAGS:
+            _set(wanted, FLAGS[word])
+        elif name in ("-o", "--output") and name not in theirs and (value or words):
+            value = value or words.pop(0)
+            if value not in ("text", "json"):
+                raise click.BadParameter(f"{value!r} is not one of 'text', 'json'.", param_hint="'-o'")
+            ctx.options.output = value
+        else:
+            left.append(word)
+    return left
+
+
+def _set(wanted: Wanted, name: str) -> None:
+    if name == "no_attach":
+        wanted.attach = False
+    else:
+        setattr(wanted, name, True)
+
+
+# Shell text, right here
+
+
+def run_shell(ctx: Ctx, command: CommandDef, arguments: dict[str, str]) -> int:
+    """Run a command's shell text in this terminal and return its exit code."""
+    from oj_cli.foreground import run_bash  # noqa: PLC0415 - imports subprocess; shell commands only
+    from oj_daemon.runbook import model, template  # noqa: PLC0415 - loaded already
+
+    assert isinstance(command.run, model.RunShell)  # noqa: S101 - the caller looked
+    shell = command.run.shell
+    values = {f"args.{name}": value for name, value in arguments.items()}
+    values["invoke.dir"] = str(ctx.invoke_dir)
+    values["workspace"] = str(ctx.root)
+    try:
+        environ = template.resolve(shell.bindings, values)
+        script = template.script_for(shell, values)
+    except Rejected as failure:
+        raise OjError(
+            f"cannot run `{command.name}`: {failure.message}", code=failure.code, hint=failure.hint
+        ) from failure
+    inherited = ctx.settings.inherited.reveal()
+    return run_bash(script, ctx.root, {**inherited, "OJ_PROJECT": ctx.project, **environ})
+
+
+# A job, by the daemon
+
+
+def is_git_job(runbook: Runbook, name: str) -> bool:
+    """Whether a job works in a git worktree; only then is git asked about this folder, which takes a while."""
+    job = runbook.jobs.get(name)
+    return job is not None and job.source is not None and job.source.kind == "git"
+
+
+def request_fields(  # noqa: PLR0913 - the fields of RunCommand
+    ctx: Ctx, command: str, words: Sequence[str], texts: Sources, file: str | None, *, with_repo: bool
+) -> dict[str, Any]:
+    """RunCommand, with all that only this machine knows."""
+    from oj_daemon.runbook import sources  # noqa: PLC0415 - loaded already
+
+    repo = None
+    if with_repo:
+        from oj_cli import project  # noqa: PLC0415 - runs git
+
+        repo = project.repository(ctx.invoke_dir)
+    return {
+        "project": ctx.project,
+        "project_root": str(ctx.root),
+        "invoke_dir": str(ctx.invoke_dir),
+        "command": command,
+        "args": list(words),
+        "runbook": file,
+        "sources": {
+            "files": [{"path": path, "text": text} for path, text in texts.files.items()],
+            "problems": [[each.path, each.reason] for each in texts.unreadable],
+        },
+        "env": sources.env_values(texts.files.values(), ctx.settings.inherited.reveal()),
+        "repo": repo,
+        "key": os.urandom(16).hex(),
+    }
+
+
+def run_job(ctx: Ctx, command: str, fields: dict[str, Any], wanted: Wanted) -> int:
+    """Hand a job to the daemon and follow it as far as wanted."""
+    from oj_daemon.wire.names import short_id  # noqa: PLC0415 - loaded by the client
+
+    if not ctx.json:
+        output.line(output.header("Project: "), fields["project"])
+        output.line(output.header("Command: "), command)
+    started = start(ctx, fields)
+    for warning in started["warnings"]:
+        diagnostics.warn(warning)
+    job_id = started["job_id"]
+    if ctx.json:
+        return _json(ctx, started, wanted)
+    short = short_id(job_id)
+    output.line("Started ", started["name"], " (job: ", output.literal(short), ")")
+    if wanted.wait and not wanted.detach:
+        from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
+
+        return Wait(ctx, all_of_them=True, until_blocked=False).run([job_id], None)
+    if wanted.detach or not output.is_tty():
+        output.lines(hints(short))
+    if wanted.detach:
+        return ExitCode.OK
+    from oj_cli.follow import follow  # noqa: PLC0415 - not for --detach
+
+    ended = follow(ctx, job_id, wants_view=output.is_tty())
+    if ended is None:
+        diagnostics.say("Detached; the job goes on.")
+        output.lines(ways_back(short))
+        return ExitCode.OK
+    return ENDS[ended["status"]]
+
+
+def start(ctx: Ctx, fields: dict[str, Any]) -> dict[str, Any]:
+    """The daemon's word that the job is on record; asked for again, under the same key, where the reply was lost."""
+    try:
+        return ctx.action("RunCommand", **fields)
+    except WireError as failure:
+        if failure.code not in ("closed", "timeout"):
+            raise
+        diagnostics.warn(f"{failure.message}; asking again")
+        return ctx.action("RunCommand", **fields)
+
+
+def _json(ctx: Ctx, started: dict[str, Any], wanted: Wanted) -> int:
+    if not wanted.wait or wanted.detach:
+        output.json(started)
+        return ExitCode.OK
+    from oj_cli.follow import await_end  # noqa: PLC0415 - only for --wait
+
+    ended = await_end(ctx, started["job_id"])
+    output.json(ended)
+    return ENDS[ended["status"]]
+
+
+def hints(short: str) -> list[Sequence[Text]]:
+    """What to type next about a job that was started."""
+    return [
+        [output.context(f"  {label:8}"), output.literal(f"oj {words} {short}")]
+        for label, words in (
+            ("details:", "job show"),
+            ("wait:", "job wait"),
+            ("output:", "logs -f"),
+            ("pause:", "suspend"),
+            ("end:", "cancel"),
+        )
+    ]
+
+
+def ways_back(short: str) -> list[Sequence[Text]]:
+    """What to type next about a job that was left."""
+    return [
+        [output.context(f"  {label:12}"), output.literal(f"oj {words} {short}")]
+        for label, words in (("follow it:", "logs -f"), ("wait for it:", "job wait"), ("end it:", "cancel"))
+    ]
