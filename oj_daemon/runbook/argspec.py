@@ -125,6 +125,8 @@ def _flag(text: str, start: int, end: int, *, is_optional: bool) -> Flag | Optio
                 f"invalid argument syntax: long form `{parts[-1]}` is not `--name`", start, end
             )
         name = parts[-1][2:]
+    if "..." in text:
+        raise SpecError(f"invalid argument syntax: a flag takes no ellipsis: `{text}`", start, end)
     if not rest:
         return Flag(name=name or short, short=short)
     if PLACEHOLDER.fullmatch(rest) is None:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from oj_daemon.runbook import consts, durations, template
 from oj_daemon.runbook.model import Shell, Text
 from oj_daemon.runbook.suggest import did_you_mean, nearest
-from oj_daemon.runbook.tree import Entry, Node, Object, Problem, Source, kind_of, problem
+from oj_daemon.runbook.tree import NOT_TEXT, Entry, Node, Object, Problem, Source, kind_of, problem
 
 T = TypeVar("T")
 
@@ -187,6 +187,8 @@ class Context:
     def shell(self, node: Node, scope: Scope, where: str) -> Shell:
         """Shell text, compiled; after a complaint the result is only a stand-in."""
         text = self._shell_text(node, scope, where)
+        if NOT_TEXT.search(str(text.value)):
+            return Shell(text="", script="")  # the reader of the file has complained
         try:
             return self.compiler.shell(str(text.value), scope.known)
         except BadShell as exc:
@@ -198,6 +200,8 @@ class Context:
         if "$(" not in str(node.value):
             return self.compiler.text(self.plain(node, scope, where), scope.known)
         text = self._shell_text(node, scope, where)
+        if NOT_TEXT.search(str(text.value)):
+            return Text(text="")
         try:
             return self.compiler.text(str(text.value), scope.known)
         except BadShell as exc:

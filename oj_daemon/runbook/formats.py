@@ -6,6 +6,7 @@ where each key and value stands.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 from oj_daemon.runbook import hcl
 from oj_daemon.runbook.tree import (
     MAX_DEPTH,
+    NOT_TEXT,
     Entry,
     Node,
     Object,
@@ -46,7 +48,7 @@ def _check_texts(source: Source, tree: Object, problems: list[Problem]) -> None:
 
     def check(node: Node) -> None:
         if isinstance(node.value, str):
-            bad = _BAD.search(node.value)
+            bad = NOT_TEXT.search(node.value)
             if bad is not None:
                 what = "NUL" if bad.group() == "\0" else "a lone surrogate"
                 at = node.at(bad.start())
@@ -69,9 +71,6 @@ def _check_texts(source: Source, tree: Object, problems: list[Problem]) -> None:
             check(entry.value)
 
     walk(tree)
-
-
-_BAD = re.compile("[\0\ud800-\udfff]")
 
 
 def _fail(source: Source, at: int, message: str, hint: str = "", width: int = 1) -> NoReturn:
@@ -227,10 +226,9 @@ def _read_toml(source: Source) -> Object:
     except (ValueError, RecursionError) as exc:
         _fail(source, 0, f"TOML parse error: {exc}")
     scan = _TomlScan(source)
-    try:
+    # When the scanner gets lost, values stay right and only some places are missing.
+    with contextlib.suppress(_LostError, RecursionError):
         scan.document()
-    except (_LostError, RecursionError):
-        pass  # values stay right, only some places are missing
     return _toml_object(source, scan.places, data, (), 0)
 
 
@@ -375,7 +373,8 @@ class _TomlScan:
         for key, start, end in self.keys():
             path = (*path, key)
             place = self.places.setdefault(path, _Place())
-            place.key_start, place.key_end = start, end
+            if not place.key_end:
+                place.key_start, place.key_end = place.start, place.end = start, end
         self.space()
         if not self.text.startswith("=", self.at):
             raise _LostError

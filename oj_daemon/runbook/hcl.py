@@ -153,9 +153,9 @@ class _Reader:
         if char == '"':
             return self.string()
         if char == "[":
-            return self.list(depth)
+            return self.sequence(depth)
         if char == "{":
-            return self.object(depth)
+            return self.mapping(depth)
         start = self.at
         heredoc = HEREDOC.match(self.text, start)
         if heredoc is not None:
@@ -191,7 +191,7 @@ class _Reader:
             self.fail("number is too large", start, end=self.at)
         return Node(value, start, self.at)
 
-    def list(self, depth: int) -> Node:
+    def sequence(self, depth: int) -> Node:
         opened = self.at
         inner = self.deeper(depth)
         self.at += 1
@@ -210,7 +210,7 @@ class _Reader:
             elif self.char() not in ("]", ""):
                 self.fail(f"expected `,` or `]` in the list, found {self.found()}")
 
-    def object(self, depth: int) -> Node:
+    def mapping(self, depth: int) -> Node:
         opened = self.at
         inner = self.deeper(depth)
         self.at += 1
@@ -302,7 +302,7 @@ class _Reader:
                 piece = self.text[self.at : self.at + 2]
                 braces.append(self.at)
             elif char == '"':  # a quoted word inside of ${...}: copied with its quotes
-                piece = self.quoted()
+                piece = self.quoted(braces[-1])
             out.append(piece)
             length += len(piece)
             self.at += len(piece)
@@ -318,13 +318,13 @@ class _Reader:
                     return piece[: index + 1]
         return piece
 
-    def quoted(self) -> str:
+    def quoted(self, opened: int) -> str:
         end = self.at + 1
         while (char := self.text[end : end + 1]) not in ("", "\n"):
             if char == '"':
                 return self.text[self.at : end + 1]
             end += 2 if char == "\\" else 1
-        self.fail("quote inside of `${...}` is never closed")
+        self.fail("`${` is never closed", opened, end=opened + 2)
 
     def escape(self) -> str:
         char = self.text[self.at + 1 : self.at + 2]

@@ -16,7 +16,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from oj_daemon.errors import OjError, Rejected, RunbookError
-from oj_daemon.runbook import consts, help as help_text, validate
+from oj_daemon.runbook import consts, validate
+from oj_daemon.runbook import help as help_text
 from oj_daemon.runbook.consts import Const
 from oj_daemon.runbook.fold import BadShell, Compiler, Outline
 from oj_daemon.runbook.model import (
@@ -367,9 +368,9 @@ class Catalog:
 
     # Lookup
 
-    def find_command(self, name: str, file: str | None = None) -> Found[CommandDef]:
-        """The command of a name; raises Rejected or RunbookError."""
-        runbook, key = self._find("command", name, file)
+    def find_command(self, name: str, file: str | None = None, *, full: bool = True) -> Found[CommandDef]:
+        """The command of a name; raises Rejected or RunbookError. Without `full` no shell text is compiled."""
+        runbook, key = self._find("command", name, file, full=full)
         return Found(runbook, runbook.commands[key])
 
     def find_queue(self, name: str, file: str | None = None) -> Found[QueueDef]:
@@ -387,7 +388,7 @@ class Catalog:
         runbook, key = self._find("cron", name, file)
         return Found(runbook, runbook.crons[key])
 
-    def _find(self, kind: str, name: str, file: str | None) -> tuple[Runbook, str]:
+    def _find(self, kind: str, name: str, file: str | None, *, full: bool = True) -> tuple[Runbook, str]:
         paths = self.paths if file is None else [self._path_of(file)]
         usable = [path for path in paths if not self.linked(path, full=False).errors]
         tables = {
@@ -420,7 +421,7 @@ class Catalog:
                 kind, name, paths, sorted({key for table in tables.values() for key in table})
             )
         path, key = hits[0]
-        linked = self.linked(path)
+        linked = self.linked(path, full=full)
         if linked.errors:
             raise self._unusable(kind, name, list(self._skipped([path], full=True)))
         return linked.runbook, key
@@ -486,6 +487,11 @@ class Catalog:
         """Every file without structural errors; shell text is not compiled, so this is for listings only."""
         found = (self.linked(path, full=False) for path in self.paths)
         return [each.runbook for each in found if not each.errors]
+
+    @property
+    def skipped_outlines(self) -> list[Skipped]:
+        """The files that `outlines` leaves out."""
+        return [*self._unreadable, *self._skipped(self.paths, full=False)]
 
     def check(self) -> list[Problem]:
         """Everything wrong with all files and the project's own libraries."""

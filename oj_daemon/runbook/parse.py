@@ -6,11 +6,11 @@ which validate.py follows once imports are merged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
-import msgspec
-
-from oj_daemon.runbook import argspec, consts, formats, help as help_text, schedule
+from oj_daemon.runbook import argspec, consts, formats, schedule
+from oj_daemon.runbook import help as help_text
 from oj_daemon.runbook.fold import (
     Body,
     Compiler,
@@ -82,23 +82,8 @@ def broken(source: Source, found: Problem) -> Unit:
 
 def _fold(ctx: Context, unit: Unit, tree: Object) -> None:
     body = Body(ctx, Node(tree, 0, 0), tree, "the runbook")
-    is_hcl = ctx.source.path.endswith(".hcl")
-    if is_hcl:
+    if ctx.source.path.endswith(".hcl"):
         unit.help_short, unit.help_long = help_text.of_file(ctx.source)
-
-    def define(kind: str, name: str, at: Node, made: AnyDef | None) -> None:
-        unit.places.setdefault((kind, name), (at.start, at.end))
-        if made is not None:
-            unit.defs[kind][name] = made
-
-    def fresh(kind: str, name: str, at: Node) -> bool:
-        if (kind, name) in unit.places:
-            line = ctx.source.disk_line(ctx.source.place(unit.places[kind, name][0])[0])
-            ctx.error(
-                at, f"{kind} `{name}` is defined twice", f"it is already defined in line {line}"
-            )
-            return False
-        return check_label(ctx, name, at, kind)
 
     def read_import(name: str, at: Node, value: Node) -> None:
         found = _import(ctx, name, at, value)
@@ -107,47 +92,40 @@ def _fold(ctx: Context, unit: Unit, tree: Object) -> None:
 
     def read_const(name: str, at: Node, value: Node) -> None:
         found = _const(ctx, name, at, value)
-        if found is not None:
+        if found is not None and name in unit.consts:
+            ctx.error(at, f"const `{name}` is defined twice")
+        elif found is not None:
             unit.consts[name] = found
-
-    def read_command(name: str, at: Node, value: Node) -> None:
-        if fresh("command", name, at):
-            made = _command(ctx, unit, name, at, value)
-            if made is not None and is_hcl:
-                short, long = help_text.of_block(ctx.source, at.start)
-                made = msgspec.structs.replace(made, help_short=short, help_long=long)
-            define("command", name, at, made)
-
-    def read_job(name: str, at: Node, value: Node) -> None:
-        if fresh("job", name, at):
-            define("job", name, at, parse_job(ctx, unit, name, at, value))
-
-    def read_agent(name: str, at: Node, value: Node) -> None:
-        if fresh("agent", name, at):
-            define("agent", name, at, parse_agent(ctx, name, at, value))
-
-    def read_queue(name: str, at: Node, value: Node) -> None:
-        if fresh("queue", name, at):
-            define("queue", name, at, _queue(ctx, name, at, value))
-
-    def read_worker(name: str, at: Node, value: Node) -> None:
-        if fresh("worker", name, at):
-            define("worker", name, at, _worker(ctx, unit, name, at, value))
-
-    def read_cron(name: str, at: Node, value: Node) -> None:
-        if fresh("cron", name, at):
-            define("cron", name, at, _cron(ctx, unit, name, at, value))
 
     labelled(ctx, body.all("const", "consts"), "const", read_const)
     labelled(ctx, body.all("import", "imports"), "import", read_import)
-    labelled(ctx, body.all("command", "commands"), "command", read_command)
-    labelled(ctx, body.all("job", "jobs"), "job", read_job)
-    labelled(ctx, body.all("agent", "agents"), "agent", read_agent)
-    labelled(ctx, body.all("queue", "queues"), "queue", read_queue)
-    labelled(ctx, body.all("worker", "workers"), "worker", read_worker)
-    labelled(ctx, body.all("cron", "crons"), "cron", read_cron)
-    body.known = ["import", "const", "command", "job", "agent", "queue", "worker", "cron"]
+    for kind, reader in READERS.items():
+        labelled(ctx, body.all(kind, f"{kind}s"), kind, _definer(ctx, unit, kind, reader))
+    body.known = ["import", "const", *READERS]
     body.finish({"step": 'a step belongs into a job: job "name" { step "name" { ... } }'})
+
+
+Reader: TypeAlias = Callable[[Context, Unit, str, Node, Node], AnyDef | None]
+
+
+def _definer(
+    ctx: Context, unit: Unit, kind: str, reader: Reader
+) -> Callable[[str, Node, Node], None]:
+    """What to do with each definition of a kind."""
+
+    def define(name: str, at: Node, value: Node) -> None:
+        if (kind, name) in unit.places:
+            line = ctx.source.disk_line(ctx.source.place(unit.places[kind, name][0])[0])
+            ctx.error(
+                at, f"{kind} `{name}` is defined twice", f"it is already defined in line {line}"
+            )
+        elif check_label(ctx, name, at, kind):
+            unit.places[kind, name] = (at.start, at.end)
+            made = reader(ctx, unit, name, at, value)
+            if made is not None:
+                unit.defs[kind][name] = made
+
+    return define
 
 
 # Imports and constants
@@ -266,7 +244,12 @@ def _command(ctx: Context, unit: Unit, name: str, at: Node, value: Node) -> Comm
         )
     if run is None:
         return None
-    return CommandDef(name=name, run=run, args=spec, defaults=defaults)
+    short = long = ""
+    if ctx.source.path.endswith(".hcl"):
+        short, long = help_text.of_block(ctx.source, at.start)
+    return CommandDef(
+        name=name, run=run, args=spec, defaults=defaults, help_short=short, help_long=long
+    )
 
 
 def _args(ctx: Context, body: Body) -> ArgSpec:
@@ -354,7 +337,7 @@ def _short(ctx: Context, body: Body) -> str:
 # Queues, workers, crons
 
 
-def _queue(ctx: Context, name: str, at: Node, value: Node) -> QueueDef | None:
+def _queue(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> QueueDef | None:
     body = body_of(ctx, value, f"queue.{name}", at)
     if body is None:
         return None
@@ -513,3 +496,14 @@ def _cron(ctx: Context, unit: Unit, name: str, at: Node, value: Node) -> CronDef
         overlap=overlap,
         catch_up=catch_up,
     )
+
+
+READERS: Final[dict[str, Reader]] = {
+    "command": _command,
+    "job": parse_job,
+    "agent": parse_agent,
+    "queue": _queue,
+    "worker": _worker,
+    "cron": _cron,
+}
+"""Kind -> what reads one definition of it."""

@@ -15,6 +15,7 @@ from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Shell
 from oj_daemon.runbook.parts import read_container, read_notify
 from oj_daemon.runbook.suggest import did_you_mean
 from oj_daemon.runbook.tree import Node, Object, kind_of
+from oj_daemon.runbook.unit import Unit
 
 DRIVERS = ("claude", "generic")
 PROGRAMS = {"claude": "claude", "claudeless": "claude"}
@@ -60,19 +61,17 @@ CHOICES = {
 """What a decision can default to when its time is up."""
 
 ONE_VALUE = frozenset(
-    "agent agents append-system-prompt debug debug-file fallback-model file from-pr input-format json-schema"
-    " max-budget-usd mcp-config model output-format permission-mode plugin-dir resume session-id setting-sources"
-    " settings system-prompt scenario tool-mode".split()
+    ["agent", "agents", "append-system-prompt", "debug", "debug-file", "fallback-model", "file", "from-pr", "input-format", "json-schema", "max-budget-usd", "mcp-config", "model", "output-format", "permission-mode", "plugin-dir", "resume", "session-id", "setting-sources", "settings", "system-prompt", "scenario", "tool-mode"]
 )
 MANY_VALUES = frozenset(
-    "add-dir allowed-tools allowedTools betas disallowed-tools disallowedTools tools".split()
+    ["add-dir", "allowed-tools", "allowedTools", "betas", "disallowed-tools", "disallowedTools", "tools"]
 )
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 STAND_IN = "\ue000"
 """Takes the place of a placeholder while a command line is taken apart; no runbook holds this character."""
 
 
-def parse_agent(ctx: Context, name: str, at: Node, value: Node) -> AgentDef | None:
+def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> AgentDef | None:
     """One `agent` block."""
     body = body_of(ctx, value, f"agent.{name}", at)
     if body is None:
@@ -81,7 +80,8 @@ def parse_agent(ctx: Context, name: str, at: Node, value: Node) -> AgentDef | No
     driver_node = body.string("driver")
     driver = ""
     if driver_node is not None:
-        driver = word(ctx, driver_node, DRIVERS, f"`driver` of {body.where}", "claude")
+        # After a complaint about the driver, the program is nobody's business.
+        driver = word(ctx, driver_node, DRIVERS, f"`driver` of {body.where}", "generic")
     prompt = body.plain("prompt", TEXT)
     prompt_file = body.string("prompt_file")
     if prompt is not None and prompt_file is not None:
@@ -92,7 +92,7 @@ def parse_agent(ctx: Context, name: str, at: Node, value: Node) -> AgentDef | No
         ctx.error(prompt_file, f"`prompt_file` of {body.where} is empty")
     run = None
     if run_node is None:
-        if not any(entry.key == "run" for entry in _entries(value)):
+        if _key(value, "run") is None:
             body.missing("run")
     else:
         run = ctx.shell(run_node, LAUNCH, f"{body.where}.run")
@@ -146,10 +146,6 @@ def parse_agent(ctx: Context, name: str, at: Node, value: Node) -> AgentDef | No
         container=container,
         notify=notify,
     )
-
-
-def _entries(node: Node) -> list[object]:
-    return list(node.value.entries) if isinstance(node.value, Object) else []
 
 
 # The command line

@@ -7,6 +7,7 @@ Offsets count characters of the text that was parsed; `Source.lines` leads back 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 
 import msgspec
@@ -15,6 +16,8 @@ from oj_daemon.errors import RunbookError
 
 MAX_DEPTH = 40
 """How deeply blocks, lists and objects may be nested."""
+NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""Characters that neither a UTF-8 file nor a process environment can hold."""
 MAX_EXCERPT = 160
 """Longest part of a source line that is shown."""
 
@@ -133,7 +136,7 @@ class SyntaxProblem(Exception):
 class Node(msgspec.Struct):
     """A value and where it stands."""
 
-    value: str | int | float | bool | None | list[Node] | Object
+    value: str | int | float | bool | list[Node] | Object | None
     start: int
     end: int
     spans: list[tuple[int, int]] = []

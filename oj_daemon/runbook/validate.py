@@ -16,8 +16,8 @@ from oj_daemon.runbook.model import (
     CronDef,
     JobDef,
     QueueDef,
-    Runbook,
     RunAgent,
+    Runbook,
     RunJob,
     WorkerDef,
 )

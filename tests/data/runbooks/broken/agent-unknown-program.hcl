@@ -1,0 +1,4 @@
+# expect 3: unrecognized agent command `cluade` in agent.g.run
+agent "g" {
+  run = "cluade --model x"
+}

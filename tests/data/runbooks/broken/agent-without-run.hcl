@@ -1,0 +1,4 @@
+# expect 2: missing field `run` in agent.g
+agent "g" {
+  prompt = "hello"
+}

@@ -1,0 +1,5 @@
+# expect 3: optional positional `a` cannot precede required `b`
+command "a" {
+  args = "[a] <b>"
+  run  = "true"
+}

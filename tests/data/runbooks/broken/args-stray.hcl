@@ -1,0 +1,5 @@
+# expect 3: invalid argument syntax: `name`
+command "a" {
+  args = "name <b>"
+  run  = "true"
+}

@@ -1,0 +1,8 @@
+# expect 6: command `a` is defined twice
+command "a" {
+  run = "true"
+}
+
+command "a" {
+  run = "false"
+}

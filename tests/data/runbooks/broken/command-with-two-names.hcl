@@ -1,0 +1,4 @@
+# expect 2: command takes one label
+command "a" "b" {
+  run = "true"
+}

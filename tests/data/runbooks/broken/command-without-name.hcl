@@ -1,0 +1,4 @@
+# expect 2: command needs a name
+command {
+  run = "true"
+}

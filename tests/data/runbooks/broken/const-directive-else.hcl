@@ -1,0 +1,6 @@
+# expect 5: `%{ else }` without `%{ if }`
+const "mode" { default = "a" }
+job "j" {
+  step "x" { run = "true" }
+%{ else }
+}

@@ -1,0 +1,5 @@
+# expect 4: unknown const `modus`
+const "mode" { default = "a" }
+job "j" {
+  step "x" { run = "echo ${raw(const.modus)}" }
+}

@@ -1,0 +1,6 @@
+# expect 2: unknown library `oj/gti`
+import "oj/gti" {}
+
+command "a" {
+  run = { job = "whatever" }
+}

@@ -1,0 +1,5 @@
+# expect 3: job.a.source cannot be `worktree`
+job "a" {
+  source = "worktree"
+  step "x" { run = "true" }
+}

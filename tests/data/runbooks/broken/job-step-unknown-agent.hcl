@@ -1,0 +1,6 @@
+# expect 4: job.a.step[0](x).run references unknown agent `coder`
+job "a" {
+  step "x" {
+    run = { agent = "coder" }
+  }
+}

@@ -1,0 +1,6 @@
+# expect 5: queue.q must not have `retry`
+queue "q" {
+  list  = "gh issue list --json number"
+  take  = "true"
+  retry = { attempts = 1 }
+}

@@ -1,0 +1,6 @@
+# expect 5: queue.q must not have `list`
+queue "q" {
+  type = "persisted"
+  vars = ["x"]
+  list = "true"
+}

@@ -1,0 +1,4 @@
+# expect 2: missing field `vars` in queue.q
+queue "q" {
+  type = "persisted"
+}

@@ -1,0 +1,4 @@
+# expect 3: `main` is not a value
+command "a" {
+  run = main
+}

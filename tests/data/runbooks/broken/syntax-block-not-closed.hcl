@@ -1,0 +1,3 @@
+# expect 2: missing `}` for the block opened here
+command "a" {
+  run = "true"

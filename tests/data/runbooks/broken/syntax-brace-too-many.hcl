@@ -1,0 +1,5 @@
+# expect 5: unexpected `}`
+command "a" {
+  run = "true"
+}
+}

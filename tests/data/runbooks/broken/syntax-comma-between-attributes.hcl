@@ -1,0 +1,5 @@
+# expect 3: expected a new line after the value of `args`, found `,`
+command "a" {
+  args = "<x>",
+  run = "true"
+}

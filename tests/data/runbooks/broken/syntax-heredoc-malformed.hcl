@@ -1,0 +1,6 @@
+# expect 3: malformed heredoc
+command "a" {
+  run = << EOT
+    true
+  EOT
+}

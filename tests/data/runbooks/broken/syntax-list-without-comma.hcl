@@ -1,0 +1,4 @@
+# expect 3: expected `,` or `]` in the list
+job "a" {
+  vars = ["x" "y"]
+}

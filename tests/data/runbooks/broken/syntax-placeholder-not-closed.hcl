@@ -1,0 +1,4 @@
+# expect 3: `${` is never closed
+command "a" {
+  run = "echo ${args.x"
+}

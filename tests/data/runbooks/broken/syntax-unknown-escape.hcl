@@ -1,0 +1,4 @@
+# expect 3: unknown escape `\d`
+command "a" {
+  run = "grep '\d'"
+}

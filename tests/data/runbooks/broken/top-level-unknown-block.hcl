@@ -1,0 +1,4 @@
+# expect 2: unknown key `comand` in the runbook
+comand "a" {
+  run = "true"
+}
