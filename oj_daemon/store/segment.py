@@ -31,6 +31,7 @@ FORMAT: Final = 1
 
 _NAME: Final = re.compile(r"(\d{8})-(\d{6})\.jsonl")
 _RECORD: Final = re.compile(rb"[0-9a-f]{8} [0-9]+ ")
+_HOLE: Final = bytes(2)  # two zeros: one may come from a single flipped bit
 _BUFFER: Final = 1 << 20
 _RECOVER: Final = (
     "oj daemon start --recover   (keeps copies of the damaged files and starts from the valid part)"
@@ -126,7 +127,7 @@ def _read_head(segment: Segment) -> None:
     body = first[9:-1]
     if first[:9] + body[:5] != b"%08x head " % crc32(body):
         segment.spoiled = segment.size > len(first) or (
-            first.endswith(b"\n") and b"\0" not in first
+            first.endswith(b"\n") and _HOLE not in first
         )
         return
     version = msgspec.json.decode(body[5:], type=_Format).format
@@ -200,13 +201,13 @@ class Replay:
                 if offset >= end:
                     break
                 label = b"%d " % (seq + 1)
-                body = (
-                    text[9:-1] if text[-1] == 10 else text[9:]
-                )  # a record is whole without its line end
+                body = text[9:-1]
                 if text[:9] != b"%08x " % crc32(body) or not body.startswith(label):
-                    self.seq = seq
-                    self._bad_line(segment, offset, text, file)
-                    return
+                    body = text[9:]  # only the line end may be missing: the record is whole then
+                    if text[:9] != b"%08x " % crc32(body) or not body.startswith(label):
+                        self.seq = seq
+                        self._bad_line(segment, offset, text, file)
+                        return
                 seq += 1
                 offset += len(text)
                 if seq > after_seq:
@@ -220,7 +221,7 @@ class Replay:
         A write that was cut short has no line end; one that a power loss thinned out reads as zeros, which no record
         contains. Anything else, or a sound record further on, was once whole.
         """
-        looks_torn = not text.endswith(b"\n") or b"\0" in text
+        looks_torn = not text.endswith(b"\n") or _HOLE in text
         if segment.cut is not None or not looks_torn or any(map(_is_record, rest)):
             what = "the record is damaged (checksum)"
             if _is_record(text):
@@ -243,7 +244,7 @@ class Replay:
         place = f"{segment.path}, line {_line_number(segment.path, offset)}, byte {offset}"
         if not self.recover:
             raise StoreError(
-                f"the log is damaged: {place}: {what}; {lost} sound records from there on need what is missing",
+                f"the log is damaged: {place}: {what}; {lost} intact records follow",
                 code="corrupt",
                 hint=_RECOVER,
             )
@@ -255,7 +256,7 @@ class Replay:
             )
         copies = [copy_aside(later.path, "damaged").name for later in rest]
         self.warnings.append(
-            f"recovered a damaged log: {place}: {what}; dropped {lost} sound records after record "
+            f"recovered a damaged log: {place}: {what}; dropped {lost} intact records after record "
             f"{max(self.seq, self.after_seq)}, kept copies: {', '.join(copies)}"
         )
         for later in rest:
