@@ -5,6 +5,7 @@ Rule: nothing in the store calls `os.write`, `fsync` or `rename` by itself, and 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -51,14 +52,19 @@ def sync_folder(folder: Path) -> None:
 def replace_file(path: Path, data: bytes, *, durable: bool) -> None:
     """Give `path` new contents so that a reader or a crash sees the old ones or the new ones, nothing between."""
     scratch = path.with_name(path.name + ".tmp")
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        write_all(fd, data)
-        if durable:
-            sync_file(fd)
-    finally:
-        os.close(fd)
-    scratch.replace(path)
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            write_all(fd, data)
+            if durable:
+                sync_file(fd)
+        finally:
+            os.close(fd)
+        scratch.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()  # half a file must not keep a full disk full
+        raise
     if durable:
         sync_folder(path.parent)
 
