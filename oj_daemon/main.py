@@ -23,8 +23,10 @@ from oj_daemon.errors import OjError, StoreError
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
 from oj_daemon.wire.names import PROTOCOL
-from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error, Ok
-from oj_daemon.wire.requests import AnyRequest, Change, DaemonStatus, DaemonStop, Ping
+from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
+from oj_daemon.wire.requests import AnyRequest, Change, DaemonStatus, DaemonStop
+from oj_daemon.works import Figures
+from oj_daemon.works import start as start_works
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +48,6 @@ KILL_SECONDS: Final = 10.0
 
 class AlreadyRunning(OjError):
     """Another daemon holds the lock; not a failure for whoever only wants one to run."""
-
-
-class Figures(NamedTuple):
-    """What `oj daemon status` wants to know of the works."""
-
-    jobs_active: int
-    epoch: int
-    seq: int
-    warnings: tuple[str, ...] = ()
 
 
 class Works(Protocol):
@@ -398,34 +391,3 @@ def _tell(stream: TextIO | None, text: str) -> None:
         with contextlib.suppress(OSError):
             stream.write(text + "\n")
             stream.flush()
-
-
-async def start_works(config: Settings) -> Works:
-    """Everything behind the listener, ready to serve."""
-    del config
-    return Idle()
-
-
-class Idle:
-    """Stand-in until the engine is there: answers Ping alone."""
-
-    def __init__(self) -> None:
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def handle(self, request: AnyRequest) -> AnyReply:
-        """Answer one request."""
-        return (
-            Ok()
-            if isinstance(request, Ping)
-            else Error(f"{type(request).__name__}: not built yet", code="unavailable")
-        )
-
-    def figures(self) -> Figures:
-        """Nothing."""
-        return Figures(jobs_active=0, epoch=0, seq=0)
-
-    async def drain(self, *, kill: bool) -> None:
-        """Nothing is in flight."""
-
-    async def close(self) -> None:
-        """Nothing is open."""

@@ -228,7 +228,12 @@ JobEvent = (
     | StepRetryScheduled
 )
 WorkspaceEvent = (
-    WorkspaceCreated | WorkspaceReady | WorkspaceFailed | WorkspaceDeleting | WorkspaceDeleted | WorkspaceDeleteFailed
+    WorkspaceCreated
+    | WorkspaceReady
+    | WorkspaceFailed
+    | WorkspaceDeleting
+    | WorkspaceDeleted
+    | WorkspaceDeleteFailed
 )
 CatalogEvent = RunbookLoaded | ProjectSeen
 AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent

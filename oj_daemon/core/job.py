@@ -23,8 +23,18 @@ from msgspec import structs
 
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
-from oj_daemon.core.events import AnyEvent, JobEvent
-from oj_daemon.core.state import ACTIVE, Ending, Job, ResumePoint, Resolved, Run, State, Turn, step_of
+from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.state import (
+    ACTIVE,
+    Ending,
+    Job,
+    Resolved,
+    ResumePoint,
+    Run,
+    State,
+    Turn,
+    step_of,
+)
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import argspec, template, words
 from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, SourceKind, StepDef
@@ -83,7 +93,9 @@ def _admit_run(state: State, request: requests.RunCommand, turn: Turn) -> Answer
     known = state.keys.get(request.key) if request.key else None
     if known is not None:
         job = state.jobs[known]
-        return Answer(replies.JobStarted(job_id=job.id, name=job.name, kind=job.kind, status=job.status))
+        return Answer(
+            replies.JobStarted(job_id=job.id, name=job.name, kind=job.kind, status=job.status)
+        )
     resolved = turn.resolved
     if resolved is None:
         raise Rejected(f"unknown command: {request.command}", code="not_found", hint="oj run")
@@ -113,7 +125,8 @@ def _job_definition(resolved: Resolved) -> JobDef:
     if not isinstance(command.run, RunJob):
         what = "an agent" if isinstance(command.run, RunAgent) else "a shell line"
         raise Rejected(
-            f"command {command.name!r} runs {what}, not a job; the daemon of this version runs jobs only", code="invalid"
+            f"command {command.name!r} runs {what}, not a job; the daemon of this version runs jobs only",
+            code="invalid",
         )
     definition = resolved.runbook.jobs[command.run.job]
     agents = [step.name for step in definition.steps if isinstance(step.run, RunAgent)]
@@ -132,7 +145,12 @@ def _created(
     command = resolved.command
     supplied = argspec.bind(command.args, command.defaults, request.args, command.name)
     arguments = {**definition.defaults, **supplied}
-    for declared in (*command.args.positional, *command.args.options, *command.args.flags, command.args.variadic):
+    for declared in (
+        *command.args.positional,
+        *command.args.options,
+        *command.args.flags,
+        command.args.variadic,
+    ):
         if declared is not None:
             arguments.setdefault(declared.name, "")
     missing = [
@@ -158,7 +176,10 @@ def _created(
         if definition.source is not None:
             repo_root = _add_source(values, request, definition, turn, nonce)
         elif definition.cwd is not None:
-            cwd = _join(request.invoke_dir, template.render(definition.cwd, {**arguments, **values}, request.env))
+            cwd = _join(
+                request.invoke_dir,
+                template.render(definition.cwd, {**arguments, **values}, request.env),
+            )
         ref = definition.source.ref if definition.source is not None else None
         dynamic = any(text.shell is not None for text in definition.locals.values()) or (
             ref is not None and ref.shell is not None
@@ -166,7 +187,9 @@ def _created(
         if not dynamic:
             _add_static(values, definition, request.env)
     except OjError as error:
-        raise Rejected(f"cannot make job {definition.name!r}: {error.message}", code="invalid", hint=error.hint) from error
+        raise Rejected(
+            f"cannot make job {definition.name!r}: {error.message}", code="invalid", hint=error.hint
+        ) from error
     return events.JobCreated(
         job_id=job_id,
         kind=definition.name,
@@ -185,7 +208,11 @@ def _created(
 
 
 def _display_name(
-    definition: JobDef, request: requests.RunCommand, arguments: dict[str, str], values: dict[str, str], job_id: JobId
+    definition: JobDef,
+    request: requests.RunCommand,
+    arguments: dict[str, str],
+    values: dict[str, str],
+    job_id: JobId,
 ) -> str:
     """The job's name for people (spec 2.3)."""
     if definition.title is None:
@@ -245,7 +272,9 @@ def _find_all(
             job = state.find_job(ref)
         except Rejected as error:
             if error.code == "ambiguous":
-                candidates = tuple(id_ for id_ in state.jobs if id_.startswith(ref) or id_.startswith(ref, 4))
+                candidates = tuple(
+                    id_ for id_ in state.jobs if id_.startswith(ref) or id_.startswith(ref, 4)
+                )
                 ambiguous.append(replies.Ambiguous(id=ref, candidates=candidates))
             else:
                 missing.append(ref)
@@ -304,7 +333,12 @@ def _admit_suspend(state: State, refs: tuple[str, ...]) -> Answer:
 
 
 def _resume_fact(
-    state: State, job: Job, *, step: str | None = None, variables: dict[str, str] | None = None, message: str = ""
+    state: State,
+    job: Job,
+    *,
+    step: str | None = None,
+    variables: dict[str, str] | None = None,
+    message: str = "",
 ) -> events.JobResumed:
     """The fact that lets the job go on; raises Rejected when it cannot."""
     if job.status not in (JobStatus.FAILED, JobStatus.SUSPENDED):
@@ -312,14 +346,17 @@ def _resume_fact(
         raise Rejected(
             f"cannot resume job {short_id(job.id)}: it is {job.status}",
             code="conflict",
-            hint=f"oj run it again; see oj job show {short_id(job.id)}" if ended else f"oj job show {short_id(job.id)}",
+            hint=f"oj run it again; see oj job show {short_id(job.id)}"
+            if ended
+            else f"oj job show {short_id(job.id)}",
         )
     definition = state.definition(job)
     if step is not None:
         names = [known.name for known in definition.steps]
         if step not in names:
             raise Rejected(
-                f"job {short_id(job.id)} has no step {step!r}; its steps are {', '.join(names)}", code="invalid"
+                f"job {short_id(job.id)} has no step {step!r}; its steps are {', '.join(names)}",
+                code="invalid",
             )
         steps: tuple[str, ...] = (step,)
     elif job.resume_point is not None and job.resume_point.steps:
@@ -587,11 +624,17 @@ def _apply_ending(state: State, job: Job, event: events.JobEnding, at: int) -> N
         steps = list(job.resume_point.steps)
     stopped = StepStatus.SUSPENDED if event.why == "suspend" else StepStatus.CANCELLED
     runs = tuple(
-        structs.replace(run, status=stopped, finished_at=at, retry_at=0) if run.status is StepStatus.PENDING else run
+        structs.replace(run, status=stopped, finished_at=at, retry_at=0)
+        if run.status is StepStatus.PENDING
+        else run
         for run in job.runs
     )
     ending = Ending(
-        why=event.why, step=event.step, error=event.error, final=event.final, steps=tuple(dict.fromkeys(steps))
+        why=event.why,
+        step=event.step,
+        error=event.error,
+        final=event.final,
+        steps=tuple(dict.fromkeys(steps)),
     )
     _put(state, job, at, status=JobStatus.ENDING, ending=ending, runs=runs, finished_at=0)
 
@@ -655,7 +698,12 @@ def _apply_started(state: State, job: Job, event: events.StepStarted, at: int) -
         runs = tuple(run if old.run == event.run else old for old in job.runs)
         _put(state, job, at, runs=runs)
         return
-    changes: dict[str, object] = {"status": JobStatus.RUNNING, "runs": (*job.runs, run), "starting": (), "ending": None}
+    changes: dict[str, object] = {
+        "status": JobStatus.RUNNING,
+        "runs": (*job.runs, run),
+        "starting": (),
+        "ending": None,
+    }
     if event.via not in ("entry", "resume"):
         changes["visits"] = {**job.visits, event.step: job.visits.get(event.step, 0) + 1}
     used = {event.step}
@@ -694,10 +742,18 @@ def _apply_exited(state: State, job: Job, event: events.StepExited, at: int) -> 
     run = job.runs[event.run - 1]
     status, error = _outcome(job, run, event)
     marks = job.marks
-    if status is StepStatus.DONE and any(run.step in step.after for step in state.definition(job).steps):
+    if status is StepStatus.DONE and any(
+        run.step in step.after for step in state.definition(job).steps
+    ):
         marks = (*(name for name in marks if name != run.step), run.step)
     changed = structs.replace(
-        run, status=status, finished_at=at, exit_code=event.exit_code, error=error, retry_at=0, deadline_at=0
+        run,
+        status=status,
+        finished_at=at,
+        exit_code=event.exit_code,
+        error=error,
+        retry_at=0,
+        deadline_at=0,
     )
     runs = (*job.runs[: event.run - 1], changed, *job.runs[event.run :])
     _put(state, job, at, runs=runs, marks=marks)
@@ -709,7 +765,9 @@ def _outcome(job: Job, run: Run, event: events.StepExited) -> tuple[StepStatus, 
     if event.ended and job.ending is not None:
         if job.ending.why == "suspend":
             return StepStatus.SUSPENDED, "suspended"
-        why = "cancelled" if job.ending.why == "cancel" else f"ended because {job.ending.step} failed"
+        why = (
+            "cancelled" if job.ending.why == "cancel" else f"ended because {job.ending.step} failed"
+        )
         return StepStatus.CANCELLED, why
     if event.error:
         return StepStatus.FAILED, event.error
@@ -739,7 +797,9 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
         case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
             owner = _owner(state, workspace_id)
             if owner is not None and owner.status is JobStatus.PENDING:
-                yield events.JobEnding(job_id=owner.id, why="fail", error=f"no workspace: {reason}", final=True)
+                yield events.JobEnding(
+                    job_id=owner.id, why="fail", error=f"no workspace: {reason}", final=True
+                )
         case events.StepStarted(job_id=job_id, run=number):
             job = state.jobs[job_id]
             run = job.runs[number - 1]
@@ -767,7 +827,9 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
         case events.JobFinished(job_id=job_id, status=status):
             job = state.jobs[job_id]
             if status is not JobStatus.SUSPENDED:
-                yield from _notify(state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel"))
+                yield from _notify(
+                    state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel")
+                )
         case events.JobDeleted(job_id=job_id):
             yield effects.ForgetJob(job_id=job_id)
         case _:
@@ -867,7 +929,9 @@ def _enter(
             if job.ending is not None:
                 yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=error)
             else:
-                yield events.JobEnding(job_id=job.id, why="fail", step=failed_step, error=error, final=True)
+                yield events.JobEnding(
+                    job_id=job.id, why="fail", step=failed_step, error=error, final=True
+                )
             return
     for name, via in names:
         yield _started(state, job.id, name, via)
@@ -888,7 +952,9 @@ def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[Any
     if run.status is StepStatus.DONE:
         targets = [(name, "done") for name in step.on_done]
         targets += [
-            (other.name, "join") for other in definition.steps if run.step in other.after and _joined(other, job.marks)
+            (other.name, "join")
+            for other in definition.steps
+            if run.step in other.after and _joined(other, job.marks)
         ]
         if targets:
             yield from _enter(state, job, targets)
@@ -906,7 +972,9 @@ def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[Any
             timeout_ms=step.timeout_ms,
         )
     else:
-        yield events.JobEnding(job_id=job.id, why="fail", step=run.step, error=_step_error(run, step))
+        yield events.JobEnding(
+            job_id=job.id, why="fail", step=run.step, error=_step_error(run, step)
+        )
 
 
 def _step_error(run: Run, step: StepDef) -> str:
@@ -924,7 +992,9 @@ def _after_ending(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
     definition = state.definition(job)
     match ending.why:
         case "fail":
-            target = None if ending.final or not ending.step else _on_fail(job, definition, ending.step)
+            target = (
+                None if ending.final or not ending.step else _on_fail(job, definition, ending.step)
+            )
             if target is not None:
                 yield from _enter(state, job, [(target, "fail")])
             elif job.cancelling:
@@ -932,7 +1002,9 @@ def _after_ending(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
                     job_id=job.id, status=JobStatus.CANCELLED, error=f"clean-up: {ending.error}"
                 )
             else:
-                yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=_first_error(job))
+                yield events.JobFinished(
+                    job_id=job.id, status=JobStatus.FAILED, error=_first_error(job)
+                )
         case "cancel":
             wanted = [step_of(definition, name).on_cancel for name in ending.steps]
             targets = list(dict.fromkeys(name for name in wanted if name is not None))
@@ -941,10 +1013,14 @@ def _after_ending(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
             if targets and job.runs:
                 yield from _enter(state, job, [(name, "cancel") for name in targets])
             else:
-                yield events.JobFinished(job_id=job.id, status=JobStatus.CANCELLED, error=ending.error)
+                yield events.JobFinished(
+                    job_id=job.id, status=JobStatus.CANCELLED, error=ending.error
+                )
         case _:
             if _interrupted(definition, job).steps:
-                yield events.JobFinished(job_id=job.id, status=JobStatus.SUSPENDED, error=_first_error(job))
+                yield events.JobFinished(
+                    job_id=job.id, status=JobStatus.SUSPENDED, error=_first_error(job)
+                )
             else:  # the last step was done before it could be suspended
                 yield from _complete(state, job)
 
@@ -963,7 +1039,9 @@ def _complete(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
     """Nothing is active and nothing follows."""
     definition = state.definition(job)
     if job.cancelling:
-        yield events.JobFinished(job_id=job.id, status=JobStatus.CANCELLED, error="cancelled by request")
+        yield events.JobFinished(
+            job_id=job.id, status=JobStatus.CANCELLED, error="cancelled by request"
+        )
         return
     if job.failing:
         yield events.JobFinished(job_id=job.id, status=JobStatus.FAILED, error=job.error)
@@ -985,7 +1063,9 @@ def _complete(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
 
 def _timeout(job: Job, run: Run) -> effects.SetTimer:
     return effects.SetTimer(
-        key=f"timeout:{job.id}/{run.run}", at=run.deadline_at, fact=events.StepTimedOut(job_id=job.id, run=run.run)
+        key=f"timeout:{job.id}/{run.run}",
+        at=run.deadline_at,
+        fact=events.StepTimedOut(job_id=job.id, run=run.run),
     )
 
 
@@ -1029,7 +1109,9 @@ def _start(state: State, job: Job, run: Run, turn: Turn) -> AnyEvent | AnyEffect
         if step.cwd is not None:
             directory = _join(directory, template.render(step.cwd, values, job.env))
     except OjError as error:
-        return events.StepExited(job_id=job.id, run=run.run, error=f"could not start: {error.message}")
+        return events.StepExited(
+            job_id=job.id, run=run.run, error=f"could not start: {error.message}"
+        )
     own = {"OJ_PROJECT": job.project, "OJ_JOB_ID": job.id, "OJ_STEP_NAME": run.step}
     return effects.StartStep(
         job_id=job.id,
@@ -1045,7 +1127,9 @@ def _start(state: State, job: Job, run: Run, turn: Turn) -> AnyEvent | AnyEffect
 def _values(state: State, job: Job) -> dict[str, str]:
     """What templates of this job may refer to."""
     root = job.vars.get("source.root", job.cwd)
-    arguments = {f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")}
+    arguments = {
+        f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")
+    }
     return {**arguments, **job.vars, "job_id": job.id, "name": job.name, "workspace": root}
 
 

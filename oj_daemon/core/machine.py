@@ -113,4 +113,7 @@ def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Out
     return outcome
 
 
-_REACTIONS: tuple[Callable[[State, AnyEvent, Turn], Iterator[AnyEvent | AnyEffect]], ...] = (job.react, workspace.react)
+_REACTIONS: tuple[Callable[[State, AnyEvent, Turn], Iterator[AnyEvent | AnyEffect]], ...] = (
+    job.react,
+    workspace.react,
+)

@@ -13,7 +13,15 @@ import msgspec
 
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import CommandDef, JobDef, Runbook, StepDef
-from oj_daemon.wire.names import JobId, JobStatus, StepStatus, WorkspaceId, WorkspaceKind, WorkspaceStatus, short_id
+from oj_daemon.wire.names import (
+    JobId,
+    JobStatus,
+    StepStatus,
+    WorkspaceId,
+    WorkspaceKind,
+    WorkspaceStatus,
+    short_id,
+)
 
 ACTIVE: Final = frozenset({StepStatus.PENDING, StepStatus.RUNNING, StepStatus.WAITING})
 """Statuses of a run that is not over."""
@@ -229,10 +237,14 @@ class State:
             return found[0]
         listing = noun.lower()
         if not found:
-            raise Rejected(f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list --no-limit")
+            raise Rejected(
+                f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list --no-limit"
+            )
         shown = ", ".join(short_id(id_) for id_ in found[:8]) + (", ..." if len(found) > 8 else "")
         raise Rejected(
-            f"{ref!r} could be any of {len(found)} {listing}s: {shown}", code="ambiguous", hint="type more characters of the id"
+            f"{ref!r} could be any of {len(found)} {listing}s: {shown}",
+            code="ambiguous",
+            hint="type more characters of the id",
         )
 
     # Snapshots.

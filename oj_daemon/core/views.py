@@ -43,7 +43,11 @@ def step_status(job: Job) -> str:
     """What the STATUS of that step is."""
     active = job.active
     if job.status is JobStatus.RUNNING and active:
-        return StepStatus.PENDING if all(run.status is StepStatus.PENDING for run in active) else StepStatus.RUNNING
+        return (
+            StepStatus.PENDING
+            if all(run.status is StepStatus.PENDING for run in active)
+            else StepStatus.RUNNING
+        )
     return job.status
 
 
@@ -58,7 +62,9 @@ def reason(state: State, job: Job) -> str:
         case JobStatus.RUNNING:
             doing = "clean-up after " + _first_line(job.error) + ": " if job.failing else ""
             doing = "clean-up after cancel: " if job.cancelling else doing
-            return doing + ", ".join(f"{run.step} {_waits_for(run) or 'runs'}" for run in job.active)
+            return doing + ", ".join(
+                f"{run.step} {_waits_for(run) or 'runs'}" for run in job.active
+            )
         case _:
             return _first_line(job.error)
 
@@ -102,21 +108,30 @@ def job_summary(state: State, job: Job) -> replies.JobSummary:
     )
 
 
-def jobs(state: State, *, project: str | None, name: str | None, status: str | None, limit: int | None) -> replies.Jobs:
+def jobs(
+    state: State, *, project: str | None, name: str | None, status: str | None, limit: int | None
+) -> replies.Jobs:
     """Newest change first; `total` counts what matches without the limit."""
     newest: Iterable[Job] = reversed(state.jobs.values())
     if project is None and name is None and status is None:
         return replies.Jobs(
-            jobs=tuple(job_summary(state, job) for job in islice(newest, limit)), total=len(state.jobs)
+            jobs=tuple(job_summary(state, job) for job in islice(newest, limit)),
+            total=len(state.jobs),
         )
     found = [job for job in newest if _matches(job, project, name, status)]
-    return replies.Jobs(jobs=tuple(job_summary(state, job) for job in found[:limit]), total=len(found))
+    return replies.Jobs(
+        jobs=tuple(job_summary(state, job) for job in found[:limit]), total=len(found)
+    )
 
 
 def _matches(job: Job, project: str | None, name: str | None, status: str | None) -> bool:
     if project is not None and job.project != project:
         return False
-    if name is not None and name.lower() not in job.name.lower() and name.lower() not in job.kind.lower():
+    if (
+        name is not None
+        and name.lower() not in job.name.lower()
+        and name.lower() not in job.kind.lower()
+    ):
         return False
     if status is None:
         return True
@@ -170,7 +185,8 @@ def workspaces(state: State, *, project: str | None, limit: int | None) -> repli
         if project is None or workspace.project == project
     ]
     return replies.Workspaces(
-        workspaces=tuple(workspace_view(state, workspace) for workspace in newest[:limit]), total=len(newest)
+        workspaces=tuple(workspace_view(state, workspace) for workspace in newest[:limit]),
+        total=len(newest),
     )
 
 
@@ -229,7 +245,13 @@ def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
 
 
 def overview(
-    state: State, *, project: str | None, now: int, uptime_secs: int, version: str, warnings: tuple[str, ...]
+    state: State,
+    *,
+    project: str | None,
+    now: int,
+    uptime_secs: int,
+    version: str,
+    warnings: tuple[str, ...],
 ) -> replies.Overview:
     """What `oj status` shows; its cost does not grow with the jobs that have ended."""
     active: dict[str, list[Job]] = {}

@@ -47,7 +47,9 @@ def _admit_drop(state: State, request: requests.WorkspaceDrop) -> Answer:
             and (request.all or _is_failed(state, workspace))
         ]
     else:
-        raise Rejected("nothing to drop: name a workspace, or use --failed or --all", code="invalid")
+        raise Rejected(
+            "nothing to drop: name a workspace, or use --failed or --all", code="invalid"
+        )
     dropped: list[replies.WorkspaceView] = []
     skipped: list[tuple[str, str]] = []
     facts: list[AnyEvent] = []
@@ -69,7 +71,9 @@ def _admit_drop(state: State, request: requests.WorkspaceDrop) -> Answer:
 
 def _is_failed(state: State, workspace: Workspace) -> bool:
     job = state.jobs.get(workspace.job_id)
-    return workspace.status is WorkspaceStatus.FAILED or (job is not None and job.status is JobStatus.FAILED)
+    return workspace.status is WorkspaceStatus.FAILED or (
+        job is not None and job.status is JobStatus.FAILED
+    )
 
 
 def _in_use(state: State, workspace: Workspace) -> str:
@@ -93,7 +97,9 @@ def _admit_prune(state: State, request: requests.WorkspacePrune, turn: Turn) -> 
         if _in_use(state, workspace) or young:
             skipped += 1
             continue
-        pruned.append(replies.PrunedEntry(id=workspace.id, name=workspace.path, detail=str(workspace.status)))
+        pruned.append(
+            replies.PrunedEntry(id=workspace.id, name=workspace.path, detail=str(workspace.status))
+        )
         facts.append(events.WorkspaceDeleting(workspace_id=workspace.id))
     reply = replies.Pruned(dry_run=request.dry_run, pruned=tuple(pruned), skipped=skipped)
     return Answer(reply, [] if request.dry_run else facts)
@@ -179,7 +185,11 @@ def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
 
 def _of_job(state: State, job_id: JobId) -> Workspace | None:
     job = state.jobs.get(job_id)
-    return state.workspaces.get(job.workspace) if job is not None and job.workspace is not None else None
+    return (
+        state.workspaces.get(job.workspace)
+        if job is not None and job.workspace is not None
+        else None
+    )
 
 
 def _create(workspace: Workspace) -> effects.CreateWorkspace:

@@ -1,0 +1,329 @@
+"""Requests -> replies: reads are answered from state, changes go to the engine.
+
+Rule: what needs I/O before the core can decide (runbook texts, log files, stray folders) happens here, off the event loop,
+and nowhere later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Final, assert_never
+
+import msgspec
+
+from oj_daemon.build import identity
+from oj_daemon.core import views
+from oj_daemon.core.events import Record
+from oj_daemon.core.job import label_of
+from oj_daemon.core.state import Job, Resolved
+from oj_daemon.engine import Engine
+from oj_daemon.errors import OjError, Rejected, RunbookError
+from oj_daemon.executor import Executor
+from oj_daemon.runbook import load
+from oj_daemon.runbook.model import Runbook, content_hash
+from oj_daemon.store.logs import read_log
+from oj_daemon.store.segment import read_segments, segment_names
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import JobId, JobStatus
+from oj_daemon.wire.replies import AnyReply, LogChunk
+from oj_daemon.wire.requests import AnyRequest
+
+LOG_BYTES: Final = 1024 * 1024
+"""Most log text in one reply of JobWatch."""
+HASHES: Final = 256
+"""Runbooks whose hash is remembered."""
+STRAY_AGE_SECONDS: Final = 12 * 3600
+"""Age from which `oj workspace prune` takes folders that no workspace is known for."""
+
+
+class Dispatch:
+    """Answers requests for one daemon."""
+
+    def __init__(self, engine: Engine, executor: Executor, state_dir: Path) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._wal_dir = state_dir / "wal"
+        self._workspaces = state_dir / "workspaces"
+        self._started = time.monotonic()
+
+    async def handle(self, request: AnyRequest) -> AnyReply:
+        """Answer one request; Rejected and RunbookError become an Error reply."""
+        try:
+            return await self._answer(request)
+        except RunbookError as error:
+            return replies.Error(error.message, code=error.code or "invalid", hint=error.hint)
+        except Rejected as error:
+            return replies.Error(error.message, code=error.code or "invalid", hint=error.hint)
+        except OjError as error:
+            return replies.Error(error.message, code=error.code or "internal", hint=error.hint)
+
+    async def _answer(self, request: AnyRequest) -> AnyReply:
+        engine, state = self._engine, self._engine.state
+        match request:
+            case requests.Hello() | requests.DaemonStatus() | requests.DaemonStop():
+                raise Rejected(
+                    f"{type(request).__name__} is answered before it gets here", code="internal"
+                )
+            case requests.Ping():
+                return replies.Ok()
+            case requests.StatusOverview(project=project):
+                return views.overview(
+                    state,
+                    project=project,
+                    now=engine.now(),
+                    uptime_secs=int(time.monotonic() - self._started),
+                    version=identity(),
+                    warnings=engine.warnings,
+                )
+            case requests.JobList(project=project, name=name, status=status, limit=limit):
+                return views.jobs(state, project=project, name=name, status=status, limit=limit)
+            case requests.JobShow(id=ref):
+                return self._detail(state.find_job(ref))
+            case requests.JobStory(id=ref):
+                return await asyncio.to_thread(_story, self._wal_dir, state.find_job(ref).id)
+            case requests.JobLogs():
+                return await self._logs(request)
+            case requests.JobWatch():
+                return await self._watch(request)
+            case requests.WorkspaceList(project=project, limit=limit):
+                return views.workspaces(state, project=project, limit=limit)
+            case requests.WorkspaceShow(id=ref):
+                return views.workspace_view(state, state.find_workspace(ref))
+            case requests.ProjectList():
+                return views.projects(state)
+            case requests.RunCommand():
+                return await engine.submit(request, await self._resolve(request))
+            case requests.WorkspacePrune():
+                return await self._prune_workspaces(request)
+            case (
+                requests.JobCancel()
+                | requests.JobSuspend()
+                | requests.JobResume()
+                | requests.JobResumeAll()
+                | requests.JobPrune()
+                | requests.WorkspaceDrop()
+            ):
+                return await engine.submit(request)
+            case _:
+                assert_never(request)
+
+    async def _resolve(self, request: requests.RunCommand) -> Resolved | None:
+        """What the shipped texts say about the command; None lets the core refuse (or repeat an earlier answer)."""
+        if request.key and request.key in self._engine.state.keys:
+            return None
+        return await asyncio.to_thread(_resolved, request)
+
+    # Jobs
+
+    def _detail(self, job: Job) -> replies.JobDetail:
+        return views.job_detail(
+            self._engine.state,
+            job,
+            log_path=str(self._executor.logs.path(job.id)),
+            seq=self._engine.seq,
+        )
+
+    async def _watch(self, request: requests.JobWatch) -> replies.JobChanges:
+        deadline = time.monotonic() + min(max(request.wait_ms, 0), 60_000) / 1000
+        while True:
+            changes = await self._changes(request)
+            left = deadline - time.monotonic()
+            if request.since == 0 or changes.jobs or changes.missing or changes.logs or left <= 0:
+                return changes
+            try:
+                async with asyncio.timeout(left):
+                    await self._engine.news()
+            except TimeoutError:
+                pass
+
+    async def _changes(self, request: requests.JobWatch) -> replies.JobChanges:
+        state = self._engine.state
+        seq = self._engine.seq
+        changed: list[replies.JobDetail] = []
+        missing: list[str] = []
+        for ref in request.ids:
+            try:
+                job = state.find_job(ref)
+            except Rejected as error:
+                if error.code == "ambiguous":
+                    raise
+                missing.append(ref)
+                continue
+            if (
+                request.since == 0
+                or request.since > seq
+                or self._engine.changed_since(job.id, request.since)
+            ):
+                changed.append(self._detail(job))
+        logs: dict[str, LogChunk] = {}
+        for job_id, offset in request.logs.items():
+            if JobId(job_id) not in state.jobs:
+                continue
+            chunk = await self._chunk(JobId(job_id), offset)
+            if chunk is not None:
+                logs[job_id] = chunk
+        return replies.JobChanges(seq=seq, jobs=tuple(changed), missing=tuple(missing), logs=logs)
+
+    async def _chunk(self, job_id: JobId, offset: int) -> LogChunk | None:
+        """New text of a job's log from `offset` on (-1: nothing yet, only where its end is)."""
+        path = self._executor.logs.path(job_id)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if offset == size:
+            return None
+        if offset < 0:
+            return LogChunk(content="", offset=size)
+        piece = await asyncio.to_thread(read_log, path, offset=offset)
+        if not piece.content and not piece.was_restarted:
+            return None
+        return LogChunk(content=piece.content, offset=piece.offset, restarted=piece.was_restarted)
+
+    async def _logs(self, request: requests.JobLogs) -> replies.Log:
+        job = self._engine.state.find_job(request.id)
+        path = self._executor.logs.path(job.id)
+        if request.step is None:
+            piece = await asyncio.to_thread(
+                read_log, path, lines=request.lines, offset=request.offset
+            )
+            content = piece.content
+        else:
+            known = {node.name for node in self._engine.state.definition(job).steps}
+            if request.step not in known:
+                raise Rejected(
+                    f"job {request.id} has no step {request.step!r}; its steps are {', '.join(sorted(known))}",
+                    code="not_found",
+                )
+            labels = {label_of(job, run) for run in job.runs if run.step == request.step}
+            piece = await asyncio.to_thread(read_log, path, offset=request.offset)
+            content = _only(
+                piece.content, labels, None if request.offset is not None else request.lines
+            )
+        return replies.Log(
+            log_path=str(path), content=content, offset=piece.offset, restarted=piece.was_restarted
+        )
+
+    # Workspaces
+
+    async def _prune_workspaces(self, request: requests.WorkspacePrune) -> AnyReply:
+        """Prune known workspaces, and folders that no workspace is known for."""
+        reply = await self._engine.submit(request)
+        assert isinstance(reply, replies.Pruned)
+        if request.project is not None:
+            return reply
+        known = {Path(workspace.path).name for workspace in self._engine.state.workspaces.values()}
+        strays = await asyncio.to_thread(
+            _strays, self._workspaces, known, any_age=request.all, remove=not request.dry_run
+        )
+        return msgspec.structs.replace(reply, pruned=(*reply.pruned, *strays))
+
+
+_LABEL: Final = re.compile(r"\S+ \[([^\]]*)\] ?")
+
+
+def _only(content: str, labels: set[str], lines: int | None) -> str:
+    """The log lines that carry one of the labels, the last `lines` of them."""
+    found = []
+    for line in content.splitlines(keepends=True):
+        match = _LABEL.match(line)
+        if match is not None and match[1] in labels:
+            found.append(line)
+    return "".join(found if lines is None else found[-lines:] if lines else [])
+
+
+def _resolved(request: requests.RunCommand) -> Resolved:
+    """Read the shipped texts, as far as their content is not known yet."""
+    texts = {file.path: file.text for file in request.sources.files}
+    catalog = load.catalog(texts, request.sources.problems)
+    found = catalog.find_command(request.command, request.runbook)
+    return Resolved(
+        runbook=found.runbook,
+        hash=_hash_of(found.runbook),
+        command=found.definition,
+        warnings=tuple(
+            problem.render() for problem in catalog.linked(found.runbook.path).problems if problem.warning
+        ),
+    )
+
+
+def _hash_of(runbook: Runbook) -> str:
+    """Content hash, computed once for each runbook object (catalogs are cached)."""
+    known = _hashes.get(id(runbook))
+    if known is None or known[0] is not runbook:
+        if len(_hashes) > HASHES:
+            _hashes.clear()
+        known = _hashes[id(runbook)] = (runbook, content_hash(runbook))
+    return known[1]
+
+
+_hashes: dict[int, tuple[Runbook, str]] = {}
+
+
+def _strays(
+    folder: Path, known: set[str], *, any_age: bool, remove: bool
+) -> list[replies.PrunedEntry]:
+    """Folders below `folder` that no workspace is known for."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name in known or not path.is_dir() or path.is_symlink():
+            continue
+        if not any_age and time.time() - path.stat().st_mtime < STRAY_AGE_SECONDS:  # noqa: TID251 - a file's age
+            continue
+        found.append(
+            replies.PrunedEntry(id=path.name, name=str(path), detail="no workspace is known for it")
+        )
+        if remove:
+            shutil.rmtree(path, ignore_errors=True)
+    return found
+
+
+def _story(folder: Path, job_id: JobId) -> replies.Story:
+    """What the log still holds about a job; reads every segment."""
+    needle = job_id.encode()
+    lines: list[replies.StoryLine] = []
+    decode = msgspec.json.Decoder(Record).decode
+    for segment in read_segments(folder, segment_names(folder)):
+        if segment.is_void:
+            continue
+        with segment.path.open("rb") as file:
+            offset = 0
+            for text in file:
+                offset += len(text)
+                if segment.cut is not None and offset > segment.cut:
+                    break
+                if needle not in text:
+                    continue
+                seq, _, payload = text[9:].partition(b" ")
+                if not seq.isdigit():
+                    continue
+                try:
+                    record = decode(payload)
+                except msgspec.MsgspecError:  # the last line, being written right now
+                    continue
+                for fact in record.facts:
+                    data = msgspec.to_builtins(fact)
+                    if needle in msgspec.json.encode(data):
+                        tag = data.pop("type")
+                        lines.append(
+                            replies.StoryLine(
+                                seq=int(seq),
+                                at_ms=record.at,
+                                cause=record.cause,
+                                fact=tag,
+                                data=data,
+                            )
+                        )
+    return replies.Story(
+        lines=tuple(lines), complete=any(line.fact == "job:created" for line in lines)
+    )
+
+
+def jobs_active(engine: Engine) -> int:
+    """How many jobs have not ended."""
+    state = engine.state
+    return sum(1 for job_id in state.live if state.jobs[job_id].status is not JobStatus.SUSPENDED)

@@ -1,0 +1,339 @@
+"""The single writer: one synchronous turn per input, then the log, then the world.
+
+Rule: a reply is given and an order leaves only when the record of their turn is on disk, in the order of the records. What
+happens between two turns of the event loop shares one sync. When the log fails, nothing is answered and nothing leaves any
+more: the daemon ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from oj_daemon.core import machine
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent, Record
+from oj_daemon.core.state import Policy, Resolved, State, StateData, Turn
+from oj_daemon.errors import StoreError
+from oj_daemon.store import snapshot
+from oj_daemon.store.migrate import VERSION, migrate
+from oj_daemon.store.wal import Wal
+from oj_daemon.wire.names import ID_ALPHABET, ID_LENGTH, JobId
+from oj_daemon.wire.replies import AnyReply
+from oj_daemon.wire.requests import Change
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_SECONDS: Final = 60.0
+"""How often the engine asks itself whether a snapshot is worth it."""
+SNAPSHOT_RECORDS: Final = 2_000
+"""Fewer new records than this are left to replay."""
+
+
+def now_ms() -> int:
+    """Wall clock, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def fresh(prefix: str) -> str:
+    """A new random id."""
+    number = int.from_bytes(secrets.token_bytes(10), "big")
+    digits = []
+    for _ in range(ID_LENGTH):
+        number, digit = divmod(number, 32)
+        digits.append(ID_ALPHABET[digit])
+    return prefix + "".join(digits)
+
+
+class Engine:
+    """State, its log, and the turns; everything but the callbacks of the log belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        state: State,
+        wal: Wal,
+        snapshots: Path,
+        policy: Policy,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.state = state
+        self.policy = policy
+        self.warnings = warnings
+        self.now: Callable[[], int] = now_ms
+        self.on_effect: Callable[[AnyEffect, int], None] = _ignore
+        """Called for each order, with the number of the record it comes from, once that is on disk."""
+        self.on_facts: Callable[[Iterable[AnyEvent], int], None] = _ignore
+        """Called with the facts of each record and its time, once it is on disk."""
+        self._wal = wal
+        self._snapshots = snapshots
+        self._loop = asyncio.get_running_loop()
+        self._encoder = msgspec.json.Encoder()
+        self._unsaved: deque[tuple[int, int, list[AnyEvent], list[AnyEffect]]] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._flush_due = False
+        self._closed = False
+        self._changed: dict[JobId, int] = {}
+        self._news: asyncio.Future[None] = self._loop.create_future()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self._saved_seq = 0
+        self._saving = False
+
+    @classmethod
+    async def open(
+        cls, state_dir: Path, policy: Policy, *, epoch: int = 1, recover: bool = False
+    ) -> Engine:
+        """Read snapshot and log; from here on no older process can write. Raises StoreError."""
+        wal = await asyncio.to_thread(Wal.open, state_dir / "wal", epoch=epoch)
+        try:
+            state, warnings, saved = await asyncio.to_thread(
+                _replay, wal, state_dir / "snapshots", recover=recover
+            )
+        except BaseException:
+            wal.close()
+            raise
+        engine = cls(state, wal, state_dir / "snapshots", policy, warnings)
+        engine._saved_seq = saved
+        wal.start(
+            lambda seq: engine._call_soon(engine._release, seq),
+            lambda error: engine._call_soon(engine.fail, error),
+        )
+        return engine
+
+    @property
+    def seq(self) -> int:
+        """Number of the last record."""
+        return self._wal.seq
+
+    @property
+    def epoch(self) -> int:
+        """Which daemon of this state folder this is."""
+        return self._wal.epoch
+
+    # Input
+
+    async def submit(self, request: Change, resolved: Resolved | None = None) -> AnyReply:
+        """Answer a request that changes something; Rejected comes out of here. Returns when it is on disk."""
+        turn = self._turn(resolved)
+        answer = machine.admit(self.state, request, turn)
+        if answer.facts:
+            self._record(
+                machine.perform(self.state, answer.facts, turn), turn, type(request).__name__
+            )
+        await self._durable()
+        return answer.reply
+
+    def report(self, fact: AnyEvent, cause: str) -> None:
+        """Take in what the world says."""
+        if self._closed:
+            return
+        turn = self._turn(None)
+        outcome = machine.perform(self.state, [fact], turn)
+        if outcome.facts:
+            self._record(outcome, turn, cause)
+
+    def recover(self) -> None:
+        """Give the orders whose answers the last daemon did not see."""
+        turn = self._turn(None)
+        outcome = machine.recover(self.state, turn)
+        if outcome.facts or outcome.effects:
+            self._record(outcome, turn, f"start of epoch {self.epoch}")
+
+    def _turn(self, resolved: Resolved | None) -> Turn:
+        if self._failure.done():
+            raise StoreError(
+                "the daemon can no longer write its log and is ending", code="unavailable"
+            )
+        return Turn(now=self.now(), fresh=fresh, policy=self.policy, resolved=resolved)
+
+    def _record(self, outcome: machine.Outcome, turn: Turn, cause: str) -> None:
+        seq = self._wal.seq
+        if outcome.facts:
+            seq = self._wal.append(
+                self._encoder.encode(Record(at=turn.now, cause=cause, facts=tuple(outcome.facts)))
+            )
+        self._unsaved.append((seq, turn.now, outcome.facts, outcome.effects))
+        for fact in outcome.facts:
+            job_id = getattr(fact, "job_id", None)
+            if job_id is not None:
+                self._changed[job_id] = seq
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    # Output
+
+    async def _durable(self) -> None:
+        """Wait until everything that was decided so far is on disk."""
+        if self._wal.durable >= self._wal.seq and not self._unsaved:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append((self._wal.seq, waiter))
+        await waiter
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._failure.done():
+            return
+        if self._wal.commit():
+            self._release(self._wal.durable)
+
+    def _release(self, durable: int) -> None:
+        if self._failure.done():
+            return
+        while self._unsaved and self._unsaved[0][0] <= durable:
+            seq, at, facts, effects = self._unsaved.popleft()
+            if logger.isEnabledFor(logging.DEBUG):
+                for fact in facts:
+                    logger.debug("#%d %s", seq, msgspec.json.encode(fact).decode())
+            self.on_facts(facts, at)
+            for effect in effects:
+                self.on_effect(effect, seq)
+        while self._waiters and self._waiters[0][0] <= durable:
+            _, waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        self.touch()
+
+    def _call_soon(self, callback: Callable[..., None], *args: object) -> None:
+        """From the writer thread; a loop that has ended needs no news."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    # Watching
+
+    def touch(self) -> None:
+        """Wake everybody who waits for news."""
+        if not self._news.done():
+            self._news.set_result(None)
+        self._news = self._loop.create_future()
+
+    async def news(self) -> None:
+        """Wait until something has changed."""
+        await asyncio.shield(self._news)
+
+    def changed_since(self, job_id: JobId, seq: int) -> bool:
+        """Whether the job changed after that record; jobs that this daemon has not touched count as of its start."""
+        return self._changed.get(job_id, 0) > seq
+
+    # Failing and ending
+
+    def fail(self, error: StoreError) -> None:
+        """Durability is broken: nothing is answered and nothing leaves any more."""
+        if self._failure.done():
+            return
+        self._failure.set_exception(error)
+        self._failure.exception()  # whoever waits for `broken` sees it; without that it would be reported as lost
+        while self._waiters:
+            _, waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(
+                    StoreError(
+                        f"{error.message}; whether this request was recorded shows when the daemon is back",
+                        code="unavailable",
+                        hint=error.hint,
+                    )
+                )
+
+    @property
+    def broken(self) -> asyncio.Future[None]:
+        """Gets the StoreError when durability breaks; until then it is pending."""
+        return self._failure
+
+    async def settle(self) -> None:
+        """Take nothing in any more, and wait until what was taken in is on disk."""
+        await self._durable()
+        self._closed = True
+
+    async def snapshot(self, *, least: int = 1) -> None:
+        """Write the state down if at least `least` records came since, and drop the log that it makes needless."""
+        if self._saving or self._wal.seq - self._saved_seq < least or self._failure.done():
+            return
+        self._saving = True
+        try:
+            while self._wal.durable < self._wal.seq:
+                await self._durable()
+            # From here to `rotate` nothing else can happen: the state of exactly this record.
+            seq = self._wal.seq
+            body = self._encoder.encode(self.state.dump())
+            self._wal.rotate()
+            await asyncio.to_thread(self._save, seq, body)
+            self._saved_seq = seq
+        except StoreError as error:
+            self.fail(error)
+        finally:
+            self._saving = False
+
+    def _save(self, seq: int, body: bytes) -> None:
+        drop = snapshot.write(
+            self._snapshots,
+            body,
+            seq=seq,
+            epoch=self.epoch,
+            fence=self._wal.check_fence,
+        )
+        self._wal.drop_before(drop)
+
+    async def keep_snapshots(self) -> None:
+        """Write a snapshot whenever one is worth it."""
+        while True:
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+            await self.snapshot(least=SNAPSHOT_RECORDS)
+
+    async def close(self) -> None:
+        """Write a last snapshot and close the log."""
+        self._closed = True
+        try:
+            await self.snapshot()
+        finally:
+            await asyncio.to_thread(self._wal.close)
+
+
+def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, tuple[str, ...], int]:
+    loaded = snapshot.load(snapshots, fences=wal.fences, recover=recover)
+    if loaded.body is None:
+        state = State()
+    else:
+        try:
+            data = _decode_state(loaded)
+        except msgspec.MsgspecError as exc:
+            raise StoreError(
+                f"snapshot of record {loaded.seq} does not have the form of this version: {exc}",
+                code="corrupt",
+            ) from exc
+        state = State.load(data)
+    decode = msgspec.json.Decoder(Record).decode
+    apply = machine.apply
+    for seq, payload in wal.replay(after_seq=loaded.seq, recover=recover):
+        try:
+            record = decode(payload)
+            for fact in record.facts:
+                apply(state, fact, record.at)
+        except (msgspec.MsgspecError, LookupError) as exc:
+            raise StoreError(
+                f"record {seq} of the log cannot be applied: {exc!r}",
+                code="corrupt",
+                hint="was it written by a newer version of oj? oj daemon start with that version",
+            ) from exc
+    return state, (*loaded.warnings, *wal.warnings), loaded.seq
+
+
+def _decode_state(loaded: snapshot.Loaded) -> StateData:
+    assert loaded.body is not None
+    if loaded.version == VERSION:
+        return msgspec.json.decode(loaded.body, type=StateData)
+    return msgspec.convert(
+        migrate(loaded.version, msgspec.json.decode(loaded.body)), type=StateData
+    )
+
+
+def _ignore(*_: object) -> None:
+    """Stand in for callbacks that are not set yet."""

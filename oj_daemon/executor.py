@@ -1,0 +1,400 @@
+"""Orders meet the world, and the world answers with facts.
+
+Rule: every task of the daemon's work is started here, kept in one set, and ended by `stop`. An order whose adapter fails answers with its
+failure fact; a bug in carrying one out is logged with its traceback and costs that order's job, not the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Final, assert_never
+
+from oj_daemon.adapters.shell import Found, RunSpec, RunState, ShellRuns, base_env
+from oj_daemon.core import effects, events
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.narration import JOB
+from oj_daemon.errors import AdapterError, OjError, StoreError
+from oj_daemon.runbook import template
+from oj_daemon.runbook.model import Text
+from oj_daemon.settings import Settings
+from oj_daemon.store.logs import LogBook
+from oj_daemon.timers import Timers
+from oj_daemon.wire.names import JobId, WorkspaceKind
+
+logger = logging.getLogger(__name__)
+
+EVALUATE_SECONDS: Final = 10.0
+"""How long one local or ref may take (spec 1.14)."""
+OUTPUT_LIMIT: Final = 20 * 1024 * 1024
+"""Bytes of one run's output that its job's log keeps."""
+PUMP_FIRST: Final = 0.01
+PUMP_LONGEST: Final = 0.25
+"""Seconds between two looks at a run's output: soon after it wrote, later while it is quiet."""
+
+
+class Executor:
+    """Carries out orders for one daemon; belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        report: Callable[[AnyEvent, str], None],
+        fail: Callable[[StoreError], None],
+        grew: Callable[[], None],
+        now: Callable[[], int],
+    ) -> None:
+        self.logs = LogBook(settings.state_dir / "logs" / "job")
+        self.shell = ShellRuns(settings.state_dir / "runs")
+        self.timers = Timers(now, report)
+        self._workspaces = settings.state_dir / "workspaces"
+        self._environ = base_env(settings.step_environ())
+        self._loop = asyncio.get_running_loop()
+        self._report = report
+        self._fail = fail
+        self._grew = grew
+        self._now = now
+        self._ended: set[str] = set()
+        """Runs that we began to end before they had exited."""
+        self._watched: dict[str, asyncio.Task[None]] = {}
+        self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
+        """Tasks without an end."""
+        self._stopped = False
+
+    # Input
+
+    def deliver(self, effect: AnyEffect, seq: int) -> None:
+        """Begin to carry out one order of record `seq`."""
+        if self._stopped:
+            return
+        cause = f"#{seq}"
+        match effect:
+            case effects.SetTimer(key=key, at=at, fact=fact):
+                self.timers.set(key, at, fact)
+            case effects.CancelTimer(key=key):
+                self.timers.cancel(key)
+            case effects.StartStep():
+                run_id = _run_id(effect.job_id, effect.run)
+                if run_id not in self._watched:
+                    self._watched[run_id] = self._spawn(self._run_step(effect, cause), effect)
+            case effects.EndStep():
+                self._spawn(self._end_step(effect, cause), effect)
+            case effects.ForgetRun(job_id=job_id, run=run):
+                self._forget(_run_id(job_id, run))
+            case effects.ForgetJob(job_id=job_id):
+                self._forget_job(job_id)
+            case effects.EvaluateJob():
+                self._spawn(self._evaluate(effect, cause), effect)
+            case effects.CreateWorkspace():
+                self._spawn(self._create_workspace(effect, cause), effect)
+            case effects.DeleteWorkspace():
+                self._spawn(self._delete_workspace(effect, cause), effect)
+            case effects.Notify(title=title, text=text, job_id=job_id):
+                logger.info("notification: %s: %s", title, text)
+                self._line(job_id, JOB, f"notification: {text}")
+            case _:
+                assert_never(effect)
+
+    def _spawn(
+        self, work: Coroutine[object, object, None], effect: AnyEffect
+    ) -> asyncio.Task[None]:
+        return self.keep(self._guarded(work, effect))
+
+    def keep(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run a coroutine that takes care of its own errors until it ends or `stop` comes."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guarded(self, work: Coroutine[object, object, None], effect: AnyEffect) -> None:
+        try:
+            await work
+        except StoreError as error:
+            self._fail(error)
+        except Exception as error:
+            logger.exception("carrying out %s failed", type(effect).__name__)
+            fact = _crashed(
+                effect, f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
+            )
+            if fact is not None:
+                self._report(fact, "crash")
+
+    def narrate(self, lines: Iterable[tuple[JobId, str, str]], at: int) -> None:
+        """Write lines to job logs."""
+        for job_id, label, text in lines:
+            self._line(job_id, label, text, at)
+
+    def _line(self, job_id: JobId, label: str, text: str, at: int | None = None) -> None:
+        try:
+            self.logs.line(job_id, label, text, self._now() if at is None else at)
+        except StoreError as error:
+            self._fail(error)
+
+    # Steps
+
+    async def _run_step(self, effect: effects.StartStep, cause: str) -> None:
+        run_id = _run_id(effect.job_id, effect.run)
+        try:
+            fact = await self._watch(effect, run_id)
+        finally:
+            self._watched.pop(run_id, None)
+        self._ended.discard(run_id)
+        self._report(fact, cause)
+
+    async def _watch(self, effect: effects.StartStep, run_id: str) -> events.StepExited:
+        """Start the run, or find it again, and follow it to its end."""
+        spec = RunSpec(
+            run_id=run_id,
+            script=effect.script,
+            env={**self._environ, **effect.env},
+            cwd=Path(effect.cwd),
+        )
+        try:
+            self.shell.start(spec)
+        except AdapterError as error:
+            return events.StepExited(job_id=effect.job_id, run=effect.run, error=_sentence(error))
+        copier = self.logs.copier(
+            effect.job_id,
+            str(effect.run),
+            effect.label,
+            self.shell.folder(run_id) / "output",
+            limit=OUTPUT_LIMIT,
+        )
+        waiting = self._loop.create_task(self.shell.wait(run_id))
+        try:
+            pause = PUMP_FIRST
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=pause)
+                if copier.pump(self._now()):
+                    pause = PUMP_FIRST
+                    self._grew()
+                else:
+                    pause = min(pause * 1.5, PUMP_LONGEST)
+            found = waiting.result()
+        finally:
+            waiting.cancel()
+        copier.finish(self._now())
+        return self._exited(effect.job_id, effect.run, found)
+
+    def _exited(self, job_id: JobId, run: int, found: Found) -> events.StepExited:
+        ended = _run_id(job_id, run) in self._ended
+        if found.state is RunState.EXITED and found.status is not None:
+            return events.StepExited(job_id=job_id, run=run, exit_code=found.status, ended=ended)
+        if found.state is RunState.EXITED:
+            error = "its working directory could not be entered"
+        else:
+            error = f"interrupted: {found.detail or 'it never began'}"
+        return events.StepExited(job_id=job_id, run=run, error=error, ended=ended)
+
+    async def _end_step(self, effect: effects.EndStep, cause: str) -> None:
+        run_id = _run_id(effect.job_id, effect.run)
+        if self.shell.exit_status(run_id) is None:
+            self._ended.add(run_id)
+        left = await self.shell.end(run_id)
+        if left:
+            names = ", ".join(str(process.pid) for process in left)
+            self._line(effect.job_id, effect.label, f"could not end these processes: {names}")
+        if run_id not in self._watched:
+            # Nobody of this daemon started or found it: a restart came between the start and the end.
+            found = await self.shell.wait(run_id)
+            copier = self.logs.copier(
+                effect.job_id,
+                str(effect.run),
+                effect.label,
+                self.shell.folder(run_id) / "output",
+                limit=OUTPUT_LIMIT,
+            )
+            copier.finish(self._now())
+            fact = self._exited(effect.job_id, effect.run, found)
+            self._ended.discard(run_id)
+            self._report(fact, cause)
+
+    def _forget(self, run_id: str) -> None:
+        self.shell.remove(run_id)
+
+    def _forget_job(self, job_id: JobId) -> None:
+        self.logs.remove(job_id)
+        shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
+
+    # Locals and refs
+
+    async def _evaluate(self, effect: effects.EvaluateJob, cause: str) -> None:
+        values = dict(effect.values)
+        added: dict[str, str] = {}
+        items: list[tuple[str, Text]] = []
+        if effect.ref is not None:
+            items.append(("source.ref", effect.ref))
+        items += [(f"local.{name}", text) for name, text in effect.locals]
+        for name, text in items:
+            try:
+                added[name] = values[name] = await self._evaluate_one(effect, name, text, values)
+            except OjError as error:
+                message = f"{name} evaluation failed: {error.message}"
+                self._report(events.JobEvaluateFailed(job_id=effect.job_id, error=message), cause)
+                return
+        self._report(events.JobEvaluated(job_id=effect.job_id, vars=added), cause)
+
+    async def _evaluate_one(
+        self, effect: effects.EvaluateJob, name: str, text: Text, values: dict[str, str]
+    ) -> str:
+        """The value of one text. It runs like a step, so that it, too, runs once and leaves nothing behind."""
+        if text.shell is None:
+            return template.render(text.text, values, effect.env)
+        run_id = f"{effect.job_id}/{name}"
+        folder = self.shell.folder(run_id)
+        errors = folder / "errors"
+        script = f"exec 2>{shlex.quote(str(errors))}\n{template.script_for(text.shell, values)}"
+        env = {**self._environ, **effect.env, **template.resolve(text.shell.bindings, values)}
+        self.shell.start(RunSpec(run_id=run_id, script=script, env=env, cwd=Path(effect.cwd)))
+        try:
+            async with asyncio.timeout(EVALUATE_SECONDS):
+                found = await self.shell.wait(run_id)
+        except TimeoutError:
+            await self.shell.end(run_id, grace_seconds=1.0)
+            raise AdapterError(f"it took longer than {EVALUATE_SECONDS:g} s") from None
+        finally:
+            output, problem = _text_of(folder / "output"), _text_of(errors)
+            self.shell.remove(run_id)
+        if found.status != 0:
+            raise AdapterError(problem.strip() or output.strip() or f"exit code {found.status}")
+        return output.rstrip("\n")
+
+    # Workspaces
+
+    async def _create_workspace(self, effect: effects.CreateWorkspace, cause: str) -> None:
+        from oj_daemon.adapters import git
+
+        fact: AnyEvent
+        async with self._busy[effect.workspace_id]:
+            try:
+                base = ""
+                if effect.kind is WorkspaceKind.WORKTREE:
+                    base = await git.create_worktree(
+                        Path(effect.repo),
+                        Path(effect.path),
+                        branch=effect.branch,
+                        ref=effect.ref or "HEAD",
+                    )
+                else:
+                    await asyncio.to_thread(
+                        git.create_folder, Path(effect.path), root=self._workspaces
+                    )
+                fact = events.WorkspaceReady(workspace_id=effect.workspace_id, base=base)
+            except AdapterError as error:
+                fact = events.WorkspaceFailed(
+                    workspace_id=effect.workspace_id, reason=_sentence(error)
+                )
+        self._report(fact, cause)
+
+    async def _delete_workspace(self, effect: effects.DeleteWorkspace, cause: str) -> None:
+        from oj_daemon.adapters import git
+
+        fact: AnyEvent
+        async with self._busy[effect.workspace_id]:
+            try:
+                note = ""
+                if effect.kind is WorkspaceKind.WORKTREE:
+                    note = await git.remove_worktree(
+                        Path(effect.repo),
+                        Path(effect.path),
+                        branch=effect.branch,
+                        base=effect.base,
+                        own_branch=effect.own_branch,
+                        root=self._workspaces,
+                    )
+                else:
+                    await asyncio.to_thread(
+                        git.remove_folder, Path(effect.path), root=self._workspaces
+                    )
+                fact = events.WorkspaceDeleted(workspace_id=effect.workspace_id, note=note)
+            except AdapterError as error:
+                fact = events.WorkspaceDeleteFailed(
+                    workspace_id=effect.workspace_id, reason=_sentence(error)
+                )
+        self._busy.pop(effect.workspace_id, None)
+        self._report(fact, cause)
+
+    # Beginning and end
+
+    async def clear_leftovers(self, active: Iterable[tuple[JobId, int]]) -> list[str]:
+        """End processes, and remove folders, of runs that no job has active; returns the run ids."""
+        known = {_run_id(job_id, run) for job_id, run in active}
+        jobs = {run_id.split("/", 1)[0] for run_id in known}
+        left = {
+            survivor.run_id
+            for survivor in self.shell.survivors()
+            if survivor.run_id not in known
+            and "/" in survivor.run_id
+            and "." not in survivor.run_id
+        }
+        if left:
+            await self.shell.end(*left)
+        for folder in self.shell.root.iterdir() if self.shell.root.is_dir() else ():
+            if not folder.is_dir():
+                continue
+            if folder.name not in jobs:
+                left.update(f"{folder.name}/{run.name}" for run in folder.iterdir())
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                continue
+            for run in folder.iterdir():
+                run_id = f"{folder.name}/{run.name}"
+                if run_id not in known and run.name.isdigit():
+                    self._forget(run_id)
+        return sorted(left)
+
+    def chore(self, work: Coroutine[object, object, None]) -> None:
+        """Run something that goes on until `stop`."""
+        self._chores.add(self.keep(work))
+
+    async def idle(self) -> None:
+        """Wait until no order is being carried out, but for steps that simply run."""
+        while busy := self._tasks - set(self._watched.values()) - self._chores:
+            await asyncio.wait(busy)
+
+    async def stop(self) -> None:
+        """Carry out nothing any more; running steps go on without us."""
+        self._stopped = True
+        self.timers.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _run_id(job_id: JobId, run: int) -> str:
+    return f"{job_id}/{run}"
+
+
+def _sentence(error: OjError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _crashed(effect: AnyEffect, error: str) -> AnyEvent | None:
+    match effect:
+        case effects.StartStep(job_id=job_id, run=run) | effects.EndStep(job_id=job_id, run=run):
+            return events.StepExited(job_id=job_id, run=run, error=error)
+        case effects.EvaluateJob(job_id=job_id):
+            return events.JobEvaluateFailed(job_id=job_id, error=error)
+        case effects.CreateWorkspace(workspace_id=workspace_id):
+            return events.WorkspaceFailed(workspace_id=workspace_id, reason=error)
+        case effects.DeleteWorkspace(workspace_id=workspace_id):
+            return events.WorkspaceDeleteFailed(workspace_id=workspace_id, reason=error)
+        case _:
+            return None

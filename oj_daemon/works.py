@@ -1,0 +1,116 @@
+"""Everything behind the listener: engine, executor and dispatch, put together, started and ended in order.
+
+Rule: orders of the last daemon's jobs leave before the first request is answered, so nobody sees a state that is not looked
+after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.narration import narrate
+from oj_daemon.core.state import Policy
+from oj_daemon.dispatch import Dispatch, jobs_active
+from oj_daemon.engine import Engine
+from oj_daemon.executor import Executor
+from oj_daemon.settings import Settings
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import TERMINAL
+
+logger = logging.getLogger(__name__)
+
+
+class Figures(NamedTuple):
+    """What `oj daemon status` wants to know of the works."""
+
+    jobs_active: int
+    epoch: int
+    seq: int
+    warnings: tuple[str, ...] = ()
+
+
+class Works:
+    """One daemon's works; see `start`."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self.executor = Executor(
+            settings, report=engine.report, fail=engine.fail, grew=engine.touch, now=engine.now
+        )
+        self._dispatch = Dispatch(engine, self.executor, settings.state_dir)
+        engine.on_effect = self.executor.deliver
+        engine.on_facts = self._tell
+
+    def _tell(self, facts: Iterable[AnyEvent], at: int) -> None:
+        for fact in facts:
+            self.executor.narrate(narrate(self.engine.state, fact), at)
+
+    async def handle(self, request: requests.AnyRequest) -> replies.AnyReply:
+        """Answer one request."""
+        return await self._dispatch.handle(request)
+
+    def figures(self) -> Figures:
+        """How things are."""
+        return Figures(
+            jobs_active=jobs_active(self.engine),
+            epoch=self.engine.epoch,
+            seq=self.engine.seq,
+            warnings=self.engine.warnings,
+        )
+
+    @property
+    def broken(self) -> asyncio.Future[None]:
+        """Gets the StoreError when nothing can be made durable any more; until then it is pending."""
+        return self.engine.broken
+
+    async def drain(self, *, kill: bool) -> None:
+        """Let no further order leave; return when none is in flight. With `kill`, suspend what runs first."""
+        if kill:
+            live = tuple(
+                job_id
+                for job_id in self.engine.state.live
+                if self.engine.state.jobs[job_id].status not in TERMINAL
+            )
+            await self.engine.submit(requests.JobSuspend(ids=live))
+            while any(self.engine.state.jobs[job_id].status not in TERMINAL for job_id in live):
+                await self.engine.news()
+        await self.executor.idle()
+        await self.engine.settle()
+        await self.executor.stop()
+
+    async def close(self) -> None:
+        """Write a snapshot and close the log."""
+        await self.executor.stop()
+        await self.engine.close()
+
+
+async def start(settings: Settings, *, recover: bool = False) -> Works:
+    """Open the log and pick up what runs; raises StoreError."""
+    policy = Policy(
+        workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
+    )
+    engine = await Engine.open(settings.state_dir, policy, recover=recover)
+    works = Works(engine, settings)
+    for warning in engine.warnings:
+        logger.warning("%s", warning)
+    active = [
+        (job_id, run.run)
+        for job_id in engine.state.live
+        for run in engine.state.jobs[job_id].active
+    ]
+    left = await works.executor.clear_leftovers(active)
+    if left:
+        logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
+    engine.recover()
+    works.executor.chore(engine.keep_snapshots())
+    logger.info(
+        "log read to record %d: %d jobs, %d of them live",
+        engine.seq,
+        len(engine.state.jobs),
+        len(engine.state.live),
+    )
+    return works
