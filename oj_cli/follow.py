@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 LOG_LINE = re.compile(r"\S+Z \[([^\]\s]+)\] ?(.*)")
 """A line of a job's log that belongs to a step: its time, the step, the text."""
 ENDED = ("completed", "failed", "cancelled", "suspended")
+LAST_LINE = re.compile(r"\S+Z \[job\] job (completed|failed|cancelled|suspended)(:.*)?")
+"""What the log of an ended job ends with."""
+LAST_WORDS_MS = 500
+"""How long the end of the log is waited for."""
+CHATTER = re.compile(r"step started( \(try \d+\))?|shell \w+( \(exit -?\d+\))?(: .*)?")
+"""What the log tells of a step between its output; the live view shows the same by its signs."""
 REFRESH = 8
 """Redraws of the live view in a second."""
 KEPT = 20
@@ -48,28 +54,32 @@ class News:
 
 def news(watch: Watch, job_id: str) -> Iterator[News]:
     """News of a job until it has ended and its log is read to the end."""
-    is_ended = False
+    job: Job = {}
     rest = ""
+    last = ""
     while True:
-        reply = watch.poll(0) if is_ended else watch.poll()
+        # What a job says last it may say a moment after it has ended, so an ended one gets a moment.
+        is_ended = job.get("status") in ENDED
+        reply = watch.poll(LAST_WORDS_MS) if is_ended else watch.poll()
         if reply["missing"]:
             message = f"cannot follow job {short_id(job_id)}: the daemon does not know it any more"
             raise OjError(message, code="not_found", hint="oj job list")
-        job = next(iter(reply["jobs"]), None)
+        changed = next(iter(reply["jobs"]), None)
         chunk = reply["logs"].get(job_id)
         text = chunk["content"] if chunk else ""
         if chunk and chunk["restarted"]:
             rest = ""
-        # What ended the job was logged before it ended, so an empty answer after the end is the end of the log.
-        is_over = is_ended and not text
-        is_ended = job["status"] in ENDED if job is not None else is_ended
         # Whole lines only; the beginning of one waits for its end.
         *lines, rest = (rest + text).split("\n")
+        last = lines[-1] if lines else last
+        job = changed or job
+        is_over = job.get("status") in ENDED and (
+            LAST_LINE.fullmatch(last) is not None or (is_ended and not text and changed is None)
+        )
         if is_over and rest:
             lines.append(rest)
-            rest = ""
-        yield News(job, lines)
-        if is_over and is_ended:
+        yield News(changed, lines)
+        if is_over:
             return
 
 
@@ -94,7 +104,8 @@ def await_end(ctx: Ctx, job_id: str) -> Job:
 def split_line(line: str, step: str) -> tuple[str, str]:
     """The step that a log line belongs to, and its text; a line without a stamp goes on with the `step` before it."""
     match = LOG_LINE.fullmatch(line)
-    return (match[1], match[2]) if match else (step, line)
+    # From its second run on a step is called `name#2` there.
+    return (match[1].partition("#")[0], match[2]) if match else (step, line)
 
 
 def outcome(job: Job) -> list[list[output.Text]]:
@@ -156,7 +167,7 @@ class _View:
         for line in news.lines:
             step, text = split_line(line, self._step)
             self._step = step
-            if step and text:
+            if step and text and CHATTER.fullmatch(text) is None:
                 # Cut before it is cleaned: a line of a megabyte would take as long to clean as to show.
                 tails.setdefault(step, deque(maxlen=KEPT)).append(output.visible(text[: live.LONGEST].rstrip()))
         self.tails = {name: list(lines) for name, lines in tails.items()}

@@ -93,6 +93,19 @@ def test_lines_come_as_they_are_logged_and_the_result_last(capsys: pytest.Captur
     assert [(asked["since"], asked["logs"][ID]) for asked in ctx.asked] == [(0, 0), (1, 10), (2, 20)]
 
 
+def test_the_last_words_of_an_ended_job_are_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    last = "2026-01-01T00:00:00Z [job] job completed"
+    ctx, _ = plain([changes(1, done(), "one\n", 4), changes(1, None, f"{last}\n", 9)])
+    assert capsys.readouterr().out == f"one\n{last}\ncompleted build auth (1.5s)\n"
+    assert [asked["wait_ms"] for asked in ctx.asked] == [watch.POLL_MS, follow.LAST_WORDS_MS]
+
+
+def test_nothing_is_waited_for_once_the_log_has_its_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ctx, _ = plain([changes(1, done(), "2026-01-01T00:00:00Z [job] job completed\n", 9)])
+    assert capsys.readouterr().out.endswith("completed build auth (1.5s)\n")
+    assert len(ctx.asked) == 1
+
+
 def test_after_a_lost_connection_reading_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     running = job([node("a")], [run("a", "running")])
     ctx, ended = plain(
@@ -178,6 +191,7 @@ def test_a_failed_job_tells_why_and_what_to_do_next() -> None:
     ("line", "parts"),
     [
         ("2026-01-01T00:00:00Z [a] x [b] y", ("a", "x [b] y")),
+        ("2026-01-01T00:00:00Z [a#2] x", ("a", "x")),
         ("2026-01-01T00:00:00Z [a]", ("a", "")),
         ("no stamp", ("before", "no stamp")),
     ],
