@@ -213,8 +213,7 @@ class Dispatch:
     async def _prune_workspaces(self, request: requests.WorkspacePrune) -> AnyReply:
         """Prune known workspaces, and folders that no workspace is known for."""
         reply = await self._engine.submit(request)
-        assert isinstance(reply, replies.Pruned)
-        if request.project is not None:
+        if request.project is not None or not isinstance(reply, replies.Pruned):
             return reply
         known = {Path(workspace.path).name for workspace in self._engine.state.workspaces.values()}
         strays = await asyncio.to_thread(
@@ -246,7 +245,9 @@ def _resolved(request: requests.RunCommand) -> Resolved:
         hash=_hash_of(found.runbook),
         command=found.definition,
         warnings=tuple(
-            problem.render() for problem in catalog.linked(found.runbook.path).problems if problem.warning
+            problem.render()
+            for problem in catalog.linked(found.runbook.path).problems
+            if problem.warning
         ),
     )
 

@@ -303,7 +303,7 @@ def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, tuple[s
         state = State()
     else:
         try:
-            data = _decode_state(loaded)
+            data = _decode_state(loaded.version, loaded.body)
         except msgspec.MsgspecError as exc:
             raise StoreError(
                 f"snapshot of record {loaded.seq} does not have the form of this version: {exc}",
@@ -326,13 +326,10 @@ def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, tuple[s
     return state, (*loaded.warnings, *wal.warnings), loaded.seq
 
 
-def _decode_state(loaded: snapshot.Loaded) -> StateData:
-    assert loaded.body is not None
-    if loaded.version == VERSION:
-        return msgspec.json.decode(loaded.body, type=StateData)
-    return msgspec.convert(
-        migrate(loaded.version, msgspec.json.decode(loaded.body)), type=StateData
-    )
+def _decode_state(version: int, body: bytes) -> StateData:
+    if version == VERSION:
+        return msgspec.json.decode(body, type=StateData)
+    return msgspec.convert(migrate(version, msgspec.json.decode(body)), type=StateData)
 
 
 def _ignore(*_: object) -> None:

@@ -1,7 +1,8 @@
 """Orders meet the world, and the world answers with facts.
 
-Rule: every task of the daemon's work is started here, kept in one set, and ended by `stop`. An order whose adapter fails answers with its
-failure fact; a bug in carrying one out is logged with its traceback and costs that order's job, not the daemon.
+Rule: every task of the daemon's work is started here, kept in one set, and ended by `stop`. An order whose adapter fails
+answers with its failure fact; a bug in carrying one out is logged with its traceback and costs that order's job, not the
+daemon.
 """
 
 from __future__ import annotations

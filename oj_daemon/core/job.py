@@ -1,9 +1,9 @@
 """Jobs: steps, run one after another or side by side, and the transitions between them.
 
-Rule: facts that `react` yields are applied as they are yielded, so a reaction always sees the state that it made; their own
-reactions follow in order. A job changes only because of a fact, and only if `accepts` lets the fact in: a report about a run that is over, a timer
-that lost its reason, a second ending are dropped before they reach the log. So every fact in the log was true when it was
-written, and `apply` never has to doubt.
+Rule: a job changes only because of a fact, and only if `accepts` lets the fact in: a report about a run that is over, a
+timer that lost its reason, a second ending are dropped before they reach the log. So every fact in the log was true when it
+was written, and `apply` never has to doubt. Facts that `react` yields are applied as they are yielded, so a reaction always
+sees the state that it made; the reactions to them follow in order.
 
 How a job moves. `starting` steps begin once the job is *prepared* (locals evaluated, workspace ready). A step that is done
 enters its `on_done` steps (several fan out) and any step whose `after` list is now complete (fan-in; the *marks* of done
@@ -37,7 +37,7 @@ from oj_daemon.core.state import (
 )
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import argspec, template, words
-from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, SourceKind, StepDef
+from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, Source, SourceKind, StepDef
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     PREFIXES,
@@ -174,7 +174,7 @@ def _created(
         cwd = request.invoke_dir
         repo_root = ""
         if definition.source is not None:
-            repo_root = _add_source(values, request, definition, turn, nonce)
+            repo_root = _add_source(values, request, definition.source, turn, nonce)
         elif definition.cwd is not None:
             cwd = _join(
                 request.invoke_dir,
@@ -224,11 +224,9 @@ def _display_name(
 
 
 def _add_source(
-    values: dict[str, str], request: requests.RunCommand, definition: JobDef, turn: Turn, nonce: str
+    values: dict[str, str], request: requests.RunCommand, source: Source, turn: Turn, nonce: str
 ) -> str:
     """Add `source.*` of the workspace to be; returns the repository's root (empty for a plain folder)."""
-    source = definition.source
-    assert source is not None
     workspace_id = turn.fresh(PREFIXES["workspace"])
     values["source.id"] = workspace_id
     values["source.root"] = f"{turn.policy.workspaces_dir}/{workspace_id}"
@@ -785,15 +783,15 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
         case events.JobCreated(job_id=job_id):
             job = state.jobs[job_id]
             yield from _notify(state, job, "start")
-            yield from _prepare(state, job, turn)
+            yield from _prepare(state, job)
         case events.JobEvaluated(job_id=job_id) | events.JobResumed(job_id=job_id):
-            yield from _prepare(state, state.jobs[job_id], turn)
+            yield from _prepare(state, state.jobs[job_id])
         case events.JobEvaluateFailed(job_id=job_id, error=error):
             yield events.JobEnding(job_id=job_id, why="fail", error=error, final=True)
         case events.WorkspaceReady(workspace_id=workspace_id):
             owner = _owner(state, workspace_id)
             if owner is not None:
-                yield from _prepare(state, owner, turn)
+                yield from _prepare(state, owner)
         case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
             owner = _owner(state, workspace_id)
             if owner is not None and owner.status is JobStatus.PENDING:
@@ -805,7 +803,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             run = job.runs[number - 1]
             if run.deadline_at:
                 yield _timeout(job, run)
-            yield _start(state, job, run, turn)
+            yield _start(state, job, run)
         case events.StepTimedOut(job_id=job_id, run=number):
             job = state.jobs[job_id]
             yield _end(job, job.runs[number - 1])
@@ -823,7 +821,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
                 if run.via == "retry" and run.finished_at == turn.now and not run.started_at:
                     yield effects.CancelTimer(key=f"retry:{job.id}/{run.run}")
             if not job.active:
-                yield from _after_ending(state, job)
+                yield from _after_ending(state, job, job.ending)
         case events.JobFinished(job_id=job_id, status=status):
             job = state.jobs[job_id]
             if status is not JobStatus.SUSPENDED:
@@ -836,7 +834,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             pass
 
 
-def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
     """Orders (and, where values are missing, facts) of live jobs whose answers a crash may have eaten."""
     for job_id in state.live:
         job = state.jobs[job_id]
@@ -850,10 +848,10 @@ def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
             else:
                 if run.deadline_at:
                     yield _timeout(job, run)
-                yield _start(state, job, run, turn)
+                yield _start(state, job, run)
 
 
-def _prepare(state: State, job: Job, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+def _prepare(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
     """Evaluate, then make the workspace, then start; each answer comes back here."""
     if job.status is not JobStatus.PENDING:
         return
@@ -864,7 +862,7 @@ def _prepare(state: State, job: Job, turn: Turn) -> Iterator[AnyEvent | AnyEffec
     if definition.source is not None:
         workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
         if workspace is None or workspace.status is WorkspaceStatus.FAILED:
-            yield _workspace_created(job, definition)
+            yield _workspace_created(job, definition.source)
             return
         if workspace.status is not WorkspaceStatus.READY:
             return
@@ -879,15 +877,13 @@ def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
         job_id=job.id,
         locals=tuple(definition.locals.items()),
         ref=definition.source.ref if definition.source is not None else None,
-        values=_values(state, job),
+        values=_values(job),
         env=job.env,
         cwd=job.invoke_dir,
     )
 
 
-def _workspace_created(job: Job, definition: JobDef) -> events.WorkspaceCreated:
-    source = definition.source
-    assert source is not None
+def _workspace_created(job: Job, source: Source) -> events.WorkspaceCreated:
     return events.WorkspaceCreated(
         workspace_id=WorkspaceId(job.vars["source.id"]),
         job_id=job.id,
@@ -945,7 +941,7 @@ def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[Any
         return
     if job.ending is not None:
         if not job.active:
-            yield from _after_ending(state, job)
+            yield from _after_ending(state, job, job.ending)
         return
     definition = state.definition(job)
     step = step_of(definition, run.step)
@@ -985,10 +981,8 @@ def _step_error(run: Run, step: StepDef) -> str:
     return f"step {run.step!r} failed: {text}{tries}"
 
 
-def _after_ending(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
+def _after_ending(state: State, job: Job, ending: Ending) -> Iterator[AnyEvent | AnyEffect]:
     """Nothing is active any more: go on as the ending says."""
-    ending = job.ending
-    assert ending is not None
     definition = state.definition(job)
     match ending.why:
         case "fail":
@@ -1095,11 +1089,12 @@ def _end(job: Job, run: Run) -> effects.EndStep:
     return effects.EndStep(job_id=job.id, run=run.run, label=label_of(job, run))
 
 
-def _start(state: State, job: Job, run: Run, turn: Turn) -> AnyEvent | AnyEffect:
+def _start(state: State, job: Job, run: Run) -> AnyEvent | AnyEffect:
     """The order to start the run, or the fact that it cannot start."""
     step = step_of(state.definition(job), run.step)
-    values = {**_values(state, job), "step": run.step}
-    assert isinstance(step.run, RunShell)
+    values = {**_values(job), "step": run.step}
+    if not isinstance(step.run, RunShell):  # refused by admit
+        return events.StepExited(job_id=job.id, run=run.run, error="this version runs no agents")
     shell = step.run.shell
     directory = values["workspace"]
     try:
@@ -1124,7 +1119,7 @@ def _start(state: State, job: Job, run: Run, turn: Turn) -> AnyEvent | AnyEffect
     )
 
 
-def _values(state: State, job: Job) -> dict[str, str]:
+def _values(job: Job) -> dict[str, str]:
     """What templates of this job may refer to."""
     root = job.vars.get("source.root", job.cwd)
     arguments = {
@@ -1142,7 +1137,7 @@ def _notify(state: State, job: Job, when: str) -> Iterator[AnyEffect]:
     text = getattr(state.definition(job).notify, f"on_{when}")
     if text is None:
         return
-    values = {**_values(state, job), "error": job.error}
+    values = {**_values(job), "error": job.error}
     try:
         body = template.render(text, values, job.env)
     except OjError as error:

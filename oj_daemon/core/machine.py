@@ -89,7 +89,7 @@ def perform(state: State, facts: Iterable[AnyEvent], turn: Turn) -> Outcome:
 
 def recover(state: State, turn: Turn) -> Outcome:
     """After a restart: the orders of everything that is under way, and facts for what cannot go on."""
-    return _run(state, [*job.recover(state, turn), *workspace.recover(state, turn)], turn)
+    return _run(state, [*job.recover(state), *workspace.recover(state)], turn)
 
 
 def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Outcome:

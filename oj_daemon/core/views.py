@@ -244,7 +244,7 @@ def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
     )
 
 
-def overview(
+def overview(  # noqa: PLR0913 - one screen, all that it shows
     state: State,
     *,
     project: str | None,

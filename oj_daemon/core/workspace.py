@@ -159,7 +159,7 @@ def apply(state: State, event: events.WorkspaceEvent, at: int) -> None:
     state.workspaces[event.workspace_id] = changed
 
 
-def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+def react(state: State, event: AnyEvent, _turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
     """What follows now that the fact is true."""
     match event:
         case events.WorkspaceCreated(workspace_id=workspace_id):
@@ -174,7 +174,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             pass
 
 
-def recover(state: State, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
     """Orders whose answers a crash may have eaten."""
     for workspace in state.workspaces.values():
         if workspace.status is WorkspaceStatus.CREATING:

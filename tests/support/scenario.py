@@ -49,11 +49,14 @@ def job(*steps: StepDef, **attributes: object) -> JobDef:
 
 
 def runbook(
-    definition: JobDef, args: ArgSpec = ArgSpec(), defaults: dict[str, str] | None = None
+    definition: JobDef, args: ArgSpec | None = None, defaults: dict[str, str] | None = None
 ) -> Runbook:
     """A runbook whose command `build` runs the job."""
     command = CommandDef(
-        name="build", run=RunJob(job=definition.name), args=args, defaults=defaults or {}
+        name="build",
+        run=RunJob(job=definition.name),
+        args=args or ArgSpec(),
+        defaults=defaults or {},
     )
     return Runbook(
         path=".oj/runbooks/test.hcl",
@@ -160,7 +163,7 @@ class Scenario:
         return [order.label for order in self.taken(effects.EndStep)]
 
     def taken(self, kind: type[T]) -> list[T]:
-        found = [order for order in self.orders if isinstance(order, kind)]
+        found: list[T] = [order for order in self.orders if isinstance(order, kind)]
         self.orders = [order for order in self.orders if not isinstance(order, kind)]
         return found
 
