@@ -288,6 +288,8 @@ def read_log(path: Path, *, lines: int | None = None, offset: int | None = None)
 
 
 def _stamped(lines: list[bytes], step: str, at: int) -> bytes:
+    if not lines:
+        return b""
     when = datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     prefix = f"{when} [{step}] ".encode("utf-8", "replace")
     block = prefix + (b"\n" + prefix).join(lines) + b"\n"
