@@ -27,6 +27,8 @@ class Danger(msgspec.Struct, frozen=True):
 
     reason: str
     hint: str
+    is_choice: bool = False
+    """The value would choose what runs; harmless where it is a folder that the program is in."""
 
 
 SHELLS: Final = frozenset({"ash", "bash", "dash", "fish", "ksh", "mksh", "rbash", "sh", "zsh"})
@@ -62,11 +64,16 @@ _STDIN: Final = Danger(
 _FILE: Final = Danger(
     "the value would choose which program is run",
     'name the programs: case "{placeholder}" in build) ./build.sh ;; esac',
+    is_choice=True,
+)
+_HOST: Final = Danger(
+    "a host name that begins with a dash would be an option, and options of ssh can run programs",
+    'end the options before it: ssh -- "{placeholder}" ...',
 )
 
 # Programs that start the command given as their arguments, with the letters of options that take a value.
 _WRAPPERS: Final = {
-    "builtin": "", "chronic": "", "command": "", "doas": "uC", "env": "uC", "exec": "a", "ionice": "cnp",
+    "builtin": "", "chronic": "", "command": "", "coproc": "", "doas": "uC", "env": "uC", "exec": "a", "ionice": "cnp",
     "nice": "n", "nohup": "", "setsid": "", "stdbuf": "ioe", "sudo": "CDghpRrTtUu", "time": "fo",
     "timeout": "ks", "xargs": "aEIdLnPs",
 }  # fmt: skip
@@ -88,49 +95,26 @@ _COMMAND_OPTIONS: Final = {
     "su": re.compile(r"-c|--(session-)?command=?"),
 }
 _SSH_VALUES: Final = "BbcDEeFIiJLlmOopQRSWw"
-_AWKS: Final = frozenset({"awk", "gawk", "mawk", "nawk", "original-awk"})
 _VERBATIM: Final = frozenset({"cat", "echo", "print", "printf", "tee"})
 
 
-def code_words(words: Sequence[Word]) -> dict[int, Danger]:
-    """The words that an interpreter would execute, by position."""
-    found = dict(_shell_programs(words))
+def dangers(words: Sequence[Word]) -> dict[int, Danger]:
+    """The words, by position, in which a value would decide what is executed."""
     first = start(words)
+    found = {first: _FILE} | dict(_shell_programs(words))
     if first >= len(words):
         return found
     name, rest = _base(words[first]), range(first + 1, len(words))
-    if name == "eval":
-        found |= dict.fromkeys(rest, _EVAL)
-    elif name == "trap":
-        found |= dict.fromkeys(list(_operands(words, rest, ""))[:1], _TRAP)
-    elif name in {"watch", "parallel"}:
-        found |= dict.fromkeys(rest, _SHELL)
-    elif name == "ssh":
-        found |= dict.fromkeys(_after_host(words, rest), _REMOTE)
-        found |= {at: _SHELL for at in rest if "Command" in words[at].text}
-    elif name in _AWKS:
-        found |= dict.fromkeys(
-            _script_words(words, rest, "fFv", r"-e|--source=?", r"-f|--file"), _CODE
-        )
-    elif name in {"sed", "gsed"}:
-        found |= dict.fromkeys(
-            _script_words(words, rest, "fl", r"-[nErsuz]*e|--expression=?", r"-f|--file"), _SED
-        )
-    elif name in {"source", "."}:
-        found |= dict.fromkeys(rest[:1], _FILE)
-    elif name in SHELLS:
-        found |= dict.fromkeys(_shell_file(words, rest), _FILE)
+    for names, find in _READERS:
+        if name in names:
+            found |= find(words, rest)
     for program, option in _INTERPRETERS:
         if program.fullmatch(name):
-            found |= dict.fromkeys(_option_values(words, rest, option), _CODE)
+            options = range(rest.start, _skip_options(words, rest.start, "WXrI"))
+            found |= dict.fromkeys(_option_values(words, options, option), _CODE)
     if name in _COMMAND_OPTIONS:
         found |= dict.fromkeys(_option_values(words, rest, _COMMAND_OPTIONS[name]), _SHELL)
     return found
-
-
-def chosen_program(words: Sequence[Word]) -> tuple[int, Danger]:
-    """The position of the word that names the program, and why a value must not be it."""
-    return start(words), _FILE
 
 
 def reads_program(words: Sequence[Word]) -> Danger | None:
@@ -149,9 +133,10 @@ def reads_program(words: Sequence[Word]) -> Danger | None:
         return _STDIN if any(words[at].text.startswith("/dev/") for at in rest) else None
     for program, option in _INTERPRETERS:
         if program.fullmatch(name):
-            operands = [words[at].text for at in _operands(words, rest, "")]
-            given = [at for at in rest if option.match(words[at].text)]
-            return _STDIN if not given and operands[:1] in ([], ["-"], ["/dev/stdin"]) else None
+            end = _skip_options(words, rest.start, "WXrI")
+            given = any(option.match(words[at].text) for at in range(rest.start, end))
+            operand = words[end].text if end < len(words) else "-"
+            return _CODE if not given and operand in {"-", "/dev/stdin"} else None
     return None
 
 
@@ -168,6 +153,8 @@ def start(words: Sequence[Word]) -> int:
     at = 0
     while at < len(words) and _base(words[at]) in _WRAPPERS:
         wrapper = _base(words[at])
+        if wrapper == "command" and at + 1 < len(words) and words[at + 1].text in {"-v", "-V"}:
+            break
         at = _skip_options(words, at + 1, _WRAPPERS[wrapper])
         while wrapper in {"env", "sudo", "doas"} and at < len(words) and "=" in words[at].text:
             at += 1
@@ -276,3 +263,55 @@ def _script_words(
         # `sed -i ''` of macOS has an empty word before the program.
         operands = [at for at in _operands(words, rest, values) if words[at] != Word("")]
         yield from operands[:1]
+
+
+def _eval(_: Sequence[Word], rest: range) -> dict[int, Danger]:
+    return dict.fromkeys(rest, _EVAL)
+
+
+def _trap(words: Sequence[Word], rest: range) -> dict[int, Danger]:
+    return dict.fromkeys(list(_operands(words, rest, ""))[:1], _TRAP)
+
+
+def _whole_line(_: Sequence[Word], rest: range) -> dict[int, Danger]:
+    return dict.fromkeys(rest, _SHELL)
+
+
+def _ssh(words: Sequence[Word], rest: range) -> dict[int, Danger]:
+    remote = _after_host(words, rest)
+    found = dict.fromkeys(remote, _REMOTE)
+    found |= {at: _SHELL for at in rest if "Command" in words[at].text}
+    host = _skip_options(words, rest.start, _SSH_VALUES)
+    if host < rest.stop and words[host].text == "" and words[host - 1].text != "--":
+        found[host] = _HOST
+    return found
+
+
+def _awk(words: Sequence[Word], rest: range) -> dict[int, Danger]:
+    program = _script_words(words, rest, "fFv", r"-e|--source=?", r"-f|--file")
+    return dict.fromkeys(program, _CODE)
+
+
+def _sed(words: Sequence[Word], rest: range) -> dict[int, Danger]:
+    program = _script_words(words, rest, "fl", r"-[nErsuz]*e|--expression=?", r"-f|--file")
+    return dict.fromkeys(program, _SED)
+
+
+def _source(_: Sequence[Word], rest: range) -> dict[int, Danger]:
+    return dict.fromkeys(rest[:1], _FILE)
+
+
+def _shell(words: Sequence[Word], rest: range) -> dict[int, Danger]:
+    return dict.fromkeys(_shell_file(words, rest), _FILE)
+
+
+_READERS: Final = (
+    ({"eval"}, _eval),
+    ({"trap"}, _trap),
+    ({"parallel", "watch"}, _whole_line),
+    ({"ssh"}, _ssh),
+    ({"awk", "gawk", "mawk", "nawk", "original-awk"}, _awk),
+    ({"gsed", "sed"}, _sed),
+    ({".", "source"}, _source),
+    (SHELLS, _shell),
+)

@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import difflib
 import functools
-import itertools
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from oj_daemon.errors import RunbookError
-from oj_daemon.runbook import programs
+from oj_daemon.runbook import places
 from oj_daemon.runbook.model import Binding, Shell, Text, Use
-from oj_daemon.runbook.programs import Word
+from oj_daemon.runbook.places import Part, Place, Refusal, Slot
 from oj_daemon.runbook.template import NAMESPACES, Placeholder, escapes, malformed, placeholders
 
 if TYPE_CHECKING:
@@ -45,67 +43,31 @@ class ShellError(RunbookError):
         self.column = column
 
 
-class Place(Enum):
-    """What surrounds a placeholder, which decides how its reference is written."""
-
-    TEXT = auto()
-    """Nothing expands here and nothing shall: the text stays as written."""
-    BARE = auto()
-    """Double quotes, a here-document, arithmetic: expands to one piece as it is."""
-    WORD = auto()
-    """Unquoted: needs double quotes, or bash would split and glob the value."""
-    SINGLE = auto()
-    ANSI = auto()
-    """Between `$'` and `'`."""
-    HEREDOC = auto()
-    """In a here-document with a quoted delimiter, which is rewritten to an unquoted one with the same content."""
-
-
-class Slot(msgspec.Struct, frozen=True):
-    """A placeholder of the text (or an escaped one) and where its stand-in is in the draft, in bytes."""
-
-    found: Placeholder
-    ours: bool
-    text: str
-    """What is written when it turns out not to be ours."""
-    start: int
-    end: int
-
-
-class Part(NamedTuple):
-    """A piece of the draft that bash reads on its own, with its tree."""
-
-    root: Node
-    data: bytes
-    base: int
-    """Where the piece starts in the draft."""
-    row: int
-    """How many lines are before it."""
-
-
 class Edit(msgspec.Struct, frozen=True):
     """Bytes of the draft to be replaced."""
 
     start: int
     end: int
     text: bytes
+    is_reference: bool = False
 
 
 def compile_shell(text: str, known: Collection[str] = ()) -> Shell:
     """Compile a shell template; `known` are the undotted names that are ours, such as `workspace`."""
     _check_characters(text)
-    draft, slots = _draft(text, known)
-    _check_syntax(draft.decode())
+    data, slots = _draft(text, known)
+    draft = data.decode()
+    _check_syntax(draft, text, slots)
     odd = malformed(text)
-    if not slots and not odd:
-        if _EMPTY_BRACES.search(text):
-            _check_empty_braces(_parts(draft))
+    if not slots and not odd and not _EMPTY_BRACES.search(text):
         return Shell(text=text, script=text)
-    parts = _parts(draft)
+    parts = places.parts_of(data, _is_script)
     _check_empty_braces(parts)
     _check_malformed(text, odd, slots, parts)
-    script, bindings = _compile(text, draft, slots, parts)
-    _check_result(script)
+    script, bindings = _compile(text, data, slots, parts)
+    if script != draft:
+        # Not known to happen: a placeholder that bash accepted, and its reference that it does not.
+        _check_syntax(script, text, (), hint=places.ASSIGN_FIRST.format(placeholder="${...}"))
     return Shell(text=text, script=script, bindings=bindings)
 
 
@@ -169,22 +131,33 @@ def _bash_problem(script: str) -> tuple[int, str] | None:
     return int(match[1]), match[2].removeprefix("warning: ")
 
 
-def _check_syntax(script: str) -> None:
-    problem = _bash_problem(script)
-    if problem is not None:
-        line, message = problem
-        # At the end of the text bash names the line after the last one.
-        line = max(1, min(line, script.count("\n") + 1))
-        raise ShellError(f"not a valid bash script: {message}", line=line)
+def _is_script(text: str) -> bool:
+    return _bash_problem(text) is None
 
 
-def _check_result(script: str) -> None:
+def _check_syntax(script: str, text: str, slots: Sequence[Slot], *, hint: str = "") -> None:
     problem = _bash_problem(script)
-    if problem is not None:
+    if problem is None:
+        return
+    line, message = problem
+    for number, slot in enumerate(slots):
+        message = message.replace(f"${{OJ_V{number}}}", text[slot.found.start : slot.found.end])
+    # At the end of the text bash names the line after the last one.
+    raise ShellError(
+        f"not a valid bash script: {message}",
+        line=max(1, min(line, text.count("\n") + 1)),
+        hint=hint,
+    )
+
+
+def _check_empty_braces(parts: Sequence[Part]) -> None:
+    found = places.empty_braces(parts)
+    if found is not None:
         raise ShellError(
-            f"bash does not accept a value where a placeholder stands: {problem[1]}",
-            line=min(problem[0], script.count("\n") + 1),
-            hint=_assign_hint(),
+            "not a valid bash script: the braces {} are empty",
+            line=found[0],
+            column=found[1],
+            hint="write a command between them, or : for none",
         )
 
 
@@ -192,9 +165,9 @@ def _check_result(script: str) -> None:
 
 
 def _check_characters(text: str) -> None:
-    for at, character in enumerate(text):
-        if character == "\0" or "\ud800" <= character <= "\udfff":
-            raise _error(text, at, f"shell text cannot hold the character {character!r}")
+    found = re.search("[\0\ud800-\udfff]", text)
+    if found is not None:
+        raise _error(text, found.start(), f"shell text cannot hold the character {found[0]!a}")
 
 
 def _draft(text: str, known: Collection[str]) -> tuple[bytes, list[Slot]]:
@@ -221,85 +194,11 @@ def _draft(text: str, known: Collection[str]) -> tuple[bytes, list[Slot]]:
         start = size + len(before)
         size = start + len(pieces[-1])
         done = found.end
-        slots.append(Slot(found=found, ours=ours, text=written, start=start, end=size))
+        slots.append(
+            Slot(found=found, ours=ours, is_escaped=not live, text=written, start=start, end=size)
+        )
     pieces.append(text[done:].encode())
     return b"".join(pieces), slots
-
-
-# ------------------------------------------------------------------------------------------------------ the tree
-
-
-def _parse(data: bytes) -> Node:
-    # Only texts with placeholders pay for the grammar: 10 to 30 ms.
-    import tree_sitter  # noqa: PLC0415
-    import tree_sitter_bash  # noqa: PLC0415
-
-    language = tree_sitter.Language(tree_sitter_bash.language())
-    return tree_sitter.Parser(language).parse(data).root_node
-
-
-def _parts(draft: bytes) -> list[Part]:
-    """The draft as one tree, or where the grammar stumbles as the pieces that bash reads one after the other."""
-    root = _parse(draft)
-    if not root.has_error:
-        return [Part(root=root, data=draft, base=0, row=0)]
-    parts = []
-    base = row = 0
-    for piece in _complete_commands(draft):
-        parts.append(Part(root=_parse(piece), data=piece, base=base, row=row))
-        base += len(piece)
-        row += piece.count(b"\n")
-    return parts
-
-
-def _complete_commands(draft: bytes) -> Iterator[bytes]:
-    """Split into the shortest runs of lines that bash accepts alone, just as it reads them."""
-    lines = re.findall(rb"[^\n]*\n|[^\n]+", draft)
-    piece = b""
-    for at, line in enumerate(lines):
-        piece += line
-        is_last = at == len(lines) - 1
-        continued = re.search(rb"(?<!\\)(\\\\)*\\\n\Z", line) is not None
-        if is_last or (not continued and _bash_problem(piece.decode()) is None):
-            yield piece
-            piece = b""
-
-
-def _part_of(parts: Sequence[Part], start: int) -> Part:
-    return max((part for part in parts if part.base <= start), key=lambda part: part.base)
-
-
-def _path(part: Part, start: int, end: int) -> list[Node]:
-    """The node that spans these bytes of the draft, and all that it stands in, innermost first."""
-    node = part.root.named_descendant_for_byte_range(start - part.base, end - part.base)
-    path = []
-    while node is not None:
-        path.append(node)
-        node = node.parent
-    return path
-
-
-def _source(node: Node) -> bytes:
-    return node.text or b""
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    todo = [node]
-    while todo:
-        current = todo.pop()
-        yield current
-        todo.extend(reversed(current.children))
-
-
-def _check_empty_braces(parts: Sequence[Part]) -> None:
-    for part in parts:
-        for node in _walk(part.root):
-            if node.type == "command_name" and _source(node) == b"{}":
-                raise ShellError(
-                    "not a valid bash script: the braces {} are empty",
-                    line=part.row + node.start_point.row + 1,
-                    hint="write a command between them, or : for none",
-                )
 
 
 def _check_malformed(
@@ -313,9 +212,9 @@ def _check_malformed(
                 written = text[slot.found.start : slot.found.end]
                 shift += slot.end - slot.start - len(written.encode())
         start = len(text[:at].encode()) + shift
-        part = _part_of(parts, start)
-        path = _path(part, start, start + 2)
-        if part.root.has_error or not _is_literal(path):
+        part = places.part_at(parts, start)
+        path = places.path_to(part, start, start + 2)
+        if part.root.has_error or not places.is_literal(path):
             raise _error(
                 text,
                 at,
@@ -324,83 +223,62 @@ def _check_malformed(
             )
 
 
-def _is_literal(path: Sequence[Node]) -> bool:
-    node = path[0]
-    if node.type in {"raw_string", "ansi_c_string", "comment"}:
-        return True
-    document = _heredoc_of(path)
-    return document is not None and _is_quoted_delimiter(document)
-
-
 # ------------------------------------------------------------------------------------------------ placing
-
-
-_DEFAULT_OPERATORS: Final = frozenset({":-", "-", ":=", "=", ":?", "?", ":+", "+"})
-_NUMERIC_TESTS: Final = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
-_SUBSTITUTIONS: Final = frozenset({"command_substitution", "process_substitution"})
-
-
-def _assign_hint() -> str:
-    return 'assign it first, on a line of its own: x="{placeholder}", then use "$x"'
-
-
-class _Refusal(Exception):
-    """Why a placeholder cannot stand where it does; becomes a ShellError with its position."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint or _assign_hint()
 
 
 def _compile(
     text: str, draft: bytes, slots: Sequence[Slot], parts: Sequence[Part]
 ) -> tuple[str, tuple[Binding, ...]]:
-    own = _assigned_names(parts)
-    counted = _arithmetic_names(parts)
+    facts = places.facts_of(parts)
     bindings: dict[tuple[object, ...], Binding] = {}
     edits: list[Edit] = []
     documents: dict[int, tuple[Part, Node]] = {}
     for slot in slots:
-        found = slot.found
-        part = _part_of(parts, slot.start)
-        path = _path(part, slot.start, slot.end)
+        part = places.part_at(parts, slot.start)
+        path = places.path_to(part, slot.start, slot.end)
         try:
-            place = _place(part, path, slot)
-            if not slot.ours or found.name in own:
-                _check_foreign(found, place)
-                place = Place.TEXT
+            if not slot.ours or slot.found.name in facts.assigned:
+                edits.append(Edit(slot.start, slot.end, _foreign(part, path, slot).encode()))
+                continue
+            place = places.place_of(part, path, slot)
             if place is Place.TEXT:
                 edits.append(Edit(slot.start, slot.end, slot.text.encode()))
                 continue
-            _check_meaning(path, found)
-            use = Use.INTEGER if _is_calculated(path, part, slot, counted) else Use.ANY
-        except _Refusal as refusal:
-            placeholder = text[found.start : found.end]
-            raise _error(
-                text,
-                found.start,
-                f"{placeholder} cannot stand here: {refusal.reason}",
-                hint=refusal.hint.replace("{placeholder}", placeholder),
-            ) from None
-        key = (found.name, found.offset, found.length, found.default, use)
-        fresh = Binding(
-            env=f"OJ_V{len(bindings)}",
-            name=found.name,
-            offset=found.offset,
-            length=found.length,
-            default=found.default,
-            use=use,
-        )
-        binding = bindings.setdefault(key, fresh)
-        edits.append(Edit(slot.start, slot.end, _reference(place, binding.env).encode()))
-        if place is Place.HEREDOC:
-            document = _heredoc_of(path)
-            assert document is not None  # noqa: S101 - Place.HEREDOC says so
+            places.check_meaning(path, slot.found)
+            use = Use.INTEGER if places.is_calculated(path, part, slot, facts) else Use.ANY
+        except Refusal as refusal:
+            raise _refused(text, slot, refusal) from None
+        env = _bind(bindings, slot.found, use).env
+        edits.append(Edit(slot.start, slot.end, _reference(place, env).encode(), is_reference=True))
+        document = places.heredoc_of(path)
+        if place is Place.HEREDOC and document is not None:
             documents[part.base + document.start_byte] = (part, document)
     for part, document in documents.values():
         edits = _open_heredoc(part, document, edits)
     return _apply(draft, edits).decode(), tuple(bindings.values())
+
+
+def _bind(bindings: dict[tuple[object, ...], Binding], found: Placeholder, use: Use) -> Binding:
+    key = (found.name, found.offset, found.length, found.default, use)
+    fresh = Binding(
+        env=f"OJ_V{len(bindings)}",
+        name=found.name,
+        offset=found.offset,
+        length=found.length,
+        default=found.default,
+        use=use,
+    )
+    return bindings.setdefault(key, fresh)
+
+
+def _refused(text: str, slot: Slot, refusal: Refusal) -> ShellError:
+    placeholder = text[slot.found.start : slot.found.end]
+    return _error(
+        text,
+        slot.found.start,
+        f"{placeholder} cannot stand here: {refusal.reason}",
+        hint=refusal.hint.replace("{placeholder}", placeholder),
+    )
 
 
 def _reference(place: Place, env: str) -> str:
@@ -425,406 +303,24 @@ def _apply(draft: bytes, edits: Sequence[Edit]) -> bytes:
     return b"".join([*pieces, draft[done:]])
 
 
-def _place(part: Part, path: Sequence[Node], slot: Slot) -> Place:
-    node = path[0]
-    if part.root.has_error:
-        raise _Refusal("this part of the script is beyond what oj understands of bash")
-    if node.type == "comment":
-        return Place.TEXT
-    document = _heredoc_of(path)
-    if document is not None and _is_quoted_delimiter(document):
-        return Place.HEREDOC
-    in_backticks = any(
-        step.type == "command_substitution" and _source(step).startswith(b"`") for step in path
-    )
-    backslashes = _backslashes_before(part.data, slot.start - part.base)
-    if node.type == "raw_string":
-        if any(step.type == "expansion" for step in path):
-            raise _Refusal(
-                "single quotes inside of ${...} mean different things in different places"
-            )
-        return Place.SINGLE
-    if backslashes % 2:
-        if in_backticks or node.type == "ansi_c_string":
-            raise _Refusal("a backslash stands before it")
-        return Place.TEXT
-    if node.type == "ansi_c_string":
-        return Place.ANSI
-    if in_backticks and document is not None:
-        raise _Refusal("a here-document in backticks", "use $(...) in place of backticks")
-    if document is not None and node.type in {"heredoc_body", "heredoc_content"}:
-        return Place.BARE
-    if node.type in {"regex", "extglob_pattern"}:
-        before = part.data[node.start_byte : slot.start - part.base]
-        if re.search(rb"['\"\\`]|\$\(", before):
-            raise _Refusal("this pattern has quotes of its own")
-        return Place.WORD
-    whole = (node.start_byte, node.end_byte) == (slot.start - part.base, slot.end - part.base)
-    if node.type != "expansion" or not whole:
-        if not slot.ours and node.type != "heredoc_start":
-            return Place.TEXT
-        raise _Refusal("nothing is expanded in this place")
-    return Place.BARE if _is_quoted(path) else Place.WORD
-
-
-def _backslashes_before(data: bytes, at: int) -> int:
-    count = 0
-    while count < at and data[at - count - 1 : at - count] == b"\\":
-        count += 1
-    return count
-
-
-def _heredoc_of(path: Sequence[Node]) -> Node | None:
-    """The here-document whose body the innermost node is in, unless a command substitution is between."""
-    for child, step in itertools.pairwise(path):
-        if child.type in _SUBSTITUTIONS:
-            return None
-        if step.type == "heredoc_redirect":
-            return step if child.type == "heredoc_body" else None
-    return None
-
-
-def _is_quoted_delimiter(document: Node) -> bool:
-    return any(
-        child.type == "heredoc_start" and re.search(rb"['\"\\]", _source(child))
-        for child in document.children
-    )
-
-
-def _is_quoted(path: Sequence[Node]) -> bool:
-    """Whether an expansion is already taken as one piece by what it stands in."""
-    for child, step in itertools.pairwise(path):
-        if step.type in _SUBSTITUTIONS:
-            return False
-        if step.type in {"string", "translated_string", "heredoc_body", "arithmetic_expansion"}:
-            return True
-        if step.type == "expansion" and _operator(step, child) not in {*_DEFAULT_OPERATORS, ":"}:
-            return False
-        if _calculates(step, child):
-            return True
-    return False
-
-
-def _operator(expansion: Node, child: Node) -> str:
-    """What stands between the name and the rest in `${name...}`."""
-    for part in expansion.children[1:]:
-        if part.start_byte >= child.start_byte:
-            break
-        if not part.is_named and part.type not in {"!", "}"}:
-            return part.type
-    return ""
-
-
-# -------------------------------------------------------------------------------------------- arithmetic
-
-
-def _calculates(step: Node, child: Node) -> bool:
-    """Whether `step` evaluates its child `child` as arithmetic."""
-    match step.type:
-        case "arithmetic_expansion" | "arithmetic_command":
-            return True
-        case "compound_statement":
-            return bool(step.children) and step.children[0].type == "(("
-        case "c_style_for_statement":
-            return child.type not in {"do_group", "compound_statement"}
-        case "subscript":
-            return child != step.children[0]
-        case "expansion":
-            return _operator(step, child) == ":"
-        case "binary_expression":
-            return _is_numeric_test(step)
-        case _:
-            return False
-
-
-def _is_numeric_test(node: Node) -> bool:
-    """`[[ a -eq b ]]`; the same in `[ ]` only compares."""
-    if not any(
-        _source(child).decode() in _NUMERIC_TESTS
-        for child in node.children
-        if child.type == "test_operator"
-    ):
-        return False
-    test = node.parent
-    while test is not None and test.type != "test_command":
-        test = test.parent
-    return test is not None and test.children[0].type == "[["
-
-
-def _is_calculated(path: Sequence[Node], part: Part, slot: Slot, counted: Collection[str]) -> bool:
-    for child, step in itertools.pairwise(path):
-        if step.type in _SUBSTITUTIONS:
-            return False
-        if _calculates(step, child):
-            return True
-        if step.type == "variable_assignment" and _assigned(step) in counted:
-            return True
-        if step.type == "for_statement" and child.type != "do_group":
-            return any(name.decode() in counted for name in _names(step))
-        if step.type == "array":
-            # `x=([KEY]=value)`: the grammar sees only a word that begins with a bracket.
-            before = part.data[step.start_byte : slot.start - part.base]
-            if re.search(rb"(^\(|\s)\[[^\]\s]*$", before):
-                return True
-        if step.type == "command":
-            name = step.child_by_field_name("name")
-            return name is not None and _source(name) == b"let"
-    return False
-
-
-def _names(node: Node) -> Iterator[bytes]:
-    for child in node.children:
-        if child.type == "variable_name":
-            yield _source(child)
-
-
-def _assigned(assignment: Node) -> str:
-    target = assignment.children[0] if assignment.children else assignment
-    return _source(target).partition(b"[")[0].decode()
-
-
-def _arithmetic_names(parts: Sequence[Part]) -> set[str]:
-    """Variables whose value bash calculates with somewhere: used in arithmetic, or declared as integers."""
-    names: set[str] = set()
-    for part in parts:
-        for node in _walk(part.root):
-            if node.type == "declaration_command":
-                options = [_source(child) for child in node.children if child.type == "word"]
-                if any(re.fullmatch(rb"-[a-zA-Z]*i[a-zA-Z]*", option) for option in options):
-                    names |= {name.decode() for name in _names(node)}
-                    names |= {
-                        _assigned(child)
-                        for child in node.children
-                        if child.type == "variable_assignment"
-                    }
-                continue
-            calculated = [child for child in node.children if _calculates(node, child)]
-            name = node.child_by_field_name("name") if node.type == "command" else None
-            if name is not None and _source(name) == b"let":
-                calculated = list(node.children[1:])
-            for child in calculated:
-                names |= {
-                    word.decode() for word in re.findall(rb"[A-Za-z_][A-Za-z0-9_]*", _source(child))
-                }
-    return names
-
-
-# ------------------------------------------------------------------------------- names, programs, second shells
-
-
-_NAME_TAKERS: Final = frozenset(
-    {"getopts", "local", "mapfile", "read", "readarray", "typeset", "unset"}
-)
-
-
-def _assigned_names(parts: Sequence[Part]) -> set[str]:
-    """Variables that the script itself sets: an undotted placeholder of that name is the script's own."""
-    names: set[str] = set()
-    for part in parts:
-        for node in _walk(part.root):
-            if node.type == "variable_assignment":
-                names.add(_assigned(node))
-            elif node.type in {"for_statement", "declaration_command"}:
-                names |= {name.decode() for name in _names(node)}
-            elif node.type == "command":
-                names |= _read_names(_words(node))
-    return names
-
-
-def _read_names(words: Sequence[Word]) -> set[str]:
-    name = words[0].text if words else ""
-    if name in _NAME_TAKERS:
-        return {word.text for word in words[1:] if word.is_fixed}
-    if name == "printf" and len(words) > 2 and words[1].text == "-v":
-        return {words[2].text}
-    return set()
-
-
-def _check_foreign(found: Placeholder, place: Place) -> None:
-    """A dotted name that is not ours is text where nothing expands; bash itself has no such names."""
-    if place in {Place.TEXT, Place.SINGLE, Place.ANSI, Place.HEREDOC} or "." not in found.name:
-        return
-    head = found.name.partition(".")[0]
+def _foreign(part: Part, path: Sequence[Node], slot: Slot) -> str:
+    """What is written for a name that is not ours: bash has no dotted names, so these have to be plain text."""
+    name = slot.found.name
+    if "." not in name:
+        return slot.text
+    place = places.place_of(part, path, slot)
+    if place in {Place.TEXT, Place.SINGLE, Place.ANSI, Place.HEREDOC}:
+        return slot.text
+    if slot.is_escaped:
+        return "\\" + slot.text
+    head = name.partition(".")[0]
     near = difflib.get_close_matches(head, sorted(NAMESPACES), n=1)
-    names = ", ".join(sorted(NAMESPACES))
-    raise _Refusal(
+    raise Refusal(
         "neither oj nor bash has a variable of that name",
-        f"did you mean ${{{near[0]}{found.name[len(head) :]}}}?"
+        f"did you mean ${{{near[0]}{name[len(head) :]}}}?"
         if near
-        else f"our names begin with {names}",
+        else f"our names begin with {', '.join(sorted(NAMESPACES))}",
     )
-
-
-def _check_meaning(path: Sequence[Node], found: Placeholder) -> None:
-    """Refuse places in which a value would be a program, a name, or program text."""
-    through: Node | None = None
-    for child, step in itertools.pairwise(path):
-        match step.type:
-            case "command":
-                _check_command(step, child, through, found)
-            case "declaration_command" | "unset_command":
-                if through is None and child.type != "variable_assignment":
-                    raise _Refusal(
-                        "the value would choose a variable, and bash evaluates such names"
-                    )
-            case "unary_expression":
-                operator = _source(step.children[0])
-                if through is None and operator in {b"-v", b"-R"}:
-                    raise _Refusal(
-                        "the value would choose a variable, and bash evaluates such names"
-                    )
-            case "heredoc_redirect" | "redirected_statement":
-                _check_input(step, child, through)
-            case "pipeline":
-                _check_pipeline(step, child, through)
-            case "function_definition" | "variable_name":
-                if child.type == "word":
-                    raise _Refusal("the value would be a name")
-            case _:
-                pass
-        if step.type in _SUBSTITUTIONS and (
-            through is None or through.type != "process_substitution"
-        ):
-            through = step
-
-
-def _check_command(command: Node, child: Node, through: Node | None, found: Placeholder) -> None:
-    nodes = _word_nodes(command)
-    words = [_word(node) for node in nodes]
-    if child.type == "herestring_redirect" and (through is None or _is_passed_on(through)):
-        danger = programs.reads_program(words)
-        if danger is not None:
-            raise _Refusal(danger.reason, danger.hint)
-    if child not in nodes:
-        return
-    at = nodes.index(child)
-    danger = programs.code_words(words).get(at)
-    if danger is not None and _reaches(through):
-        raise _Refusal(danger.reason, danger.hint)
-    if through is not None:
-        return
-    position, danger = programs.chosen_program(words)
-    if at == position and not _is_trusted_path(found):
-        raise _Refusal(danger.reason, danger.hint)
-    if words[0].text in _NAME_TAKERS and not _is_value_of(words, at):
-        raise _Refusal("the value would choose a variable, and bash evaluates such names")
-    if words[0].text in {"printf", "test", "[", "wait"} and words[at - 1].text in {
-        "-v",
-        "-p",
-        "-R",
-    }:
-        raise _Refusal("the value would choose a variable, and bash evaluates such names")
-
-
-def _is_value_of(words: Sequence[Word], at: int) -> bool:
-    """`local x=...` gives a value; so do the options of `read` and `mapfile` that take one."""
-    if words[0].text in {"local", "typeset"}:
-        return "=" in words[at].text
-    return words[at - 1].text in {"-p", "-d", "-n", "-N", "-t", "-u", "-c", "-O", "-s"}
-
-
-def _is_trusted_path(found: Placeholder) -> bool:
-    """Names that hold folders oj made or text of the runbook, not something that came from outside."""
-    head, dot, _ = found.name.partition(".")
-    return found.name == "workspace" if not dot else head in {"const", "invoke", "local", "source"}
-
-
-def _reaches(through: Node | None) -> bool:
-    """Whether the value itself, and not only what a command makes of it, gets there."""
-    return through is None or through.type == "process_substitution" or _is_passed_on(through)
-
-
-def _is_passed_on(substitution: Node) -> bool:
-    """`$(echo ...)` and the like put the value out as it came in."""
-    commands = [node for node in _walk(substitution) if node.type == "command"]
-    return all(programs.passes_on(_words(command)) for command in commands)
-
-
-def _check_input(step: Node, child: Node, through: Node | None) -> None:
-    """A here-document or here-string that is the program of a shell."""
-    if child.type not in {
-        "heredoc_redirect",
-        "herestring_redirect",
-        "heredoc_body",
-    } or not _reaches(through):
-        return
-    for reader in _commands_of(step):
-        danger = programs.reads_program(_words(reader))
-        if danger is not None:
-            raise _Refusal(danger.reason, danger.hint)
-
-
-def _check_pipeline(pipeline: Node, child: Node, through: Node | None) -> None:
-    """`echo VALUE | bash`."""
-    if child not in pipeline.children or not _reaches(through):
-        return
-    writers = _commands_of(child) if child.type != "command" else [child]
-    if not all(programs.passes_on(_words(writer)) for writer in writers):
-        return
-    behind = pipeline.children[pipeline.children.index(child) + 1 :]
-    for reader in (command for node in behind for command in _commands_of(node)):
-        danger = programs.reads_program(_words(reader))
-        if danger is not None:
-            raise _Refusal(danger.reason, danger.hint)
-
-
-def _commands_of(node: Node) -> list[Node]:
-    """The commands of a statement that share its input and output."""
-    if node.type == "command":
-        return [node]
-    if node.type in {
-        "redirected_statement",
-        "pipeline",
-        "heredoc_redirect",
-        "subshell",
-        "compound_statement",
-        "list",
-    }:
-        return [command for child in node.children for command in _commands_of(child)]
-    return []
-
-
-def _word_nodes(command: Node) -> list[Node]:
-    return [
-        child
-        for child in command.children
-        if child.is_named
-        and child.type
-        not in {"variable_assignment", "file_redirect", "herestring_redirect", "heredoc_redirect"}
-    ]
-
-
-def _words(command: Node) -> list[Word]:
-    return [_word(node) for node in _word_nodes(command)]
-
-
-def _word(node: Node) -> Word:
-    text, fixed = _fixed_text(node)
-    return Word(text, is_fixed=fixed)
-
-
-def _fixed_text(node: Node) -> tuple[str, bool]:
-    """The text of a word without quotes, up to the first thing that expands."""
-    source = _source(node).decode()
-    match node.type:
-        case "word" | "number" | "string_content" | "test_operator":
-            return re.sub(r"\\(.)", r"\1", source), True
-        case "raw_string":
-            return source[1:-1], True
-        case "ansi_c_string":
-            return source[2:-1], True
-        case "command_name" | "concatenation" | "string" | "translated_string":
-            text = ""
-            for child in node.children:
-                if not child.is_named:
-                    continue
-                more, fixed = _fixed_text(child)
-                text += more
-                if not fixed:
-                    return text, False
-            return text, True
-        case _:
-            return "", False
 
 
 # ---------------------------------------------------------------------------------------------- here-documents
@@ -836,22 +332,22 @@ def _open_heredoc(part: Part, document: Node, edits: Sequence[Edit]) -> list[Edi
     for child in document.children:
         start, end = part.base + child.start_byte, part.base + child.end_byte
         if child.type == "heredoc_start":
-            kept.append(Edit(start, end, re.sub(rb"['\"\\]", b"", _source(child))))
+            kept.append(Edit(start, end, places.delimiter_of(document).encode()))
         elif child.type == "heredoc_body":
-            inside = sorted(
-                (edit for edit in edits if start <= edit.start < end), key=lambda edit: edit.start
-            )
+            inside = [edit for edit in edits if start <= edit.start < end]
+            kept = [edit for edit in kept if edit not in inside]
             at = start
             for edit in inside:
-                kept.append(_escaped(part, at, edit.start))
+                between = part.data[at - part.base : edit.start - part.base]
+                text = edit.text if edit.is_reference else _escaped(edit.text)
+                kept.append(Edit(at, edit.end, _escaped(between) + text))
                 at = edit.end
-            kept.append(_escaped(part, at, end))
+            kept.append(Edit(at, end, _escaped(part.data[at - part.base : end - part.base])))
     return kept
 
 
-def _escaped(part: Part, start: int, end: int) -> Edit:
-    piece = part.data[start - part.base : end - part.base]
-    return Edit(start, end, re.sub(rb"[\\$`]", rb"\\\g<0>", piece))
+def _escaped(literal: bytes) -> bytes:
+    return re.sub(rb"[\\$`]", rb"\\\g<0>", literal)
 
 
 # ------------------------------------------------------------------------------------------------ texts

@@ -25,7 +25,7 @@ _STOP_WORDS: Final = frozenset(
     again also even ever here how just more most much not now only quite rather really some still such then there too very
     why
     aren couldn d didn doesn don hadn hasn haven isn ll m mustn re s shouldn t ve wasn weren won wouldn
-    """.split()
+    """.split()  # noqa: SIM905 - a list of words reads as text
 )
 
 
