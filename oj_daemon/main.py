@@ -114,21 +114,20 @@ class Ending(NamedTuple):
 async def run(config: Settings, start: StartWorks, *, detached: bool = False) -> Ending:
     """From settings to the end of the daemon."""
     version = identity()
-    with _state_folder(config, version):
+    stop = Stop()
+    with _signals(stop), _state_folder(config, version):
         log.set_up(config, version=version, pid=os.getpid())
         warnings = _announce(config, version)
         _refuse_what_is_missing(config)
-        stop = Stop()
-        with _signals(stop):
-            works = await start(config)
-            gate = Gate(config, works, stop, version, warnings)
-            async with _serving(config, gate):
-                _tell(sys.stdout, READY)
-                logger.info(READY)
-                if detached:
-                    _let_go()
-                await _until_stopped(works, stop)
-                ending = await _drain(config, works, gate, stop)
+        works = await start(config)
+        gate = Gate(config, works, stop, version, warnings)
+        async with _serving(config, gate):
+            _tell(sys.stdout, READY)
+            logger.info(READY)
+            if detached:
+                _let_go()
+            await _until_stopped(works, stop)
+            ending = await _drain(config, works, gate, stop)
     logger.info("ended")
     return ending
 
@@ -228,14 +227,21 @@ class Stop:
             return
         logger.warning("%s while draining: ending at once", number.name)
         self.in_hurry = True
-        if self._limit is not None:
-            self.on_hurry(self._limit)
+        self._strike()
 
-    def on_hurry(self, limit: asyncio.Timeout) -> None:
-        """Make `limit` strike as soon as somebody is in a hurry."""
-        self._limit = limit
-        if self.in_hurry and not limit.expired():
-            limit.reschedule(asyncio.get_running_loop().time())
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float | None) -> AsyncIterator[None]:
+        """Raise TimeoutError when the time is up, or when somebody is in a hurry."""
+        async with asyncio.timeout(seconds) as self._limit:
+            self._strike()
+            try:
+                yield
+            finally:
+                self._limit = None
+
+    def _strike(self) -> None:
+        if self.in_hurry and self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
 
 def drain_seconds(config: Settings, *, kill: bool) -> float:
@@ -357,8 +363,7 @@ async def _drain(config: Settings, works: Works, gate: Gate, stop: Stop) -> Endi
     logger.info("draining for at most %g s", seconds)
     clean = True
     try:
-        async with asyncio.timeout(seconds) as limit:
-            stop.on_hurry(limit)
+        async with stop.within(seconds):
             await gate.quiet()
             await works.drain(kill=stop.kill)
     except TimeoutError:
@@ -366,8 +371,7 @@ async def _drain(config: Settings, works: Works, gate: Gate, stop: Stop) -> Endi
     if not clean and not stop.in_hurry:
         logger.warning("drain took longer than %g s: the next daemon picks up the rest", seconds)
     try:
-        async with asyncio.timeout(None) as limit:
-            stop.on_hurry(limit)
+        async with stop.within(None):
             await works.close()
     except TimeoutError:
         # The log is whole without a snapshot; replaying it takes the next daemon a little longer.

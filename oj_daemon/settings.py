@@ -309,10 +309,12 @@ class _Reader:
             "off": False,
         }
         if text is not None and text.lower() in known:
-            return self.decide(label, known[text.lower()], name)
+            return self.decide(
+                label, known[text.lower()], name, shown="yes" if known[text.lower()] else "no"
+            )
         if text is not None:
             self._ignored(name, text, "1 or 0", str(int(default)))
-        return self.decide(label, default, reason)
+        return self.decide(label, default, reason, shown="yes" if default else "no")
 
     def port(self, name: str) -> int | None:
         label = name.removeprefix("OJ_").lower()

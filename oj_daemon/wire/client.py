@@ -46,6 +46,8 @@ class Client:
         self._greeted = False
         self.daemon_version = ""
         """Version of the daemon, known after the first call."""
+        self.daemon_protocol = 0
+        """The same for its protocol."""
 
     def __enter__(self) -> Client:
         return self
@@ -97,35 +99,43 @@ class Client:
             timeout_ms = self._settings.timeout_ipc_ms + (waits if isinstance(waits, int) else 0)
         self._drop_if_gone()
         self.connect()
-        try:
-            return self._exchange(type, request, timeout_ms / 1000)
-        except RemoteError:
-            raise
-        except BaseException:
-            # A reply may still be on its way (an interrupt, a timeout): it must not answer the next request.
-            self.close()
-            raise
+        return _checked(self._talk(type, request, timeout_ms / 1000))
 
-    def _exchange(self, name: str, request: bytes, seconds: float) -> Reply:
+    def _talk(self, name: str, request: bytes, seconds: float) -> Reply:
+        """Send the request, after the greeting if that is still to come, and read the last reply."""
         connection = self._socket
         assert connection is not None  # noqa: S101 - connect() has just been called
         connection.settimeout(seconds)
         greeting = b"" if self._greeted else pack(self._hello())
+        reply: Reply = {}
         try:
             connection.sendall(greeting + request)
             if greeting:
                 self._read_hello(self._receive(connection))
-            reply = self._receive(connection)
-        except TimeoutError as exc:
-            raise WireError(f"{name}: the daemon did not answer within {seconds:g} s", code="timeout",
-                            hint="oj daemon logs") from exc  # fmt: skip
-        except (ConnectionError, BrokenPipeError) as exc:
-            raise WireError(
-                f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs"
-            ) from exc
-        except OSError as exc:
-            raise WireError(f"{name}: {exc.strerror or exc}", code="closed") from exc
-        return _checked(reply)
+            if request:
+                reply = self._receive(connection)
+        except BaseException as exc:
+            # A reply may still be on its way (an interrupt, a timeout): it must not answer the next request.
+            self.close()
+            if isinstance(exc, TimeoutError):
+                raise WireError(
+                    f"{name}: the daemon did not answer within {seconds:g} s",
+                    code="timeout",
+                    hint="oj daemon logs",
+                ) from exc
+            if isinstance(exc, OSError):
+                raise WireError(
+                    f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs"
+                ) from exc
+            raise
+        return reply
+
+    def greet(self) -> None:
+        """Connect and exchange greetings, so that what could be wrong with the daemon shows before anything is asked."""
+        self._drop_if_gone()
+        self.connect()
+        if not self._greeted:
+            self._talk("Hello", b"", self._settings.timeout_ipc_ms / 1000)
 
     def _hello(self) -> dict[str, object]:
         hello: dict[str, object] = {"type": "Hello", "protocol": PROTOCOL, "version": __version__}
@@ -135,11 +145,12 @@ class Client:
 
     def _read_hello(self, reply: Reply) -> None:
         _checked(reply)
-        if reply.get("protocol") != PROTOCOL:
+        self.daemon_version = str(reply.get("version", ""))
+        self.daemon_protocol = int(reply.get("protocol", 0))
+        if self.daemon_protocol != PROTOCOL:
             raise WireError(f"the daemon ({reply.get('version', '?')}) speaks protocol {reply.get('protocol', '?')}, "
                             f"this oj ({__version__}) speaks {PROTOCOL}",
                             code="incompatible", hint="oj daemon restart")  # fmt: skip
-        self.daemon_version = str(reply.get("version", ""))
         self._greeted = True
 
     def _receive(self, connection: socket.socket) -> Reply:

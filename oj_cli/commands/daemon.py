@@ -1,0 +1,289 @@
+"""`oj daemon`: run, start, stop and question the daemon of this machine.
+
+Rule: without a verb the daemon runs in the foreground, as the very process that `oj` was. How the daemon is, is a question that
+has an answer also when none runs; its log is read from the file for the same reason.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from oj_cli import autostart, diagnostics, output
+from oj_cli.context import Ctx, pass_ctx
+from oj_daemon.errors import WireError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+NOT_RUNNING = "Daemon not running"
+BLOCK = 64 << 10
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "-v",
+    "-V",
+    "--version",
+    "wants_version",
+    is_flag=True,
+    help="Show the version of the running daemon and exit.",
+)
+@click.pass_context
+def daemon(context: click.Context, *, wants_version: bool) -> None:
+    """The daemon that runs jobs; without a verb, run it here in the foreground."""
+    if wants_version:
+        context.invoke(_version)
+        context.exit()
+    if context.invoked_subcommand is None:
+        context.invoke(_foreground)
+
+
+@pass_ctx
+def _foreground(ctx: Ctx) -> NoReturn:
+    _become_daemon(ctx)
+
+
+@pass_ctx
+def _version(ctx: Ctx) -> None:
+    info = _info(ctx)
+    if info is None:
+        _say_not_running(ctx)
+    elif ctx.json:
+        output.json({"status": info["status"], "version": info["version"]})
+    else:
+        output.line(f"oj daemon {info['version']}")
+
+
+@daemon.command()
+@click.option("--foreground", is_flag=True, help="Run it here instead, as `oj daemon` does.")
+@pass_ctx
+def start(ctx: Ctx, *, foreground: bool) -> None:
+    """Start the daemon in the background."""
+    if foreground:
+        _become_daemon(ctx)
+    info = _info(ctx)
+    if info is not None:
+        _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)
+        return
+    with autostart.start(ctx.settings) as client:
+        _result(ctx, "started", "Daemon started", client.call("DaemonStatus"))
+
+
+@daemon.command()
+@click.option(
+    "--kill",
+    is_flag=True,
+    help="End everything that runs as well; else it goes on and the next daemon picks it up.",
+)
+@pass_ctx
+def stop(ctx: Ctx, *, kill: bool) -> None:
+    """Let the daemon finish what is in flight, and end it."""
+    stopped = autostart.stop(ctx.settings, kill=kill)
+    autostart.report_forced(stopped)
+    if not stopped.was_running:
+        _say_not_running(ctx)
+    elif ctx.json:
+        output.json({"status": "stopped", "forced": stopped.forced})
+    else:
+        output.line("Daemon stopped")
+
+
+@daemon.command()
+@click.option("--kill", is_flag=True, help="End everything that runs as well.")
+@pass_ctx
+def restart(ctx: Ctx, *, kill: bool) -> None:
+    """Stop the daemon if it runs, and start it."""
+    stopped = autostart.stop(ctx.settings, kill=kill)
+    autostart.report_forced(stopped)
+    with autostart.start(ctx.settings) as client:
+        _result(ctx, "restarted", "Daemon restarted", client.call("DaemonStatus"))
+
+
+@daemon.command()
+@pass_ctx
+def status(ctx: Ctx) -> None:
+    """Show how the daemon is, and each of its settings with the reason for it."""
+    info = _info(ctx)
+    if info is None:
+        _say_not_running(ctx)
+        return
+    if ctx.json:
+        output.reply(info)
+        return
+    output.fields([
+        ("Status", output.status(info["status"])),
+        ("Version", info["version"]),
+        ("Uptime", info["uptime"]),
+        ("Jobs", f"{info['jobs_active']} active"),
+        ("PID", str(info["pid"])),
+        ("Profile", info["profile"]),
+        ("State", info["state_dir"]),
+        ("Log", f"record {info['seq']} of epoch {info['epoch']}"),
+    ])  # fmt: skip
+    output.line()
+    output.table(
+        ["SETTING", "VALUE", "BECAUSE"],
+        [
+            [choice["name"], choice["value"], output.context(choice["reason"])]
+            for choice in info["settings"]
+        ],
+    )
+    for warning in info["warnings"]:
+        diagnostics.warn(warning)
+
+
+@daemon.command()
+@click.option(
+    "-n",
+    "--lines",
+    "limit",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="How many lines.",
+)
+@click.option("--no-limit", is_flag=True, help="All lines of the newest file.")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
+@pass_ctx
+def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
+    """Show the daemon's log; also when it does not run."""
+    path = ctx.settings.log_path
+    file = _open(path)
+    if file is None and not ctx.json:
+        diagnostics.say(f"No log at {path}")
+    text = b"" if file is None else _tail(file, None if no_limit else limit or None)
+    if ctx.json:
+        if follow:
+            diagnostics.warn("-f is ignored with -o json")
+        output.json({"log_path": str(path), "lines": text.decode("utf-8", "replace").splitlines()})
+    else:
+        rest = _show(text, is_last=not follow)
+        if follow:
+            _follow(path, file, rest, ctx.settings.log_poll_ms / 1000)
+            return
+    if file is not None:
+        file.close()
+
+
+@daemon.command()
+@click.option("--dismiss", metavar="ID", help="Forget this one.")
+@pass_ctx
+def orphans(ctx: Ctx, *, dismiss: str | None) -> None:
+    """Jobs that no daemon knows: there can be none, because jobs come from the log alone."""
+    if dismiss is not None:
+        raise click.UsageError(
+            f"there is no orphaned job '{dismiss}'; jobs come from the log alone, so none can be orphaned"
+        )
+    if ctx.json:
+        output.json([])
+    else:
+        output.line("No orphaned jobs detected.")
+
+
+def _info(ctx: Ctx) -> dict[str, Any] | None:
+    """What the daemon tells about itself; None when there is none."""
+    try:
+        with ctx.client() as client:
+            return client.call("DaemonStatus")
+    except WireError as failure:
+        if failure.code == "unavailable":
+            return None
+        ctx.note_failure(failure)
+        raise
+
+
+def _result(ctx: Ctx, status: str, text: str, info: dict[str, Any]) -> None:
+    if ctx.json:
+        output.json(
+            {
+                "status": status,
+                **{name: info[name] for name in ("version", "pid", "uptime_secs", "uptime")},
+            }
+        )
+    else:
+        output.line(text)
+    for warning in info["warnings"]:
+        diagnostics.warn(warning)
+
+
+def _say_not_running(ctx: Ctx) -> None:
+    if ctx.json:
+        output.json({"status": "not_running"})
+    else:
+        output.line(NOT_RUNNING)
+
+
+def _become_daemon(ctx: Ctx) -> NoReturn:
+    """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
+    argv, folder, environ = autostart.command(ctx.settings)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(folder)
+    os.execve(argv[0], argv, environ)  # noqa: S606 - our own interpreter and package
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _tail(file: BinaryIO, limit: int | None) -> bytes:
+    """The last lines of a file, which is then read to its end."""
+    start, data = file.seek(0, os.SEEK_END), b""
+    while start > 0 and (limit is None or data.count(b"\n") <= limit):
+        size = min(BLOCK, start)
+        start -= size
+        file.seek(start)
+        data = file.read(size) + data
+    file.seek(start + len(data))
+    lines = data.splitlines(keepends=True)
+    return b"".join(lines if limit is None else lines[-limit:])
+
+
+def _show(data: bytes, *, is_last: bool = False) -> bytes:
+    """Print whole lines; returns the beginning of a line whose end is still to come."""
+    whole, newline, rest = (data, b"", b"") if is_last else data.rpartition(b"\n")
+    output.block((whole + newline).decode("utf-8", "replace"))
+    return rest
+
+
+def _follow(path: Path, file: BinaryIO | None, rest: bytes, pause: float) -> None:
+    """Show what is added to the log, also when it is rotated or made anew, until somebody has had enough."""
+    from time import sleep  # noqa: PLC0415, TID251 - only for -f; a file tells nobody that it grew
+
+    try:
+        while True:
+            # Asked before reading: the last lines of a file that is moved away meanwhile belong to it.
+            has_moved = file is not None and not _is_at(file, path)
+            if file is not None:
+                if os.fstat(file.fileno()).st_size < file.tell():
+                    file.seek(0)
+                rest = _show(rest + file.read())
+            if has_moved and file is not None:
+                file.close()
+                file = None
+            if file is None:
+                file = _open(path)
+                if file is not None:
+                    continue
+            sleep(pause)
+    except KeyboardInterrupt:
+        return
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file is still the one with that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
