@@ -102,12 +102,18 @@ def line(label: bytes, payload: bytes) -> bytes:
 
 def read_segments(folder: Path, names: Sequence[str]) -> list[Segment]:
     """Read the headers and apply the cuts they carry; a header of a newer format is refused."""
-    segments = [Segment(folder / name) for name in names]
+    segments = []
+    for name in names:
+        segment = Segment(folder / name)
+        try:
+            _read_head(segment)
+        except FileNotFoundError:
+            continue  # the daemon that is being replaced just dropped it: a snapshot holds it
+        except OSError as exc:
+            raise store_error(exc, "read the log segment", segment.path) from exc
+        segments.append(segment)
     for segment in segments:
-        _read_head(segment)
-    for (
-        segment
-    ) in segments:  # a later epoch that does not list a file had begun before the file was there
+        # A later epoch that does not list a file began before the file was there: not a byte counts.
         heads = (
             later.head
             for later in segments
@@ -118,12 +124,9 @@ def read_segments(folder: Path, names: Sequence[str]) -> list[Segment]:
 
 
 def _read_head(segment: Segment) -> None:
-    try:
-        with segment.path.open("rb") as file:
-            first = file.readline()
-            segment.size = os.fstat(file.fileno()).st_size
-    except OSError as exc:
-        raise store_error(exc, "read the log segment", segment.path) from exc
+    with segment.path.open("rb") as file:
+        first = file.readline()
+        segment.size = os.fstat(file.fileno()).st_size
     body = first[9:-1]
     if first[:9] + body[:5] != b"%08x head " % crc32(body):
         segment.spoiled = segment.size > len(first) or (

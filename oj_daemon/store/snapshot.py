@@ -65,6 +65,7 @@ def write(
 ) -> int:
     """Store a snapshot of all up to record `seq`; returns the number up to which the log may now be dropped.
 
+    Record `seq` must be durable: a state that the log does not know of must not outlive a crash.
     `fence` (`Wal.check_fence`) keeps a replaced daemon from pushing out the snapshots of its successor. Blocks.
     """
     import zstandard  # noqa: PLC0415 - 5 MB, for whoever writes or reads a snapshot

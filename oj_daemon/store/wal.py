@@ -134,16 +134,18 @@ class Wal:
             raise store_error(exc, "begin a log segment in", self.folder) from exc
         self.check_fence()
         self._ready = True
-        for segment in self._found:
-            if (
-                segment.size == 0
-            ):  # of a process that died before its header: holds nothing, decides nothing
-                segment.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for segment in self._found:
+                if not segment.size:  # its start died before the header: holds and decides nothing
+                    segment.path.unlink(missing_ok=True)
 
     def start(
         self, on_durable: Callable[[int], None], on_error: Callable[[StoreError], None]
     ) -> None:
-        """Accept records. The callbacks run in the writer thread (`on_error` also inside `commit`), the latter once."""
+        """Accept records. The callbacks come from the writer thread, or from `commit` or `close`.
+
+        They must not raise. `on_durable` is not called for what `commit` itself reported.
+        """
         if not self._ready:
             raise StoreError(
                 "the log must be replayed to its end before it is written", code="order"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from oj_daemon.errors import StoreError
+from oj_daemon.store import snapshot
 from oj_daemon.store import wal as wal_module
 from oj_daemon.store.segment import segment_names, segment_path
 from oj_daemon.store.wal import Wal
@@ -179,6 +181,41 @@ def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(tmp_path: Path, start:
     daemon = start(tmp_path / "wal", after_seq=9, recover=True)
     assert "started from the snapshot alone" in daemon.wal.warnings[0]
     assert daemon.wal.append(b"10") == 10
+
+
+def test_segments_left_empty_by_starts_that_died_are_swept(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "wal"
+    daemon = start(folder)
+    daemon.write(b"1")
+    daemon.wal.close()
+    for epoch in (2, 3):
+        segment_path(folder, epoch, 1).touch()
+    again = start(folder)
+    assert again.payloads == [b"1"]
+    assert segment_names(folder) == [segment_path(folder, epoch, 1).name for epoch in (1, 4)]
+
+
+def test_a_damaged_newest_snapshot_costs_a_longer_replay_and_nothing_else(
+    tmp_path: Path, start: Start
+) -> None:
+    folder, snapshots = tmp_path / "wal", tmp_path / "snapshots"
+    daemon = start(folder)
+    for number in range(1, 5):
+        daemon.write(b"%d" % number)
+        daemon.wal.rotate()
+        kept = snapshot.write(
+            snapshots, b"state", seq=number, epoch=1, fence=daemon.wal.check_fence
+        )
+        daemon.wal.drop_before(kept)
+    daemon.write(b"5")
+    daemon.wal.close()
+    (snapshots / "000000000004-1.zst").write_bytes(b"damaged")
+
+    wal = Wal.open(folder)
+    loaded = snapshot.load(snapshots, fences=wal.fences)
+    assert loaded.seq == 3
+    assert list(wal.replay(after_seq=loaded.seq)) == [(4, b"4"), (5, b"5")]
+    wal.close()
 
 
 # Damage
@@ -465,6 +502,48 @@ def test_a_full_disk_ends_the_log_and_loses_nothing_acknowledged(small_disk: Pat
 def test_a_read_only_folder_is_named(read_only_disk: Path) -> None:
     with pytest.raises(StoreError, match=f"{read_only_disk}.*read-only"):
         Wal.open(read_only_disk / "wal")
+
+
+UNPRIVILEGED = """
+import os, sys
+from pathlib import Path
+from oj_daemon.errors import StoreError
+from oj_daemon.store.wal import Wal
+os.setgid(54321); os.setuid(54321)
+try:
+    list(Wal.open(Path(sys.argv[1])).replay())
+except StoreError as exc:
+    print(exc.code, exc.message, exc.hint, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_log_of_another_user_is_refused_and_its_owner_is_named(
+    tmp_path: Path, is_folder: bool
+) -> None:
+    folder = tmp_path / "wal"
+    one_segment(folder)
+    for parent in [*list(tmp_path.parents)[:2], tmp_path]:
+        parent.chmod(0o755)
+    if not is_folder:
+        folder.chmod(0o777)
+    command = [sys.executable, "-c", UNPRIVILEGED, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
+    code, message, hint = done.stdout.splitlines()
+    assert code == "denied"
+    where = (
+        f"open the log {folder}"
+        if is_folder
+        else f"read the log segment {segment_path(folder, 1, 1)}"
+    )
+    mode = "0700" if is_folder else "0600"
+    assert (
+        message
+        == f"cannot {where}: permission denied (owned by root, mode {mode}; this is uid 54321)"
+    )
+    assert "chown" in hint
+    assert segment_names(folder) == [segment_path(folder, 1, 1).name]
 
 
 LIMITED = """
