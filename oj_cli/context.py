@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Concatenate, ParamSpec, TypeVar
 
+    import click
+    from click.shell_completion import CompletionItem
+
     from oj_cli.lazy import Options
     from oj_daemon.settings import Settings
     from oj_daemon.wire.client import Client
@@ -93,7 +96,9 @@ class Ctx:
             with self.client() as client:
                 yield client
         except WireError as failure:
-            self.note_failure(failure)
+            from oj_cli import autostart  # noqa: PLC0415 - only when something failed
+
+            autostart.note_failure(self.settings, failure)
             raise
 
     def query(self, type: str, /, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401 - the wire's word and values
@@ -129,19 +134,6 @@ class Ctx:
             "repo": project.repository(self.invoke_dir) if wants_git else None,
         }
 
-    def note_failure(self, failure: WireError) -> None:
-        """Leave a line in cli.log: the daemon's own log cannot tell who found it missing."""
-        from oj_cli.format import moment, now_ms  # noqa: PLC0415 - only when something failed
-
-        entry = f"{moment(now_ms())} pid={os.getpid()} cwd={_cwd()} state={self.settings.state_dir} {failure}\n"
-        try:
-            with open(  # noqa: PTH123 - pathlib costs 8 ms
-                self.settings.cli_log_path, "a", encoding="utf-8", errors="backslashreplace"
-            ) as log:
-                log.write(entry)
-        except OSError:
-            return  # no state folder yet, or a read-only one: the user is told anyway
-
 
 def pass_ctx(command: Callable[Concatenate[Ctx, P], R]) -> Callable[P, R]:
     """Decorate a command so that its first argument is the `Ctx` of this call."""
@@ -167,16 +159,18 @@ def row_limit(asked: int | None, default: int, *, no_limit: bool) -> int | None:
     return None
 
 
+def complete_job(
+    context: click.Context, param: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Ids of jobs, for a shell that completes a word."""
+    from oj_cli.commands.completion import job_ids  # noqa: PLC0415 - only when completing
+
+    return job_ids(context, param, typed)
+
+
 def _change_directory(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as failure:
         message = f"cannot change to directory '{directory}': {failure.strerror}"
         raise OjError(message, code="invalid") from failure
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms
-    except OSError:
-        return "?"

@@ -107,12 +107,17 @@ def _usage(failure: object, *, json: bool) -> int:
 
 def _causes(failure: OjError) -> None:
     """Print the chain of causes, as far as it says more than the message does."""
+    if (
+        failure.code == "unavailable"
+    ):  # that the socket is missing or deaf is what the message means
+        return
     said = failure.message
     cause = failure.__cause__
     heading = "Caused by:"
     while cause is not None:
         text = _sentence(cause) if isinstance(cause, OSError) else str(cause)
-        if text and text not in said:
+        news = cause.strerror if isinstance(cause, OSError) and cause.strerror else text
+        if news and news not in said:
             if heading:
                 _write(heading)
                 heading = ""

@@ -25,7 +25,7 @@ def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
     """Print the last lines."""
     log = ctx.query("JobLogs", id=job_id, lines=limit or None, step=step)
     if ctx.json:
-        output.json({"log_path": log["log_path"], "lines": log["content"].splitlines()})
+        output.json({"log_path": log["log_path"], "lines": _lines(log["content"])})
     elif log["content"]:
         output.block(log["content"])
     else:
@@ -97,6 +97,11 @@ class _Printer:
         if stamp is not None and self._step is not None:
             self._is_wanted = stamp[1] == self._step
         return self._is_wanted
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as the log has them; `splitlines` would also split at characters that mean nothing here."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _lost(failure: OjError) -> None:

@@ -49,6 +49,12 @@ class Wait:
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
             self._resolve(ids)
+            with Watch(self.ctx, list(self.jobs), deadline=deadline, on_lost=_lost) as watch:
+                while not self._is_over():
+                    watch.ids = [job_id for job_id in self.jobs if job_id not in self.ended]
+                    self._take(watch.poll())
+        except OutOfTime:
+            return self._timed_out(seconds)
         except OjError as failure:
             if failure.code != "not_found":
                 raise
@@ -56,13 +62,6 @@ class Wait:
                 failure.message, code=failure.code, hint=failure.hint, json=self.ctx.json
             )
             return ExitCode.NOT_FOUND
-        with Watch(self.ctx, list(self.jobs), deadline=deadline, on_lost=_lost) as watch:
-            try:
-                while not self._is_over():
-                    watch.ids = [job_id for job_id in self.jobs if job_id not in self.ended]
-                    self._take(watch.poll())
-            except OutOfTime:
-                return self._timed_out(seconds)
         return self._finish()
 
     def _resolve(self, ids: Sequence[str]) -> None:

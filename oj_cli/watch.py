@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from select import select
 
-from oj_daemon.errors import WireError
+from oj_daemon.errors import OjError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oj_cli.context import Ctx
 
 TRANSIENT = ("unavailable", "closed", "timeout", "unreachable")
-"""Codes of errors after which asking again may help: a daemon that restarts shows all of them."""
+"""Codes of errors after which asking again may help: a daemon that drains or restarts shows all of them."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 PATIENCE = 60.0
@@ -42,7 +42,7 @@ class Watch:
         *,
         logs: dict[str, int] | None = None,
         deadline: float | None = None,
-        on_lost: Callable[[WireError], None] | None = None,
+        on_lost: Callable[[OjError], None] | None = None,
     ) -> None:
         self.ids = list(ids)
         self.logs = dict(logs or {})
@@ -58,8 +58,8 @@ class Watch:
         self._client.close()
 
     def poll(self, wait_ms: int = POLL_MS) -> dict[str, Any]:
-        """The next JobChanges; raises OutOfTime when the deadline passes, WireError when patience ends."""
-        pause = FIRST_PAUSE
+        """The next JobChanges; raises OutOfTime when the deadline passes, else the error that asking again cannot help."""
+        length = FIRST_PAUSE
         lost_at: float | None = None
         while True:
             try:
@@ -70,7 +70,7 @@ class Watch:
                     wait_ms=self._left_ms(wait_ms),
                     logs=self.logs,
                 )
-            except WireError as failure:
+            except OjError as failure:
                 self._client.close()
                 if failure.code not in TRANSIENT:
                     raise
@@ -83,8 +83,8 @@ class Watch:
                     raise
                 # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
                 self._since = 0
-                self._pause(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._pause(length)
+                length = min(2 * length, LONGEST_PAUSE)
                 continue
             self._since = reply["seq"]
             for job_id, chunk in reply["logs"].items():
@@ -105,4 +105,9 @@ class Watch:
             if left <= 0:
                 raise OutOfTime
             seconds = min(seconds, left)
-        select([], [], [], seconds)
+        pause(seconds)
+
+
+def pause(seconds: float) -> None:
+    """Let time pass where there is nothing to wait for."""
+    select([], [], [], seconds)

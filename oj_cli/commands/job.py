@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from oj_cli import diagnostics, output
-from oj_cli.context import Ctx, pass_ctx, row_limit
+from oj_cli.context import Ctx, complete_job, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
 from oj_daemon.errors import OjError
@@ -96,7 +96,7 @@ def _explain_no_jobs(ctx: Ctx, name: str | None, status: str | None) -> None:
 
 
 @job.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_job)
 @click.option("-v", "--verbose", is_flag=True, help="Show values and details in full.")
 @click.option("--story", is_flag=True, help="Show every fact that the log has about the job.")
 @pass_ctx
@@ -145,7 +145,7 @@ def _print_story(ctx: Ctx, job_id: str, *, verbose: bool) -> None:
 
 
 @job.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_job)
 @click.option(
     "--all", "all_of_them", is_flag=True, help="Wait for all of the jobs, not for the first to end."
 )
@@ -172,7 +172,7 @@ def wait(
 
 
 @job.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_job)
 @click.option(
     "-f", "--follow", is_flag=True, help="Go on with what is added, until the job ends or Ctrl-C."
 )
@@ -201,7 +201,7 @@ def print_log(ctx: Ctx, job_id: str, *, follow: bool, limit: int, step: str | No
 
 
 @job.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_job)
 @pass_ctx
 def cancel(ctx: Ctx, ids: tuple[str, ...]) -> int:
     """Cancel jobs: their steps are ended, then their clean-up runs."""
@@ -209,7 +209,7 @@ def cancel(ctx: Ctx, ids: tuple[str, ...]) -> int:
 
 
 @job.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_job)
 @pass_ctx
 def suspend(ctx: Ctx, ids: tuple[str, ...]) -> int:
     """Stop jobs so that they can be resumed; their workspaces are kept."""
@@ -243,7 +243,7 @@ def end_jobs(ctx: Ctx, verb: str, ids: tuple[str, ...]) -> int:
 
 
 @job.command()
-@click.argument("id", required=False)
+@click.argument("id", required=False, shell_complete=complete_job)
 @click.option("-m", "--message", help="Text for the agent that goes on.")
 @click.option(
     "--var", "pairs", metavar="KEY=VALUE", multiple=True, help="Change a variable; may be repeated."

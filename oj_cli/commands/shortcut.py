@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from oj_cli import diagnostics
-from oj_cli.context import Ctx, pass_ctx
+from oj_cli.context import Ctx, complete_job, pass_ctx
 from oj_cli.diagnostics import ExitCode
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ KINDS = (("job", "JobShow"), ("workspace", "WorkspaceShow"))
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_job)
 @click.option("-v", "--verbose", is_flag=True, help="Show values and details in full.")
 @pass_ctx
 def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes by name
@@ -72,7 +72,7 @@ def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_job)
 @click.option(
     "-f", "--follow", is_flag=True, help="Go on with what is added, until the job ends or Ctrl-C."
 )
@@ -89,7 +89,7 @@ def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:
 
 
 @click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_job)
 @pass_ctx
 def cancel(ctx: Ctx, ids: tuple[str, ...]) -> int:
     """Cancel jobs: their steps are ended, then their clean-up runs."""
@@ -99,7 +99,7 @@ def cancel(ctx: Ctx, ids: tuple[str, ...]) -> int:
 
 
 @click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_job)
 @pass_ctx
 def suspend(ctx: Ctx, ids: tuple[str, ...]) -> int:
     """Stop jobs so that they can be resumed; their workspaces are kept."""
@@ -109,7 +109,7 @@ def suspend(ctx: Ctx, ids: tuple[str, ...]) -> int:
 
 
 @click.command()
-@click.argument("id", required=False)
+@click.argument("id", required=False, shell_complete=complete_job)
 @click.option("-m", "--message", help="Text for the agent that goes on.")
 @click.option(
     "--var", "pairs", metavar="KEY=VALUE", multiple=True, help="Change a variable; may be repeated."

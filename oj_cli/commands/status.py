@@ -5,13 +5,12 @@ Rule: a question that has an answer even when no daemon runs, so it never fails 
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from oj_cli import output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.format import elapsed, parse_duration, uptime
+from oj_cli.watch import pause
 from oj_daemon.errors import WireError
 from oj_daemon.wire.names import short_id
 
@@ -57,7 +56,7 @@ def status(ctx: Ctx, watch: bool, interval: str) -> None:
             output.write(CLEAR)
         while True:
             _print(ctx, _ask(ctx), every=interval)
-            time.sleep(seconds)  # noqa: TID251 - nothing to wait for: a new picture is wanted at this pace
+            pause(seconds)
     except KeyboardInterrupt:
         return
 

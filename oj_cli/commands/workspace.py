@@ -12,6 +12,7 @@ import click
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, pass_ctx, row_limit
 from oj_cli.format import moment
+from oj_cli.watch import pause
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
 
@@ -154,7 +155,7 @@ def _await_removal(ctx: Ctx, left: set[str]) -> None:
                 )
                 left = {id_ for id_ in left if id_ in known and id_ not in failed}
                 if left:
-                    time.sleep(REMOVAL_POLL)  # noqa: TID251 - the daemon has no news of workspaces to wait for
+                    pause(REMOVAL_POLL)
     except KeyboardInterrupt:
         diagnostics.say("The daemon goes on deleting.")
         return

@@ -18,18 +18,21 @@ NOW = 1_800_000_000_000
 """The moment that tests pretend it is."""
 
 
-def reply(name: str, **fields: object) -> Message:
+def reply(name: str, /, **fields: object) -> Message:
     """A reply of this type; fields that are missing or unknown are errors, as in the daemon."""
     kind = getattr(replies, name)
-    built = msgspec.to_builtins(msgspec.convert({"type": name, **fields}, kind))
-    assert isinstance(built, dict)
-    return built
+    return _plain(msgspec.convert({"type": name, **fields}, kind))
 
 
-def view(name: str, **fields: object) -> Message:
+def view(name: str, /, **fields: object) -> Message:
     """A view inside of a reply."""
     kind = getattr(replies, name)
-    built = msgspec.to_builtins(msgspec.convert(fields, kind))
+    return _plain(msgspec.convert(fields, kind))
+
+
+def _plain(value: msgspec.Struct) -> Message:
+    """As a front end gets it: by way of JSON, where tuples are lists."""
+    built = msgspec.json.decode(msgspec.json.encode(value))
     assert isinstance(built, dict)
     return built
 
@@ -43,7 +46,7 @@ def summary(**changes: object) -> Message:
     return view("JobSummary", **{**fields, **changes})
 
 
-def step(name: str, status: str = "completed", **changes: object) -> Message:
+def step(name: str, status: str = "completed", /, **changes: object) -> Message:
     """One run of a step, which took three seconds."""
     fields: Message = {
         "name": name, "run": 1, "visit": 1, "attempt": 1, "status": status, "outcome": status, "detail": "",
@@ -54,7 +57,7 @@ def step(name: str, status: str = "completed", **changes: object) -> Message:
     return view("StepView", **{**fields, **changes})
 
 
-def node(name: str, *on_done: str, **changes: object) -> Message:
+def node(name: str, /, *on_done: str, **changes: object) -> Message:
     """A step as defined."""
     fields: Message = {
         "name": name, "kind": "shell", "on_done": list(on_done), "on_fail": "", "on_cancel": "", "after": [],
