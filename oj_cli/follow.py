@@ -93,7 +93,9 @@ def follow(ctx: Ctx, job_id: str, *, wants_view: bool) -> Job | None:
 
 def await_end(ctx: Ctx, job_id: str) -> Job:
     """Wait without a word; how the job ended."""
-    with Watch(ctx, [job_id], on_lost=lambda failure: diagnostics.warn(_lost_text(failure))) as watch:
+    with Watch(
+        ctx, [job_id], on_lost=lambda failure: diagnostics.warn(_lost_text(failure))
+    ) as watch:
         for each in news(watch, job_id):
             if each.job is not None and each.job["status"] in ENDED:
                 return each.job
@@ -111,7 +113,9 @@ def split_line(line: str, step: str) -> tuple[str, str]:
 def outcome(job: Job) -> list[list[output.Text]]:
     """How a job ended, why, and what to do about it."""
     status = str(job["status"])
-    took = live.duration(job["finished_at_ms"] - job["created_at_ms"]) if job["finished_at_ms"] else ""
+    took = (
+        live.duration(job["finished_at_ms"] - job["created_at_ms"]) if job["finished_at_ms"] else ""
+    )
     reason = " ".join((job["error"] or job["reason"] or "").split())
     made: list[list[output.Text]] = [
         [
@@ -169,7 +173,9 @@ class _View:
             self._step = step
             if step and text and CHATTER.fullmatch(text) is None:
                 # Cut before it is cleaned: a line of a megabyte would take as long to clean as to show.
-                tails.setdefault(step, deque(maxlen=KEPT)).append(output.visible(text[: live.LONGEST].rstrip()))
+                tails.setdefault(step, deque(maxlen=KEPT)).append(
+                    output.visible(text[: live.LONGEST].rstrip())
+                )
         self.tails = {name: list(lines) for name, lines in tails.items()}
         if news.job is not None:
             ahead = news.job["updated_at_ms"] - time.monotonic() * 1000
@@ -184,7 +190,9 @@ class _View:
         if not self.job:
             return notice
         now_ms = int(time.monotonic() * 1000 + (self._ahead_ms or 0))
-        screen = live.Screen(width, height - len(notice), now_ms, unicode=unicode, frame=self._drawn)
+        screen = live.Screen(
+            width, height - len(notice), now_ms, unicode=unicode, frame=self._drawn
+        )
         return [*live.rows(self.job, self.tails, screen), *notice]
 
 
@@ -193,7 +201,9 @@ def _live(ctx: Ctx, job_id: str) -> Job:
     from rich.live import Live  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    console = Console(no_color=not output.terminal().color, highlight=False, markup=False, emoji=False)
+    console = Console(
+        no_color=not output.terminal().color, highlight=False, markup=False, emoji=False
+    )
     if console.is_dumb_terminal or not console.is_terminal:
         return _plain(ctx, job_id)
     unicode = console.encoding.lower().startswith("utf")

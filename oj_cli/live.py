@@ -129,7 +129,9 @@ def _main_path(graph: dict[str, Job]) -> dict[str, int]:
 class Screen:
     """How much room there is, what time it is there, and which characters may be used."""
 
-    def __init__(self, width: int, height: int, now_ms: int, *, unicode: bool = True, frame: int = 0) -> None:
+    def __init__(
+        self, width: int, height: int, now_ms: int, *, unicode: bool = True, frame: int = 0
+    ) -> None:
         self.width = width
         self.height = height
         self.now_ms = now_ms
@@ -178,7 +180,12 @@ def _steps(job: Job, runs: dict[str, Job], screen: Screen) -> list[tuple[str, Ro
     for names in table:
         for index, name in enumerate(names):
             bracket = _bracket(index, len(names), screen)
-            made.append((name, [(bracket, "muted"), *step_row(name, runs.get(name), graph.get(name), screen)]))
+            made.append(
+                (
+                    name,
+                    [(bracket, "muted"), *step_row(name, runs.get(name), graph.get(name), screen)],
+                )
+            )
     return made
 
 

@@ -41,13 +41,15 @@ def completion(_ctx: Ctx, shell: str) -> None:
     bash:  oj completion bash > ~/.local/share/bash-completion/completions/oj
     zsh:   oj completion zsh > ~/.zfunc/_oj        (with `fpath+=~/.zfunc` before compinit in ~/.zshrc)
     fish:  oj completion fish > ~/.config/fish/completions/oj.fish
-    """  # noqa: D301 - \b is click's sign for "do not wrap"
+    """
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - the choices are those that click has
     output.block(kind(click.Command("oj"), {}, "oj", "_OJ_COMPLETE").source())
 
 
-def job_ids(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def job_ids(
+    context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Ids of jobs that the verb is for, newest first; full ones once `job-` is typed."""
     try:
         jobs = _jobs(_ctx_of(context))
@@ -62,9 +64,11 @@ def job_ids(context: click.Context, _param: click.Parameter, incomplete: str) ->
     return items
 
 
-def command_names(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def command_names(
+    context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """What `oj run` can run here."""
-    from oj_cli.commands.run import listing  # noqa: PLC0415 - loads the runbook reader
+    from oj_cli.runnable import listing  # noqa: PLC0415 - loads the runbook reader
 
     try:
         found = listing(_ctx_of(context))

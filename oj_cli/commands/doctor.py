@@ -34,7 +34,9 @@ LEAST_GIT: Final = (2, 20)
 """`git worktree` as jobs use it."""
 LOW_BYTES: Final = 500 << 20
 FULL_BYTES: Final = 50 << 20
-NETWORK: Final = frozenset({"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3"})
+NETWORK: Final = frozenset(
+    {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3"}
+)
 """File system types on which locks, sockets or fsync may not do what they say."""
 OLDEST_CLOCK_SECONDS: Final = 1_735_689_600
 """The year 2025: no clock that is right shows less."""
@@ -130,7 +132,9 @@ def check_state_folder(ctx: Ctx) -> Iterator[Finding]:
         "disk space",
         status,
         f"{_size(free)} free for the state folder",
-        "" if status == OK else "oj job prune; oj workspace prune; or set OJ_STATE_DIR to a larger disk",
+        ""
+        if status == OK
+        else "oj job prune; oj workspace prune; or set OJ_STATE_DIR to a larger disk",
     )
     kind = file_system(folder)
     if kind in NETWORK:
@@ -180,7 +184,12 @@ def check_daemon(ctx: Ctx) -> Iterator[Finding]:
         detail = f"{where}, version {info['version']}; this oj is {identity()}"
         yield Finding("daemon", WARN, detail, "oj daemon restart")
     elif info["status"] != "running":
-        yield Finding("daemon", WARN, f"{where}, {info['status']}", "wait for it to end; it starts again by itself")
+        yield Finding(
+            "daemon",
+            WARN,
+            f"{where}, {info['status']}",
+            "wait for it to end; it starts again by itself",
+        )
     else:
         yield Finding("daemon", OK, f"{where}, version {info['version']}")
     for warning in info["warnings"]:
@@ -253,7 +262,9 @@ def check_clock(ctx: Ctx) -> Iterator[Finding]:
         yield Finding("clock", FAIL, f"shows {moment(int(now * 1000))}", "set the system clock")
     elif newest > now + AHEAD_SECONDS:
         detail = f"the state folder was changed {int(newest - now)} s in the future"
-        yield Finding("clock", WARN, detail, "check the system clock; timers wait until it has caught up")
+        yield Finding(
+            "clock", WARN, detail, "check the system clock; timers wait until it has caught up"
+        )
     else:
         yield Finding("clock", OK, moment(int(now * 1000)))
 
@@ -326,7 +337,7 @@ def _program(ctx: Ctx, name: str, least: tuple[int, int], missing: str, fix: str
     if path is None:
         return Finding(name, missing, "not found on PATH", fix)
     try:
-        asked = subprocess.run(  # noqa: S603 - a program of the user's own PATH
+        asked = subprocess.run(
             [path, "--version"],
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -349,7 +360,9 @@ def _program(ctx: Ctx, name: str, least: tuple[int, int], missing: str, fix: str
 def _access(folder: Path) -> Finding:
     about = folder.stat()
     if not folder.is_dir():
-        return Finding("state folder", FAIL, f"{folder} is no folder", "set OJ_STATE_DIR to a folder")
+        return Finding(
+            "state folder", FAIL, f"{folder} is no folder", "set OJ_STATE_DIR to a folder"
+        )
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         return Finding(
             "state folder",
@@ -384,7 +397,12 @@ def _unreachable(ctx: Ctx, failure: OjError) -> Iterator[Finding]:
 
 def _is_live(client: Any, job_id: str) -> bool:  # noqa: ANN401 - Client, which is imported when used
     try:
-        return client.call("JobShow", id=job_id)["status"] not in ("completed", "failed", "cancelled", "suspended")
+        return client.call("JobShow", id=job_id)["status"] not in (
+            "completed",
+            "failed",
+            "cancelled",
+            "suspended",
+        )
     except WireError:
         raise
     except OjError:

@@ -42,11 +42,20 @@ def init(ctx: Ctx) -> None:
         output.line()
     output.lines(
         [
-            [output.header("Try:"), "  ", output.literal("oj run"), "               what can be run here"],
+            [
+                output.header("Try:"),
+                "  ",
+                output.literal("oj run"),
+                "               what can be run here",
+            ],
             ["      ", output.literal("oj run hello Ada"), "     a few lines of shell, right here"],
             ["      ", output.literal("oj run count"), "         a job with parallel steps"],
             ["      ", output.literal("oj status"), "            what is going on"],
-            ["      ", output.literal("oj runbook check"), "     after each change of .oj/runbooks"],
+            [
+                "      ",
+                output.literal("oj runbook check"),
+                "     after each change of .oj/runbooks",
+            ],
         ]
     )
 

@@ -8,19 +8,18 @@ A job is asked for under a random key, so asking again after a lost reply starts
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 import click
 
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
+from oj_cli.runnable import catalog_of, help_rows, list_rows, listing, read_texts
 from oj_daemon.errors import OjError, Rejected, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import Any
 
     from oj_cli.output import Text
@@ -45,27 +44,6 @@ FLAGS = {
     "--help": "help",
 }
 """Options of `oj run` that are understood behind CMD as well, where CMD does not declare the word itself."""
-ONE_LINE = 60
-"""Longest usage line that is shown beside a name in the list of commands."""
-
-
-class Entry(NamedTuple):
-    """A command in the list."""
-
-    name: str
-    usage: str
-    description: str
-    kind: str
-    """shell, job or agent."""
-    file: str
-
-
-class Listing(NamedTuple):
-    """What can be run here."""
-
-    commands: list[Entry]
-    skipped: list[tuple[str, str]]
-    """Files that cannot be used: path, reason."""
 
 
 class Wanted:
@@ -85,7 +63,7 @@ class RunCommand(click.Command):
         """Click's help, then the list of commands."""
         text = super().get_help(ctx)
         try:
-            rows = _list_rows(listing(Ctx(ctx.ensure_object(_options()))))
+            rows = list_rows(listing(Ctx(ctx.ensure_object(_options()))))
         except OjError:
             return text
         return "\n".join([text, "", *(output.render(*row) for row in rows)])
@@ -106,17 +84,19 @@ def _complete(context: click.Context, param: click.Parameter, incomplete: str) -
 @click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--runbook", metavar="FILE", help="Take the command from this file.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the job is on record.")
-@click.option("--wait", is_flag=True, help="Wait for the end of the job, telling only of its steps.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end of the job, telling only of its steps."
+)
 @click.option("--attach/--no-attach", default=None, help="Whether to enter an agent's terminal.")
 @click.argument("cmd", required=False, shell_complete=_complete)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @pass_ctx
-def run(  # noqa: PLR0913 - one parameter per option
+def run(  # noqa: PLR0917 - one parameter per option
     ctx: Ctx,
     runbook: str | None,
-    detach: bool,  # noqa: FBT001 - click passes by name
-    wait: bool,  # noqa: FBT001 - click passes by name
-    attach: bool | None,  # noqa: FBT001 - click passes by name
+    detach: bool,
+    wait: bool,
+    attach: bool | None,
     cmd: str | None,
     args: tuple[str, ...],
 ) -> int:
@@ -139,7 +119,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     return _run(ctx, catalog, found, words, wanted, texts, file)
 
 
-def _run(  # noqa: PLR0913, PLR0917 - what the steps before found out
+def _run(  # noqa: PLR0917 - what the steps before found out
     ctx: Ctx,
     catalog: Catalog,
     found: Found[CommandDef],
@@ -179,64 +159,6 @@ def _run(  # noqa: PLR0913, PLR0917 - what the steps before found out
     return run_job(ctx, command.name, fields, wanted)
 
 
-# What there is
-
-
-def read_texts(ctx: Ctx, runbook: str | None) -> tuple[Sources, str | None]:
-    """Every text of the project, and under which path among them the file of `--runbook` is."""
-    from oj_daemon.runbook import sources  # noqa: PLC0415 - not for `oj run --version` and its like
-
-    texts = sources.read(ctx.root, ctx.settings.state_dir)
-    if runbook is None:
-        return texts, None
-    path = ctx.invoke_dir / runbook
-    if not path.is_file():
-        return texts, runbook
-    shown = shown_path(ctx.root, path)
-    if shown not in texts.files:
-        one = sources.read_file(path, shown)
-        if one.unreadable:
-            raise OjError(f"cannot read {runbook}: {one.unreadable[0].reason}", code="invalid")
-        texts.files.update(one.files)
-    return texts, shown
-
-
-def shown_path(root: Path, path: Path) -> str:
-    """A file as messages name it: relative to the project where it is inside."""
-    whole = os.path.normpath(path)
-    inside = os.path.relpath(whole, root)
-    return whole if inside.startswith("..") else inside
-
-
-def catalog_of(texts: Sources) -> Catalog:
-    """Everything that the texts define."""
-    from oj_daemon.runbook import load  # noqa: PLC0415 - as above
-
-    return load.catalog(texts.files, [(each.path, each.reason) for each in texts.unreadable])
-
-
-def listing(ctx: Ctx) -> Listing:
-    """Every command of this project, and the files that cannot be used."""
-    texts, _ = read_texts(ctx, None)
-    catalog = catalog_of(texts)
-    entries = [_entry(command, book.path) for book in catalog.outlines() for command in book.commands.values()]
-    skipped = [(each.path, each.reason) for each in catalog.skipped_outlines]
-    return Listing(sorted(entries), skipped)
-
-
-def _entry(command: CommandDef, path: str) -> Entry:
-    from oj_daemon.runbook import argspec, help, model  # noqa: A004, PLC0415 - loaded already
-
-    kinds = {model.RunShell: "shell", model.RunJob: "job", model.RunAgent: "agent"}
-    return Entry(
-        command.name,
-        argspec.usage(command.args),
-        help.describe(command.help_short),
-        kinds[type(command.run)],
-        path,
-    )
-
-
 def _print_list(ctx: Ctx) -> int:
     found = listing(ctx)
     if ctx.json:
@@ -247,68 +169,8 @@ def _print_list(ctx: Ctx) -> int:
             }
         )
         return ExitCode.OK
-    output.lines([["Usage: oj run COMMAND [ARGS...]"], [""], *_list_rows(found)])
+    output.lines([["Usage: oj run COMMAND [ARGS...]"], [""], *list_rows(found)])
     return ExitCode.OK
-
-
-def _list_rows(found: Listing) -> list[Sequence[Text]]:
-    rows: list[Sequence[Text]] = []
-    if found.commands:
-        rows.append([output.header("Commands:")])
-        table = [
-            [output.literal(f"{each.name} {each.usage}".rstrip()[:ONE_LINE]), each.description] for each in found.commands
-        ]
-        rows.extend(output.columns(table, indent=2))
-    else:
-        rows.append(["No commands found."])
-        rows.append([output.context("Put runbooks into .oj/runbooks; `oj init` writes a first one.")])
-    if found.skipped:
-        rows.extend([[""], [output.status("yellow", "Warnings:")]])
-        for _, reason in found.skipped:
-            rows.extend([f"  {line}"] for line in reason.split("\n"))
-    if found.commands:
-        rows.extend([[""], [output.context("`oj run COMMAND --help` explains one.")]])
-    return rows
-
-
-def help_rows(command: CommandDef) -> list[Sequence[Text]]:
-    """What `oj run CMD --help` prints."""
-    from oj_daemon.runbook import argspec  # noqa: PLC0415 - loaded already
-
-    spec = command.args
-    rows: list[Sequence[Text]] = []
-    if command.help_short:
-        rows.extend([[line] for line in command.help_short.split("\n")])
-        rows.append([""])
-    rows.append([output.header("Usage: "), f"oj run {command.name} {argspec.usage(spec)}".rstrip()])
-    places = [*spec.positional, *([spec.variadic] if spec.variadic else [])]
-    if places:
-        shown = {each.name: f"<{each.name}>" if each.required else f"[{each.name}]" for each in places}
-        if spec.variadic:
-            shown[spec.variadic.name] = shown[spec.variadic.name][:-1] + "..." + shown[spec.variadic.name][-1]
-        rows.extend([[""], [output.header("Arguments:")]])
-        table = [[output.literal(shown[each.name]), _default(command, each.name)] for each in places]
-        rows.extend(output.columns(table, indent=2))
-    dashed = [*spec.options, *spec.flags]
-    rows.extend([[""], [output.header("Options:")]])
-    table = []
-    for each in dashed:
-        short = f"-{each.short}, " if each.short and each.short != each.name else "    "
-        value = f" <{each.name}>" if each in spec.options else ""
-        needed = "required" if getattr(each, "required", False) and each.name not in command.defaults else ""
-        table.append([output.literal(f"{short}{argspec.dashed(each)}{value}"), needed or _default(command, each.name)])
-    table.append([output.literal("-h, --help"), "Show this help"])
-    rows.extend(output.columns(table, indent=2))
-    if command.help_long:
-        text = command.help_long.replace("Usage:", "Examples:")
-        rows.extend([[""], [output.header("Description:")]])
-        rows.extend([f"  {line}".rstrip()] for line in text.split("\n"))
-    return rows
-
-
-def _default(command: CommandDef, name: str) -> str:
-    value = command.defaults.get(name)
-    return f"[default: {value}]" if value else ""
 
 
 # The words behind CMD
@@ -316,8 +178,14 @@ def _default(command: CommandDef, name: str) -> str:
 
 def take_own_words(spec: ArgSpec, args: Sequence[str], wanted: Wanted, ctx: Ctx) -> list[str]:
     """What is left for the command once options of `oj run` itself are taken out of the words behind CMD."""
-    takes_value = {f"--{each.name}" for each in spec.options} | {f"-{each.short}" for each in spec.options}
-    theirs = takes_value | {f"--{each.name}" for each in spec.flags} | {f"-{each.short}" for each in spec.flags}
+    takes_value = {f"--{each.name}" for each in spec.options} | {
+        f"-{each.short}" for each in spec.options
+    }
+    theirs = (
+        takes_value
+        | {f"--{each.name}" for each in spec.flags}
+        | {f"-{each.short}" for each in spec.flags}
+    )
     left: list[str] = []
     words = list(args)
     while words:
@@ -334,7 +202,9 @@ def take_own_words(spec: ArgSpec, args: Sequence[str], wanted: Wanted, ctx: Ctx)
         elif name in ("-o", "--output") and name not in theirs and (value or words):
             value = value or words.pop(0)
             if value not in ("text", "json"):
-                raise click.BadParameter(f"{value!r} is not one of 'text', 'json'.", param_hint="'-o'")
+                raise click.BadParameter(
+                    f"{value!r} is not one of 'text', 'json'.", param_hint="'-o'"
+                )
             ctx.options.output = value
         else:
             left.append(word)
@@ -381,8 +251,14 @@ def is_git_job(runbook: Runbook, name: str) -> bool:
     return job is not None and job.source is not None and job.source.kind == "git"
 
 
-def request_fields(  # noqa: PLR0913 - the fields of RunCommand
-    ctx: Ctx, command: str, words: Sequence[str], texts: Sources, file: str | None, *, with_repo: bool
+def request_fields(
+    ctx: Ctx,
+    command: str,
+    words: Sequence[str],
+    texts: Sources,
+    file: str | None,
+    *,
+    with_repo: bool,
 ) -> dict[str, Any]:
     """RunCommand, with all that only this machine knows."""
     from oj_daemon.runbook import sources  # noqa: PLC0415 - loaded already
@@ -467,7 +343,7 @@ def _json(ctx: Ctx, started: dict[str, Any], wanted: Wanted) -> int:
 def hints(short: str) -> list[Sequence[Text]]:
     """What to type next about a job that was started."""
     return [
-        [output.context(f"  {label:8}"), output.literal(f"oj {words} {short}")]
+        [output.context(f"  {label:9}"), output.literal(f"oj {words} {short}")]
         for label, words in (
             ("details:", "job show"),
             ("wait:", "job wait"),
@@ -482,5 +358,9 @@ def ways_back(short: str) -> list[Sequence[Text]]:
     """What to type next about a job that was left."""
     return [
         [output.context(f"  {label:12}"), output.literal(f"oj {words} {short}")]
-        for label, words in (("follow it:", "logs -f"), ("wait for it:", "job wait"), ("end it:", "cancel"))
+        for label, words in (
+            ("follow it:", "logs -f"),
+            ("wait for it:", "job wait"),
+            ("end it:", "cancel"),
+        )
     ]

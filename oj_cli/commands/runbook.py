@@ -13,15 +13,16 @@ from typing import Any, Final
 import click
 
 from oj_cli import diagnostics, output
-from oj_cli.commands.run import catalog_of, read_texts, shown_path
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
+from oj_cli.runnable import catalog_of, read_texts, shown_path
 from oj_daemon.errors import OjError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oj_cli.output import Text
     from oj_daemon.runbook.load import Catalog, LibraryInfo
     from oj_daemon.runbook.sources import Sources
     from oj_daemon.runbook.tree import Problem
@@ -51,7 +52,7 @@ def list_(ctx: Ctx) -> None:
     elif not rows:
         diagnostics.say(f"{NONE}; oj init writes a first one")
     else:
-        table = [
+        table: list[list[Text]] = [
             [
                 output.literal(row["file"].removeprefix(".oj/runbooks/")),
                 ", ".join(row["imports"]) or "-",
@@ -70,7 +71,9 @@ def check(ctx: Ctx, files: tuple[str, ...]) -> int:
     """Check FILEs, or every runbook and library of the project; exits with 1 if anything is wrong."""
     texts, _ = read_texts(ctx, None)
     catalog = catalog_of(texts)
-    checked, found = _check_some(ctx, texts, catalog, files) if files else _check_all(texts, catalog)
+    checked, found = (
+        _check_some(ctx, texts, catalog, files) if files else _check_all(texts, catalog)
+    )
     errors = sum(not each["warning"] for each in found)
     if ctx.json:
         output.json({"ok": not errors, "files": checked, "problems": found})
@@ -98,8 +101,12 @@ def search(ctx: Ctx, query: str) -> None:
     elif not found:
         diagnostics.say(f"No library matches '{query}'" if query else "No libraries")
     else:
-        rows = [
-            [output.literal(each.name), ", ".join(each.consts) or "-", output.cut(each.description, DESCRIPTION_WIDTH)]
+        rows: list[list[Text]] = [
+            [
+                output.literal(each.name),
+                ", ".join(each.consts) or "-",
+                output.cut(each.description, DESCRIPTION_WIDTH),
+            ]
             for each in found
         ]
         output.table(["LIBRARY", "CONSTS", "DESCRIPTION"], rows)
@@ -115,7 +122,14 @@ def info(ctx: Ctx, path: str) -> None:
     for each in found.problems:
         diagnostics.warn(each.render())
     if ctx.json:
-        output.json({**_library_row(found), "help": found.help_long, "definitions": found.entities, "usage": found.usage})
+        output.json(
+            {
+                **_library_row(found),
+                "help": found.help_long,
+                "definitions": found.entities,
+                "usage": found.usage,
+            }
+        )
         return
     output.line(output.literal(found.name), output.muted(f" ({found.origin})"))
     for text in (found.help_short, found.help_long):
@@ -124,8 +138,11 @@ def info(ctx: Ctx, path: str) -> None:
             output.line()
     if found.consts:
         output.line(output.header("Parameters:"))
-        rows = [
-            [output.literal(name), "required" if const.default is None else f"[default: {const.default}]"]
+        rows: list[list[Text]] = [
+            [
+                output.literal(name),
+                "required" if const.default is None else f"[default: {const.default}]",
+            ]
             for name, const in found.consts.items()
         ]
         output.lines([*output.columns(rows, indent=2), [""]])
@@ -142,7 +159,7 @@ def info(ctx: Ctx, path: str) -> None:
 @click.option("--name", help="Name of the library; default: that of the folder or file.")
 @click.option("--local", "--project", is_flag=True, help="Into this project, not for all of yours.")
 @pass_ctx
-def add(ctx: Ctx, path: str, name: str | None, local: bool) -> None:  # noqa: FBT001 - click passes by name
+def add(ctx: Ctx, path: str, name: str | None, local: bool) -> None:
     """Install the library in PATH, a folder of .hcl files or one such file; an older one of that name is replaced.
 
     The files are checked first: a library with mistakes changes nothing.
@@ -152,7 +169,11 @@ def add(ctx: Ctx, path: str, name: str | None, local: bool) -> None:  # noqa: FB
     name = (source.stem if source.is_file() else source.resolve().name) if name is None else name
     if not LIBRARY_NAME.fullmatch(name):
         message = f"'{name}' cannot name a library"
-        raise OjError(message, code="invalid", hint="use letters, digits, - and _, with / between parts: --name team/release")
+        raise OjError(
+            message,
+            code="invalid",
+            hint="use letters, digits, - and _, with / between parts: --name team/release",
+        )
     base = ctx.root / ".oj" / "libraries" if local else ctx.settings.state_dir / "libraries"
     texts = _texts_of(files)
     info_ = _checked(name, texts)
@@ -165,7 +186,9 @@ def add(ctx: Ctx, path: str, name: str | None, local: bool) -> None:  # noqa: FB
         output.json({"name": name, "path": str(folder), "files": list(texts), "replaced": replaced})
         return
     verb = "Replaced" if replaced else "Added"
-    output.line(f"{verb} library ", output.literal(name), f" ({_count(len(texts), 'file')}) in {folder}")
+    output.line(
+        f"{verb} library ", output.literal(name), f" ({_count(len(texts), 'file')}) in {folder}"
+    )
     output.lines([[f"  {line}"] for line in info_.usage.split("\n")])
 
 
@@ -225,7 +248,15 @@ def _problem(found: Problem) -> dict[str, Any]:
 def _unreadable(path: str, reason: str) -> dict[str, Any]:
     message = f"cannot read: {reason}"
     text = f"{path}: {message}"
-    return {"path": path, "line": 0, "column": 0, "message": message, "hint": "", "warning": False, "text": text}
+    return {
+        "path": path,
+        "line": 0,
+        "column": 0,
+        "message": message,
+        "hint": "",
+        "warning": False,
+        "text": text,
+    }
 
 
 def _file_row(book: Any) -> dict[str, Any]:  # noqa: ANN401 - Runbook, which is imported when used
@@ -242,9 +273,15 @@ def _file_row(book: Any) -> dict[str, Any]:  # noqa: ANN401 - Runbook, which is 
 
 def _library_row(found: LibraryInfo) -> dict[str, Any]:
     consts = [
-        {"name": name, "required": const.default is None, "default": const.default} for name, const in found.consts.items()
+        {"name": name, "required": const.default is None, "default": const.default}
+        for name, const in found.consts.items()
     ]
-    return {"name": found.name, "origin": found.origin, "description": found.description, "consts": consts}
+    return {
+        "name": found.name,
+        "origin": found.origin,
+        "description": found.description,
+        "consts": consts,
+    }
 
 
 def _library_files(source: Path, typed: str) -> list[Path]:
@@ -253,9 +290,15 @@ def _library_files(source: Path, typed: str) -> list[Path]:
             message = f"cannot add {typed}: a library is made of .hcl files"
             raise OjError(message, code="invalid")
         return [source]
-    files = sorted(path for path in source.glob("*.hcl") if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path for path in source.glob("*.hcl") if path.is_file() and not path.name.startswith(".")
+    )
     if not files:
-        reason = "there are no .hcl files right in it" if source.is_dir() else "there is no such file or folder"
+        reason = (
+            "there are no .hcl files right in it"
+            if source.is_dir()
+            else "there is no such file or folder"
+        )
         message = f"cannot add {typed}: {reason}"
         raise OjError(message, code="not_found")
     return files

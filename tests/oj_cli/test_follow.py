@@ -49,7 +49,12 @@ class FakeCtx:
 
 
 def changes(
-    seq: int, shown: dict[str, Any] | None = None, log: str = "", offset: int = 0, *, restarted: bool = False
+    seq: int,
+    shown: dict[str, Any] | None = None,
+    log: str = "",
+    offset: int = 0,
+    *,
+    restarted: bool = False,
 ) -> dict[str, Any]:
     chunk = {"content": log, "offset": offset, "restarted": restarted}
     return {
@@ -76,7 +81,9 @@ def plain(script: list[Any]) -> tuple[FakeCtx, dict[str, Any] | None]:
     return ctx, follow.follow(ctx, ID, wants_view=False)  # type: ignore[arg-type]  # a fake
 
 
-def test_lines_come_as_they_are_logged_and_the_result_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_come_as_they_are_logged_and_the_result_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     running = job([node("a")], [run("a", "running")])
     ctx, ended = plain(
         [
@@ -90,7 +97,11 @@ def test_lines_come_as_they_are_logged_and_the_result_last(capsys: pytest.Captur
     )
     assert ended is not None
     assert ended["status"] == "completed"
-    assert [(asked["since"], asked["logs"][ID]) for asked in ctx.asked] == [(0, 0), (1, 10), (2, 20)]
+    assert [(asked["since"], asked["logs"][ID]) for asked in ctx.asked] == [
+        (0, 0),
+        (1, 10),
+        (2, 20),
+    ]
 
 
 def test_the_last_words_of_an_ended_job_are_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,13 +111,17 @@ def test_the_last_words_of_an_ended_job_are_waited_for(capsys: pytest.CaptureFix
     assert [asked["wait_ms"] for asked in ctx.asked] == [watch.POLL_MS, follow.LAST_WORDS_MS]
 
 
-def test_nothing_is_waited_for_once_the_log_has_its_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_waited_for_once_the_log_has_its_last_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ctx, _ = plain([changes(1, done(), "2026-01-01T00:00:00Z [job] job completed\n", 9)])
     assert capsys.readouterr().out.endswith("completed build auth (1.5s)\n")
     assert len(ctx.asked) == 1
 
 
-def test_after_a_lost_connection_reading_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_after_a_lost_connection_reading_goes_on_where_it_stopped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     running = job([node("a")], [run("a", "running")])
     ctx, ended = plain(
         [
@@ -144,7 +159,9 @@ def test_a_job_that_was_pruned_meanwhile_is_an_error() -> None:
     assert caught.value.code == "not_found"
 
 
-def test_a_log_that_began_anew_drops_the_half_line_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_began_anew_drops_the_half_line_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     plain(
         [
             changes(1, job([], []), "half a li", 9),
@@ -177,7 +194,12 @@ def test_control_c_detaches() -> None:
 
 def test_a_failed_job_tells_why_and_what_to_do_next() -> None:
     failed = job(
-        [], [], status="failed", error="step a:\nexit code 3", finished_at_ms=2_000, workspace_path="/w"
+        [],
+        [],
+        status="failed",
+        error="step a:\nexit code 3",
+        finished_at_ms=2_000,
+        workspace_path="/w",
     )
     assert [output.render(*row) for row in follow.outcome(failed)] == [
         "failed build auth (1.5s): step a: exit code 3",
@@ -212,7 +234,12 @@ def script_for_child(name: str) -> list[Any]:
     talk = "".join(f"{stamp} line {i}\n" for i in range(30))
     begin = changes(1, job(FAN, fan), f"{stamp} {hostile}\n", 5)
     scripts = {
-        "fails": [begin, changes(2, job(FAN, fan), talk, 9), changes(3, last, "", 9), changes(3, None, "", 9)],
+        "fails": [
+            begin,
+            changes(2, job(FAN, fan), talk, 9),
+            changes(3, last, "", 9),
+            changes(3, None, "", 9),
+        ],
         "waits": [begin, *(changes(1, None, "", 5) for _ in range(10_000))],
     }
     return scripts[name]

@@ -120,7 +120,10 @@ def test_the_view_shows_marks_durations_brackets_and_output() -> None:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"status": "pending", "attempt": 2, "retry_at_ms": 9_000}, "  · a     try 2, next try in 4.0s"),
+        (
+            {"status": "pending", "attempt": 2, "retry_at_ms": 9_000},
+            "  · a     try 2, next try in 4.0s",
+        ),
         ({"status": "running", "deadline_at_ms": 65_000}, "  ⠋ a       4.0s  timeout in 1m 0s"),
         (
             {"status": "failed", "detail": "exit code 7\n", "finished_at_ms": 3_000},
