@@ -744,20 +744,30 @@ def test_a_cancel_that_finds_only_some_fails_and_names_the_others(daemon_cli: Ha
 
 @pytest.mark.parametrize("prefix", [["job"], []])
 @pytest.mark.parametrize(
-    ("args", "asked", "line"),
+    ("args", "asked", "verb"),
     [
-        ([], {}, f"Resumed job {JOB} at test, lint\n"),
-        (["--var", "a=b=c", "--var", "d="], {"vars": {"a": "b=c", "d": ""}}, f"Updated vars and resumed job {JOB} at test, lint\n"),
-        (["-m", "go on", "--step", "test", "--kill"], {"message": "go on", "step": "test", "kill": True}, f"Resumed job {JOB} at test, lint\n"),
+        ([], {}, "Resumed"),
+        (
+            ["--var", "a=b=c", "--var", "d="],
+            {"vars": {"a": "b=c", "d": ""}},
+            "Updated vars and resumed",
+        ),
+        (
+            ["-m", "go on", "--step", "test", "--kill"],
+            {"message": "go on", "step": "test", "kill": True},
+            "Resumed",
+        ),
     ],
-)  # fmt: skip
+)
 def test_resuming_one_job(
-    daemon_cli: Harness, prefix: list[str], args: list[str], asked: dict[str, Any], line: str
+    daemon_cli: Harness, prefix: list[str], args: list[str], asked: dict[str, Any], verb: str
 ) -> None:
     daemon_cli.daemon.answer(
         "JobResume", reply("JobResumed", id=JOB, steps=["test", "lint"], warnings=["no agent"])
     )
-    assert daemon_cli.oj(*prefix, "resume", "4f9", *args) == (0, line, "Warning: no agent\n")
+    assert daemon_cli.oj(*prefix, "resume", "4f9", *args) == (
+        0, f"{verb} job {JOB} at test, lint\n", "Warning: no agent\n",
+    )  # fmt: skip
     default: Message = {"id": "4f9", "message": None, "vars": {}, "step": None, "kill": False}
     assert daemon_cli.daemon.of("JobResume") == [{**default, **asked}]
 
