@@ -170,7 +170,7 @@ def _words(text: str) -> list[str] | None:
             words.append(token)
     except ValueError:
         return None  # bash has already complained
-    while words and ASSIGNMENT.match(words[0]):
+    while words and (ASSIGNMENT.match(words[0]) or words[0] in ("exec", "env", "command")):
         words.pop(0)
     return words
 
