@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
+from oj_daemon.adapters import git
 from oj_daemon.adapters.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
@@ -273,8 +274,6 @@ class Executor:
     # Workspaces
 
     async def _create_workspace(self, effect: effects.CreateWorkspace, cause: str) -> None:
-        from oj_daemon.adapters import git
-
         fact: AnyEvent
         async with self._busy[effect.workspace_id]:
             try:
@@ -285,6 +284,7 @@ class Executor:
                         Path(effect.path),
                         branch=effect.branch,
                         ref=effect.ref or "HEAD",
+                        root=self._workspaces,
                     )
                 else:
                     await asyncio.to_thread(
@@ -298,8 +298,6 @@ class Executor:
         self._report(fact, cause)
 
     async def _delete_workspace(self, effect: effects.DeleteWorkspace, cause: str) -> None:
-        from oj_daemon.adapters import git
-
         fact: AnyEvent
         async with self._busy[effect.workspace_id]:
             try:
@@ -317,6 +315,8 @@ class Executor:
                     await asyncio.to_thread(
                         git.remove_folder, Path(effect.path), root=self._workspaces
                     )
+                if note:
+                    self._line(effect.job_id, JOB, note)
                 fact = events.WorkspaceDeleted(workspace_id=effect.workspace_id, note=note)
             except AdapterError as error:
                 fact = events.WorkspaceDeleteFailed(

@@ -66,6 +66,7 @@ class CreateWorkspace(Effect, frozen=True):
     """Answers: WorkspaceReady, WorkspaceFailed."""
 
     workspace_id: WorkspaceId
+    job_id: JobId
     kind: WorkspaceKind
     path: str
     repo: str = ""
@@ -77,6 +78,7 @@ class DeleteWorkspace(Effect, frozen=True):
     """Answers: WorkspaceDeleted, WorkspaceDeleteFailed."""
 
     workspace_id: WorkspaceId
+    job_id: JobId
     kind: WorkspaceKind
     path: str
     repo: str = ""

@@ -195,6 +195,7 @@ def _of_job(state: State, job_id: JobId) -> Workspace | None:
 def _create(workspace: Workspace) -> effects.CreateWorkspace:
     return effects.CreateWorkspace(
         workspace_id=workspace.id,
+        job_id=workspace.job_id,
         kind=workspace.kind,
         path=workspace.path,
         repo=workspace.repo,
@@ -206,6 +207,7 @@ def _create(workspace: Workspace) -> effects.CreateWorkspace:
 def _delete(workspace: Workspace) -> effects.DeleteWorkspace:
     return effects.DeleteWorkspace(
         workspace_id=workspace.id,
+        job_id=workspace.job_id,
         kind=workspace.kind,
         path=workspace.path,
         repo=workspace.repo,
