@@ -51,6 +51,7 @@ _RESET: Final = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIG
 _KILL_ROUND: Final = 0.25
 _POLL: Final = 0.05
 _POLL_MOST: Final = 1.0
+_HELD_MOST: Final = 64
 _ABANDONED: Final = 5.0
 _HOPELESS: Final = 10.0
 """Seconds of KILL after which a process is given up: it is stuck in the kernel."""
@@ -343,11 +344,12 @@ class ShellRuns:
     async def _until_gone(self, run_id: str, pid: int) -> None:
         """Return when the wrapper has ended; our own stays a zombie."""
         if self._children.get(run_id) == pid:
-            if self._pidfd:
-                await _readable([os.pidfd_open(pid)], None)
-                return
-            while not _has_ended(pid):  # noqa: ASYNC110 - the kernel has no event to wait for
-                await asyncio.sleep(_POLL)
+            # Neither error means more than that somebody else collected it.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                if self._pidfd:
+                    await _readable([os.pidfd_open(pid)], None)
+                while not _has_ended(pid):  # noqa: ASYNC110 - the kernel has no event to wait for
+                    await asyncio.sleep(_POLL)
             return
         process = processes.look(pid)
         if process is None or self.cookie(run_id) not in processes.cookies_of(pid):
@@ -478,7 +480,9 @@ class ShellRuns:
     async def _until_all_gone(self, members: Sequence[Process], seconds: float | None) -> None:
         """Return when all of them have ended, or after so many seconds."""
         if self._pidfd:
-            fds = [fd for member in members if (fd := processes.hold(member)) is not None]
+            # Not all of a fork bomb at once: descriptors are limited, and the caller looks again.
+            held = map(processes.hold, members[:_HELD_MOST])
+            fds = [fd for fd in held if fd is not None]
             await _readable(fds, seconds)
             return
         with contextlib.suppress(TimeoutError):

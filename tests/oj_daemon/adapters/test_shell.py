@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from oj_daemon.adapters import processes
+from oj_daemon.adapters import processes, shell
 from oj_daemon.adapters.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.errors import AdapterError
 
@@ -104,12 +105,12 @@ def is_alive(pid: int) -> bool:
     ],
 )
 async def test_the_status_is_the_scripts_and_128_plus_n_for_a_signal(
-    runs: ShellRuns, tmp_path: Path, script: str, status: int
+    quick: ShellRuns, tmp_path: Path, script: str, status: int
 ) -> None:
-    found = await run(runs, tmp_path, script)
+    found = await run(quick, tmp_path, script)
     assert found == Found(RunState.EXITED, status=status)
-    assert runs.exit_status(RUN) == status
-    assert "not reached" not in output(runs)
+    assert quick.exit_status(RUN) == status
+    assert "not reached" not in output(quick)
 
 
 async def test_output_holds_stdout_and_stderr_in_order_and_nothing_else(
@@ -664,6 +665,39 @@ async def test_a_daemon_that_adopts_orphans_ends_and_collects_them_all(tmp_path:
     finally:
         other.kill()
         other.wait()
+
+
+async def test_a_wrapper_that_somebody_else_collected_does_not_stop_the_wait(
+    runs: ShellRuns, tmp_path: Path
+) -> None:
+    started = runs.start(spec(tmp_path, "exit 2"))
+    assert started.pid is not None
+    await asyncio.to_thread(os.waitpid, started.pid, 0)
+    assert await asyncio.wait_for(runs.wait(RUN), DEADLINE) == Found(RunState.EXITED, status=2)
+
+
+# -- where sh is bash --------------------------------------------------------------------------------------------
+
+
+async def test_the_wrapper_works_the_same_where_sh_is_bash(
+    quick: ShellRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sh").symlink_to(shutil.which("bash") or "")
+    monkeypatch.setattr(shell, "SH", str(tmp_path / "sh"))
+    for number, (script, status) in enumerate(
+        {"echo said": 0, "exit 7": 7, "kill -KILL $$": 137, "kill -TERM 0": 143}.items()
+    ):
+        run_id = f"job-bash/{number}"
+        quick.start(spec(tmp_path, script, run_id))
+        found = await asyncio.wait_for(quick.wait(run_id), DEADLINE)
+        assert found == Found(RunState.EXITED, status=status)
+        assert output(quick, run_id) == ("said\n" if number == 0 else "")
+    first, second = ShellRuns(quick.root), ShellRuns(quick.root)
+    for each in (first, second):
+        each.start(spec(tmp_path, 'echo ran >> "$T/ran"; exit 5'))
+    both = await asyncio.wait_for(asyncio.gather(first.wait(RUN), second.wait(RUN)), DEADLINE)
+    assert [found.status for found in both] == [5, 5]
+    assert (tmp_path / "ran").read_text() == "ran\n"
 
 
 # -- environment -------------------------------------------------------------------------------------------------
