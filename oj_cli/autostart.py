@@ -278,7 +278,7 @@ def _exit_status(code: int) -> str:
 def _temporary_file() -> IO[bytes]:
     from tempfile import TemporaryFile  # noqa: PLC0415 - 10 ms; only when a daemon is started
 
-    return TemporaryFile()  # type: ignore[return-value]  # a wrapper with the same methods, says typeshed
+    return TemporaryFile()
 
 
 # Replacing

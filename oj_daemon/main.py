@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
 
 from oj_daemon import listener, log, settings
 from oj_daemon.build import identity
@@ -27,6 +27,9 @@ from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping,
 from oj_daemon.wire.requests import AnyRequest, Change, DaemonStatus, DaemonStop
 from oj_daemon.works import Figures
 from oj_daemon.works import start as start_works
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
         return ALREADY_RUNNING if detached and isinstance(exc, AlreadyRunning) else 1
+    except BaseException:
+        # A bug: whoever started us sees the traceback, but only the log keeps it.
+        logger.critical("the daemon crashed", exc_info=True)
+        raise
     finally:
         log.tear_down()
     if not ending.clean:
@@ -119,6 +126,7 @@ async def run(config: Settings, start: StartWorks, *, detached: bool = False) ->
         log.set_up(config, version=version, pid=os.getpid())
         warnings = _announce(config, version)
         _refuse_what_is_missing(config)
+        listener.check_path(config.socket_path)
         works = await start(config)
         gate = Gate(config, works, stop, version, warnings)
         async with _serving(config, gate):
@@ -232,7 +240,8 @@ class Stop:
     @contextlib.asynccontextmanager
     async def within(self, seconds: float | None) -> AsyncIterator[None]:
         """Raise TimeoutError when the time is up, or when somebody is in a hurry."""
-        async with asyncio.timeout(seconds) as self._limit:
+        async with asyncio.timeout(seconds) as limit:
+            self._limit = limit
             self._strike()
             try:
                 yield
@@ -288,7 +297,7 @@ def _state_folder(config: Settings, version: str) -> Iterator[None]:
             held.release()
 
 
-def _acquire(config: Settings) -> lock.BaseFileLock:
+def _acquire(config: Settings) -> BaseFileLock:
     try:
         return lock.acquire(config.state_dir)
     except StoreError as exc:

@@ -193,7 +193,7 @@ def _info(ctx: Ctx) -> dict[str, Any] | None:
     except WireError as failure:
         if failure.code == "unavailable":
             return None
-        ctx.note_failure(failure)
+        autostart.note_failure(ctx.settings, failure)
         raise
 
 
