@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 from zlib import crc32
 
 import msgspec
@@ -114,12 +114,8 @@ def read_segments(folder: Path, names: Sequence[str]) -> list[Segment]:
         segments.append(segment)
     for segment in segments:
         # A later epoch that does not list a file began before the file was there: not a byte counts.
-        heads = (
-            later.head
-            for later in segments
-            if later.head is not None and later.epoch > segment.epoch
-        )
-        segment.cut = min((head.reads.get(segment.name, 0) for head in heads), default=None)
+        later = [other.head for other in segments if other.head and other.epoch > segment.epoch]
+        segment.cut = min((head.reads.get(segment.name, 0) for head in later), default=None)
     return segments
 
 
@@ -150,12 +146,8 @@ class Replay:
     def __init__(
         self, folder: Path, segments: Sequence[Segment], *, after_seq: int, recover: bool
     ) -> None:
-        self.folder, self.segments, self.after_seq, self.recover = (
-            folder,
-            segments,
-            after_seq,
-            recover,
-        )
+        self.folder, self.segments = folder, segments
+        self.after_seq, self.recover = after_seq, recover
         self.seq = 0
         self.warnings: list[str] = []
         self.ends: dict[Path, int] = {}
@@ -209,7 +201,9 @@ class Replay:
                     body = text[9:]  # only the line end may be missing: the record is whole then
                     if text[:9] != b"%08x " % crc32(body) or not body.startswith(label):
                         self.seq = seq
-                        self._bad_line(segment, offset, text, file)
+                        self._bad_line(
+                            segment, offset, text, file.read(max(0, end - offset - len(text)))
+                        )
                         return
                 seq += 1
                 offset += len(text)
@@ -218,14 +212,14 @@ class Replay:
         self.seq = seq
         segment.cut = offset
 
-    def _bad_line(self, segment: Segment, offset: int, text: bytes, rest: BinaryIO) -> None:
+    def _bad_line(self, segment: Segment, offset: int, text: bytes, rest: bytes) -> None:
         """Tell a torn write, which nobody was promised, from damage to what was acknowledged.
 
         A write that was cut short has no line end; one that a power loss thinned out reads as zeros, which no record
         contains. Anything else, or a sound record further on, was once whole.
         """
         looks_torn = not text.endswith(b"\n") or _HOLE in text
-        if segment.cut is not None or not looks_torn or any(map(_is_record, rest)):
+        if segment.cut is not None or not looks_torn or any(map(_is_record, rest.split(b"\n"))):
             what = "the record is damaged (checksum)"
             if _is_record(text):
                 what = f"record {text[9:].split(b' ', 1)[0].decode()} follows record {self.seq}"
@@ -240,9 +234,8 @@ class Replay:
 
     def _damaged(self, segment: Segment, offset: int, what: str) -> None:
         """Refuse to go on; with `recover`, end the log here and keep copies of what is dropped."""
-        rest = [
-            later for later in self.segments if later.name >= segment.name and not later.is_void
-        ]
+        live = [later for later in self.segments if not later.is_void]
+        rest = live[live.index(segment) :]
         lost = sum(_count_records(later.path, offset if later is segment else 0) for later in rest)
         place = f"{segment.path}, line {_line_number(segment.path, offset)}, byte {offset}"
         if not self.recover:
@@ -285,9 +278,8 @@ class Replay:
 
 def _is_record(text: bytes) -> bool:
     """Whether the line is a whole record with the right checksum, whatever its number."""
-    return _RECORD.match(text) is not None and text[:8] == b"%08x" % crc32(
-        text[9:].removesuffix(b"\n")
-    )
+    checksum = b"%08x" % crc32(text[9:].removesuffix(b"\n"))
+    return _RECORD.match(text) is not None and text[:8] == checksum
 
 
 def _count_records(path: Path, start: int) -> int:

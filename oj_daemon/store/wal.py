@@ -158,6 +158,8 @@ class Wal:
         """Queue one record (JSON without a line end) and return its number; `commit` makes it durable."""
         if self._error is not None:
             raise self._error
+        if b"\n" in payload:
+            raise ValueError("a record is one line")  # it would read as damage for ever after
         self._seq += 1
         self._pending.append(line(b"%d" % self._seq, payload))
         return self._seq
@@ -209,14 +211,12 @@ class Wal:
             names = segment_names(self.folder)
         except OSError as exc:
             raise store_error(exc, "read the log folder", self.folder) from exc
-        newest = names[-1] if names else ""
-        if newest == segment_path(self.folder, self.epoch, self._index).name:
+        if names and epoch_of(names[-1]) > self.epoch:
+            what = f"{names[-1]} belongs to a newer daemon"
+        elif segment_path(self.folder, self.epoch, self._index).name not in names:
+            what = "its file was removed"
+        else:
             return
-        what = (
-            f"{newest} belongs to a newer daemon"
-            if newest > f"{self.epoch:08d}-~"
-            else "its file was removed"
-        )
         raise StoreError(
             f"this daemon (epoch {self.epoch}) no longer owns the log in {self.folder}: {what}",
             code="replaced",
@@ -283,8 +283,8 @@ class Wal:
         self._rotation_wanted = False
         old, path = self._fd, segment_path(self.folder, self.epoch, self._index)
         self._fd = _create(segment_path(self.folder, self.epoch, self._index + 1))
+        self._index += 1  # after the file is there: another thread may be looking for it
         os.close(old)
-        self._index += 1
         self._ends[path] = self._durable
         self._write_head()
         sync_folder(self.folder)

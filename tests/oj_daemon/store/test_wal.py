@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from oj_daemon.errors import StoreError
 from oj_daemon.store import snapshot
 from oj_daemon.store import wal as wal_module
-from oj_daemon.store.segment import segment_names, segment_path
+from oj_daemon.store.segment import line, segment_names, segment_path
 from oj_daemon.store.wal import Wal
 from tests.support.store import Daemon
 
@@ -113,6 +113,15 @@ def test_a_log_cannot_be_written_before_it_was_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="replayed to its end"):
         wal.start(lambda _: None, lambda _: None)
     wal.close()
+
+
+def test_a_record_of_two_lines_is_a_bug_and_is_not_written(tmp_path: Path, start: Start) -> None:
+    daemon = start(tmp_path / "wal")
+    with pytest.raises(ValueError, match="one line"):
+        daemon.wal.append(b"{}\n{}")
+    assert daemon.write(b"{}")
+    daemon.wal.close()
+    assert start(tmp_path / "wal").replayed == [(1, b"{}")]
 
 
 def test_a_start_that_fails_leaves_no_file(tmp_path: Path) -> None:
@@ -376,8 +385,6 @@ def test_only_the_last_three_torn_tails_are_kept(tmp_path: Path, start: Start) -
 def test_a_newer_format_is_refused_and_both_versions_are_named(
     tmp_path: Path, start: Start
 ) -> None:
-    from oj_daemon.store.segment import line  # noqa: PLC0415
-
     folder = tmp_path / "wal"
     folder.mkdir()
     segment_path(folder, 1, 1).write_bytes(line(b"head", b'{"format":99,"other":[]}'))
@@ -450,6 +457,30 @@ def test_a_record_written_while_the_next_daemon_reads_is_not_acknowledged(tmp_pa
     daemon = Daemon(folder)
     assert daemon.replayed == [(1, b"1"), *rest]
     daemon.wal.close()
+
+
+def test_a_write_that_is_under_way_while_the_next_daemon_reads_is_no_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "wal"
+    old = Daemon(folder)
+    old.write(b"1")
+    old.wal.close()
+    path = segment_path(folder, 1, 1)
+    group = line(b"2", b"x" * 100) + line(b"3", b"y" * 100)
+    with path.open("ab", buffering=0) as file:
+        for at in (1, 50, 117, 118, 130):
+            with path.open("r+b") as whole:
+                whole.truncate(len(line(b"1", b"1")) + path.read_bytes().index(b"\n") + 1)
+            file.write(group[:at])
+            new = Wal.open(folder)
+            file.write(group[at:])
+            records = [payload[:1] for _, payload in new.replay()]
+            assert records in ([b"1"], [b"1", b"x"], [b"1", b"x", b"y"])
+            new.close()
+            again = Wal.open(folder)
+            assert [payload[:1] for _, payload in again.replay()] == records
+            again.close()
+            for name in segment_names(folder)[1:]:
+                (folder / name).unlink()
 
 
 def test_a_daemon_that_was_replaced_while_it_started_does_not_begin(tmp_path: Path) -> None:
