@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,10 @@ class Chaos:
         self.acknowledged[request] += 1
         return reply
 
+    def has_acknowledged(self, count: int) -> bool:
+        """Whether the daemon has acknowledged so many requests."""
+        return self.acknowledged.total() >= count
+
     # The account
 
     def settle(self) -> None:
@@ -316,12 +321,12 @@ def torment(folder: Path, *, seed: int, kills: int, clients: int = 3) -> Counter
             if (
                 chaos.random.random() < 0.8
             ):  # else it dies while it is still picking up what the last one left
-                before = chaos.acknowledged.total()
+                more = chaos.acknowledged.total() + 1
                 until(
-                    lambda: chaos.acknowledged.total() > before,
+                    partial(chaos.has_acknowledged, more),
                     60,
                     "the daemon acknowledges something",
-                )  # noqa: B023
+                )
             moment = chaos.random.choice((0.002, 0.02, 0.1, 0.3)) * chaos.random.random()
             threading.Event().wait(moment)
             chaos.kill()
