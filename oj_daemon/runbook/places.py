@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ASSIGN_FIRST: Final = 'assign it first, on a line of its own: x="{placeholder}", then use "$x"'
 
+DOUBT: Final = "oj does not understand enough of this part of the script"
+
 
 class Place(Enum):
     """What surrounds a placeholder, which decides how its reference is written."""
@@ -166,12 +168,10 @@ _QUOTES: Final = frozenset({"string", "translated_string", "heredoc_body", "arit
 def place_of(part: Part, path: Sequence[Node], slot: Slot) -> Place:
     """What surrounds the placeholder of `slot`; the path begins at its bytes."""
     if part.root.has_error:
-        raise Refusal("oj does not understand enough of this part of the script")
+        raise Refusal(DOUBT)
     node = path[0]
     document = heredoc_of(path)
-    in_backticks = any(
-        step.type == "command_substitution" and _source(step).startswith(b"`") for step in path
-    )
+    in_backticks = any(map(_is_backticks, path))
     if node.type == "comment":
         return Place.TEXT
     if in_backticks and document is not None:
@@ -193,6 +193,15 @@ def is_literal(path: Sequence[Node]) -> bool:
     return path[0].type in {"raw_string", "ansi_c_string", "comment"} or (
         document is not None and has_quoted_delimiter(document)
     )
+
+
+def is_read_later(path: Sequence[Node]) -> bool:
+    """Whether bash looks into this text only when it runs it."""
+    return any(step.type == "heredoc_body" or _is_backticks(step) for step in path)
+
+
+def _is_backticks(node: Node) -> bool:
+    return node.type == "command_substitution" and _source(node).startswith(b"`")
 
 
 def _in_quoted_heredoc(document: Node) -> Place:
@@ -437,6 +446,11 @@ def _identifiers(node: Node) -> Iterator[str]:
 
 
 _NAME_TAKERS: Final = frozenset({"getopts", "mapfile", "read", "readarray", "typeset", "unset"})
+_VALUES: Final = {
+    "read": ("-d", "-i", "-n", "-N", "-p", "-t", "-u"),
+    "mapfile": ("-d", "-n", "-O", "-s", "-u"),
+    "readarray": ("-d", "-n", "-O", "-s", "-u"),
+}
 _FOLDERS: Final = frozenset({"workspace", "invoke.dir", "source.root", "source.repo_root"})
 _NAME: Final = "the value would choose a variable, and bash evaluates such names"
 
@@ -519,10 +533,10 @@ def _check_declaration(declaration: Node, child: Node) -> None:
 
 
 def _is_value_of(words: Sequence[Word], at: int) -> bool:
-    """`local x=...` gives a value; so do the options of `read` and `mapfile` that take one."""
+    """`typeset x=...` gives a value; so do the options of `read` and `mapfile` that take one."""
     if words[0].text == "typeset":
         return "=" in words[at].text
-    return words[at - 1].text in {"-p", "-d", "-n", "-N", "-t", "-u", "-c", "-O", "-s"}
+    return words[at - 1].text in _VALUES.get(words[0].text, ())
 
 
 def _is_trusted_path(found: Placeholder, through: Node | None) -> bool:

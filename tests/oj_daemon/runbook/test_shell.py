@@ -96,7 +96,7 @@ CONTEXTS: Contexts = [
 MATCHES: Contexts = [
     ('y="${var.x}tail"; show "${y#${var.x}}" ${y#"${var.x}"}', lambda _: [["tail", "tail"]]),
     ('y="head${var.x}"; show "${y%${var.x}}" ${y%%${var.x}}', lambda x: [["head", "head"]]),
-    ('y="a${var.x}"; show "${y/${var.x}/b}"', lambda x: [["ab" if x else "a"]]),
+    ('y=${var.x}; show "${y/${var.x}/b}"', lambda x: [["b" if x else ""]]),
     ('if [[ "q${var.x}" =~ ^q${var.x}$ ]]; then show y; else show n; fi', lambda _: [["y"]]),
     ('if [[ abc =~ ^${var.x}c ]]; then show y; else show n; fi', lambda x: [["y" if x == "ab" else "n"]]),
 ]  # fmt: skip
@@ -229,13 +229,17 @@ def test_as_a_pattern_a_value_matches_itself_only(cage: Path, value: str) -> Non
 
 BYTES = st.binary(max_size=60).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"")))
 TRICKS = st.lists(
-    st.sampled_from([*"'\"`$(){}[];|&<>\\\n\t !*?#~=-a1", "$(pwned)", "pwned", "END", "${", "\nEND\n"]),
+    st.sampled_from(
+        [*"'\"`$(){}[];|&<>\\\n\t !*?#~=-a1", "$(pwned)", "pwned", "END", "${", "\nEND\n"]
+    ),
     max_size=12,
 ).map("".join)
 
 
 @given(value=st.one_of(BYTES, TRICKS))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_every_context_hands_over_any_value_byte_for_byte(cage: Path, value: str) -> None:
     check_everywhere(cage, value)
 
@@ -250,7 +254,7 @@ def test_values_name_files_in_redirections(cage: Path, tmp_path: Path) -> None:
     shell = compiled(
         "cd ${var.dir}\n"
         "echo 1 > ${var.x}; echo 2 >> out.${var.x}; echo 3 &> '${var.x}3'; echo $(< ${var.x}) < ${var.x}\n"
-        "cat < \"${var.x}\" >out 2>${var.x}2"
+        'cat < "${var.x}" >out 2>${var.x}2'
     )
     values = {"var.dir": str(tmp_path), "var.x": "$(pwned) * 'a'"}
     assert run(cage, shell.script, resolve(shell.bindings, values)) == b"1\n"
@@ -265,10 +269,19 @@ def test_values_name_files_in_redirections(cage: Path, tmp_path: Path) -> None:
 
 
 def test_substrings_and_defaults_are_taken_before_bash_sees_them(cage: Path) -> None:
-    template = PRELUDE + "show ${var.x:1} ${var.x:0:2} '${var.nope:-$HOME \"}' ${var.x:2:1:-d} \"${name:-n}\""
+    template = (
+        PRELUDE
+        + 'show ${var.x:1} ${var.x:0:2} \'${var.nope:-$HOME "}\' ${var.x:2:1:-d} "${name:-n}"'
+    )
     shell = compiled(template)
     env = resolve(shell.bindings, {"var.x": "\u00e9'$b", "name": ""})
-    assert env == {"OJ_V0": "'$b", "OJ_V1": "\u00e9'", "OJ_V2": '$HOME "', "OJ_V3": "$", "OJ_V4": "n"}
+    assert env == {
+        "OJ_V0": "'$b",
+        "OJ_V1": "\u00e9'",
+        "OJ_V2": '$HOME "',
+        "OJ_V3": "$",
+        "OJ_V4": "n",
+    }
     shown = ["5", *env.values()]
     assert run(cage, shell.script, env) == b"".join(word.encode() + b"\0" for word in shown)
 
@@ -284,7 +297,9 @@ def test_one_variable_serves_all_places_of_a_placeholder() -> None:
 
 
 def test_the_script_keeps_its_lines() -> None:
-    template = "# ${var.a}\ncat <<'X' |\n${var.b}\n$(no)\nX\n  tr a b\necho '\n${var.c}' \\\n ${var.d}\n"
+    template = (
+        "# ${var.a}\ncat <<'X' | tr a b\n${var.b}\n$(no)\nX\necho '\n${var.c}' \\\n ${var.d}\n"
+    )
     script = compiled(template).script
     assert script.count("\n") == template.count("\n")
     assert script.split("\n")[2:4] == ["${OJ_V0}", "\\$(no)"]
@@ -293,7 +308,7 @@ def test_the_script_keeps_its_lines() -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        "echo ${X:-default} ${Y} $Z ${#Z} ${Z//a/b} ${Z:1:2} ${!Z} ${A[@]} $((1 + 2)) $$ $? \"$@\"",
+        'echo ${X:-default} ${Y} $Z ${#Z} ${Z//a/b} ${Z:1:2} ${!Z} ${A[@]} $((1 + 2)) $$ $? "$@"',
         "name=1; echo ${name}",
         "for name in a b; do echo ${name}; done",
         "read -r name; echo ${name}",
@@ -335,7 +350,6 @@ def test_an_escape_hands_the_rest_to_bash_as_written() -> None:
         '[[ 3 -le "${var.n}" && -n x ]]',
         "echo ${x:${var.n}} ${x:${var.n}:2}",
         'echo "${x:0:${var.n}}" "${@:${var.n}}"',
-        "echo ${x: -${var.n}}",
         "declare -i x=${var.n}",
         "local -ri x='${var.n}'",
         "declare -i x; x=${var.n}",
@@ -383,8 +397,8 @@ SECOND_SHELLS = [
     'bash -c "echo ${var.x}"',
     "bash -c 'echo ${var.x}'",
     "sh -ec \"echo '${var.x}'\"",
-    "/bin/bash -euo pipefail -c \"${var.x}\" _ a",
-    "env X=1 bash -c \"${var.x}\"",
+    '/bin/bash -euo pipefail -c "${var.x}" _ a',
+    'env X=1 bash -c "${var.x}"',
     'sudo -u me sh -c "${var.x}"',
     'timeout 5 bash -c "${var.x}"',
     'echo a | xargs -n 1 sh -c "${var.x}"',
@@ -408,8 +422,8 @@ SECOND_SHELLS = [
     'su me -c "ls ${var.x}"',
     "watch ls ${var.x}",
     "parallel ls ${var.x} ::: a",
-    "git rebase --exec \"make ${var.x}\" main",
-    "flock f -c \"ls ${var.x}\"",
+    'git rebase --exec "make ${var.x}" main',
+    'flock f -c "ls ${var.x}"',
     'python3 -c "print(${var.x})"',
     "python -Ic 'print(\"${var.x}\")'",
     'node -e "x = ${var.x}"',
@@ -418,7 +432,7 @@ SECOND_SHELLS = [
     "ruby -e 'puts ${var.x}'",
     "php -r '${var.x};'",
     "awk '{ print ${var.x} }' f",
-    "awk -F : \"/${var.x}/\" f",
+    'awk -F : "/${var.x}/" f',
     'sed "s/a/${var.x}/" f',
     'sed -i -e "s/a/${var.x}/" f',
     "bash <<< ${var.x}",
@@ -438,10 +452,14 @@ SECOND_SHELLS = [
 
 @pytest.mark.parametrize("script", SECOND_SHELLS)
 def test_program_text_of_another_interpreter_takes_no_values(script: str) -> None:
-    with pytest.raises(ShellError, match=r"\$\{var\.x\} cannot stand here: .*(run|programs)") as caught:
+    with pytest.raises(
+        ShellError, match=r"\$\{var\.x\} cannot stand here: .*(run|programs)"
+    ) as caught:
         compiled(script)
     assert "${var.x}" in caught.value.hint
-    assert script.split("\n")[caught.value.line - 1][caught.value.column - 1 :].startswith("${var.x}")
+    assert script.split("\n")[caught.value.line - 1][caught.value.column - 1 :].startswith(
+        "${var.x}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -468,7 +486,7 @@ def test_program_text_of_another_interpreter_takes_no_values(script: str) -> Non
         "apt-get install bash ${var.x}",
         "echo bash -c ${var.x}",
         "curl ${var.x} | bash",
-        "eval \"$(tool ${var.x})\"",
+        'eval "$(tool ${var.x})"',
         "command -v ${var.x}",
         "sudo -u ${var.x} make",
         "echo ${var.x} | while read -r line; do echo $line; done",
@@ -510,18 +528,26 @@ def test_a_value_cannot_choose_a_variable(script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "line", "column", "message", "hint"),
     [
-        ("echo\n  ${foo.x}", 2, 3, "neither oj nor bash has a variable", "our names begin with args"),
+        (
+            "echo\n  ${foo.x}",
+            2,
+            3,
+            "neither oj nor bash has a variable",
+            "our names begin with args",
+        ),
         ("echo ${vars.x}", 1, 6, "neither oj nor bash has a variable", "did you mean ${var.x}?"),
         ("echo a ${var.x//a/b}", 1, 8, "only a substring", 'x="${var.x}"'),
         ("echo ${var.x:-${var.y}}", 1, 6, "only a substring", 'x="${var.x}"'),
         ("echo ${var.x:0:-1}", 1, 6, "only a substring", 'x="${var.x}"'),
-        ("cat <<${var.x}\na\n${var.x}", 1, 7, "nothing is expanded", ""),
-        ('echo "${y:-\'${var.x}\'}"', 1, 13, "single quotes inside", 'x="${var.x}"'),
+        ("cat <<${var.x}\na\n${var.x}", 3, 1, "here-document", ""),
+        ("echo \"${y:-'${var.x}'}\"", 1, 13, "single quotes inside", 'x="${var.x}"'),
         ("echo ${y/a/${var.x}}", 1, 12, "split into words", "double quotes around"),
         ("echo ${y:=${var.x}}", 1, 11, "split into words", "double quotes around"),
         ("echo `echo \\${var.x}`", 1, 13, "backslash", 'x="${var.x}"'),
         ("echo $'\\${var.x}'", 1, 9, "backslash", 'x="${var.x}"'),
         ("cat <<'A B'\n${var.x}\nA B", 2, 1, "not a plain word", "'END'"),
+        ("cat <<'A' |\necho ${var.x}\nA\ncat", 2, 6, "does not understand", 'x="${var.x}"'),
+        ("echo ${x: -${var.n}}", 1, 12, "does not understand", 'x="${var.n}"'),
         ("cat <<A <<B\n${var.x}\nA\nb\nB", 2, 1, "does not understand", 'x="${var.x}"'),
         ("a \0", 1, 3, "cannot hold the character", ""),
         ("a\n\udcff", 2, 1, "cannot hold the character", ""),
@@ -544,7 +570,9 @@ def test_where_the_grammar_stumbles_the_other_commands_still_compile() -> None:
 
 
 def test_text_of_other_languages_stays_where_nothing_expands() -> None:
-    template = "cat > x.js <<'END'\n`${user.name} ${item.price * 2} ${a}`\nEND\necho '${foo.bar}' # ${x.y}"
+    template = (
+        "cat > x.js <<'END'\n`${user.name} ${item.price * 2} ${a}`\nEND\necho '${foo.bar}' # ${x.y}"
+    )
     assert compiled(template).script == template
 
 
@@ -587,7 +615,9 @@ def printed(cage: Path, template: str, values: dict[str, str]) -> str:
     shell = compile_text(template).shell
     assert shell is not None
     assert shell.text == template
-    return os.fsdecode(run(cage, "set -euo pipefail\n" + shell.script, resolve(shell.bindings, values)))
+    return os.fsdecode(
+        run(cage, "set -euo pipefail\n" + shell.script, resolve(shell.bindings, values))
+    )
 
 
 def test_a_text_without_commands_stays_plain() -> None:
@@ -602,16 +632,21 @@ def test_a_text_without_commands_stays_plain() -> None:
         ("$(echo a)", "a"),
         ("$(echo a)-$(echo b)", "a-b"),
         ("  $(printf 'a\\n\\n')  \n", "  a  \n"),
-        ("\"quoted\" 'x' `tick` \\ \\n $(echo \")\" ')' \\)) (a)", "\"quoted\" 'x' `tick` \\ \\n ) ) ) (a)"),
+        (
+            "\"quoted\" 'x' `tick` \\ \\n $(echo \")\" ')' \\)) (a)",
+            "\"quoted\" 'x' `tick` \\ \\n ) ) ) (a)",
+        ),
         ("\\$(no) \\\\ $${var.x} $(echo y)", "$(no) \\ ${var.x} y"),
-        ("${var.x}$(printf %s ${var.x} | cat)\"${var.x}\"", "{x}{x}\"{x}\""),
+        ('${var.x}$(printf %s ${var.x} | cat)"${var.x}"', '{x}{x}"{x}"'),
         ("$(case a in a) echo b;; esac)$((1+2))", "b3"),
         ("$(cat <<'E'\n)'\nE\n)!", ")'!"),
         ("a\n$(echo b)\n${NOPE:-c}", "a\nb\nc"),
         ("$(echo $(echo '('))", "("),
     ],
 )
-def test_a_text_prints_itself_with_its_commands_replaced(cage: Path, template: str, want: str) -> None:
+def test_a_text_prints_itself_with_its_commands_replaced(
+    cage: Path, template: str, want: str
+) -> None:
     for value in ("v", "$(pwned) `pwned` \"; pwned; ' \\ \n *", os.fsdecode(b"\xff\x01")):
         assert printed(cage, template, {"var.x": value}) == want.replace("{x}", value)
 
@@ -628,8 +663,8 @@ def test_a_command_that_fails_ends_the_text(tmp_path: Path) -> None:
     [
         ("a $(b", 1, 3),
         ("a\n b $(echo 'x)", 2, 4),
-        ("a\n$(b)\nc $(bash -c \"${var.x}\")", 3, 14),
-        ("\"é\" ${foo.x} $(a)", 1, 5),
+        ('a\n$(b)\nc $(bash -c "${var.x}")', 3, 14),
+        ('"é" ${foo.x} $(a)', 1, 5),
         ("$(a) x ${var.x//y}", 1, 8),
         ("x $(a\0)", 1, 6),
     ],
@@ -647,7 +682,11 @@ PIECES = [
 ]  # fmt: skip
 
 
-@given(script=st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)))
+@given(
+    script=st.one_of(
+        st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
+    )
+)
 @settings(max_examples=250, deadline=None)
 def test_any_text_compiles_or_is_refused(script: str) -> None:
     for compile_ in (compiled.__wrapped__, compile_text):
