@@ -120,7 +120,7 @@ def outcome(job: Job) -> list[list[output.Text]]:
     made: list[list[output.Text]] = [
         [
             output.status(status),
-            f" {job['name']}",
+            f" {live.title_of(job)}",
             output.muted(f" ({took})" if took else ""),
             f": {reason}" if reason and status != "completed" else "",
         ]
@@ -150,7 +150,7 @@ def _plain(ctx: Ctx, job_id: str) -> Job:
 
 
 def _lost_text(failure: OjError) -> str:
-    return f"{failure.message.rstrip('.')}; the job goes on, looking for the daemon"
+    return f"lost the daemon ({failure.message}); the job goes on, looking for the daemon again"
 
 
 class _View:

@@ -194,11 +194,16 @@ def headline(job: Job, screen: Screen) -> Row:
     status = str(job["status"])
     end = job.get("finished_at_ms") or screen.now_ms
     return [
-        (str(job["name"]), "title"),
+        (title_of(job), "title"),
         (f"  {short_id(job['id'])}  ", "muted"),
         (status, STYLE_OF.get(status, "muted")),
         (f"  {duration(end - job['created_at_ms'])}", "muted"),
     ]
+
+
+def title_of(job: Job) -> str:
+    """The job's name; its kind when it was given none and is called by its id."""
+    return str(job["kind"] if job["name"] == job["id"] else job["name"])
 
 
 def is_active(run: Job) -> bool:
@@ -225,7 +230,7 @@ def step_row(name: str, run: Job | None, node: Job | None, screen: Screen) -> Ro
         time = ""
     elif not ended and run["deadline_at_ms"]:
         notes.append(f"timeout in {duration(run['deadline_at_ms'] - screen.now_ms)}")
-    if run["detail"] and status != "completed":
+    if run["detail"] and status not in ("completed", "pending"):
         notes.append(" ".join(str(run["detail"]).split())[:LONGEST])
     return _line(status, name, time, ", ".join(notes), screen)
 

@@ -299,7 +299,9 @@ def run_job(ctx: Ctx, command: str, fields: dict[str, Any], wanted: Wanted) -> i
     if ctx.json:
         return _json(ctx, started, wanted)
     short = short_id(job_id)
-    output.line("Started ", started["name"], " (job: ", output.literal(short), ")")
+    # A job without a title is called by its id, which is said already.
+    title = started["kind"] if started["name"] == job_id else started["name"]
+    output.line("Started ", title, " (job: ", output.literal(short), ")")
     if wanted.wait and not wanted.detach:
         from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
 
@@ -357,7 +359,7 @@ def hints(short: str) -> list[Sequence[Text]]:
 def ways_back(short: str) -> list[Sequence[Text]]:
     """What to type next about a job that was left."""
     return [
-        [output.context(f"  {label:12}"), output.literal(f"oj {words} {short}")]
+        [output.context(f"  {label:13}"), output.literal(f"oj {words} {short}")]
         for label, words in (
             ("follow it:", "logs -f"),
             ("wait for it:", "job wait"),
