@@ -451,6 +451,7 @@ _VALUES: Final = {
     "mapfile": ("-d", "-n", "-O", "-s", "-u"),
     "readarray": ("-d", "-n", "-O", "-s", "-u"),
 }
+_EXPANSIONS: Final = frozenset({"expansion", "simple_expansion", "command_substitution"})
 _FOLDERS: Final = frozenset({"workspace", "invoke.dir", "source.root", "source.repo_root"})
 _NAME: Final = "the value would choose a variable, and bash evaluates such names"
 
@@ -592,7 +593,8 @@ def _words(command: Node) -> list[Word]:
 
 def _word(node: Node) -> Word:
     text, fixed = _fixed_text(node)
-    return Word(text, is_fixed=fixed)
+    bare = node.children[0] if node.type == "command_name" else node
+    return Word(text, is_fixed=fixed, may_vanish=bare.type in _EXPANSIONS)
 
 
 def _fixed_text(node: Node) -> tuple[str, bool]:

@@ -20,6 +20,8 @@ class Word(msgspec.Struct, frozen=True):
     text: str
     is_fixed: bool = True
     """Whether `text` is all of it."""
+    may_vanish: bool = False
+    """It is nothing but an unquoted expansion: if that is empty, the next word takes its place."""
 
 
 class Danger(msgspec.Struct, frozen=True):
@@ -63,7 +65,7 @@ _STDIN: Final = Danger(
 )
 _FILE: Final = Danger(
     "the value would choose which program is run",
-    'name the programs: case "{placeholder}" in build) ./build.sh ;; esac',
+    'name the programs: case "{placeholder}" in build) ./build.sh ;; esac (and quote a "$command" before it)',
     is_choice=True,
 )
 _HOST: Final = Danger(
@@ -102,6 +104,10 @@ def dangers(words: Sequence[Word]) -> dict[int, Danger]:
     """The words, by position, in which a value would decide what is executed."""
     first = start(words)
     found = {first: _FILE} | dict(_shell_programs(words))
+    for at in range(first, len(words) - 1):
+        if not words[at].may_vanish:
+            break
+        found[at + 1] = _FILE
     if first >= len(words):
         return found
     name, rest = _base(words[first]), range(first + 1, len(words))

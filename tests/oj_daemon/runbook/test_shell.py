@@ -84,7 +84,7 @@ CONTEXTS: Contexts = [
     ('y=aXb; show "${y/X/${var.x}}"; z=${y/X/${var.x}}; show "$z"', lambda x: [[f"a{x}b"], [f"a{x}b"]]),
     ('show "${new:=${var.x}}"; show "${new:+${var.x}}" ${new:+"${var.x}"}', lambda x: [[x], [x, x] if x else [""]]),
     ("show \"`printf '%s.' '${var.x}'`\"", lambda x: [[x + "."]]),
-    ("$(printf show) ${var.x}", lambda x: [[x]]),
+    ('"$(printf show)" ${var.x}', lambda x: [[x]]),
     ('input <<"END"\n$${HOME} $${var.x} ${var.x}\nEND', lambda x: [[f"${{HOME}} ${{var.x}} {x}\n"]]),
     ('y=b; show "${y-$(printf %s ${var.x})}" "$(input <<<"${var.x}" | cat >/dev/null; printf c)"', lambda _: [["b", "c"]]),
     ("if true; then\n  if true; then show ${var.x}; fi\nfi # ${var.x}", lambda x: [[x]]),
@@ -95,7 +95,7 @@ CONTEXTS: Contexts = [
 # Where the value is a pattern for something that is compared; too slow in bash for long ones.
 MATCHES: Contexts = [
     ('y="${var.x}tail"; show "${y#${var.x}}" ${y#"${var.x}"}', lambda _: [["tail", "tail"]]),
-    ('y="head${var.x}"; show "${y%${var.x}}" ${y%%${var.x}}', lambda x: [["head", "head"]]),
+    ('y="head${var.x}"; show "${y%${var.x}}" ${y%%${var.x}}', lambda _: [["head", "head"]]),
     ('y=${var.x}; show "${y/${var.x}/b}"', lambda x: [["b" if x else ""]]),
     ('if [[ "q${var.x}" =~ ^q${var.x}$ ]]; then show y; else show n; fi', lambda _: [["y"]]),
     ('if [[ abc =~ ^${var.x}c ]]; then show y; else show n; fi', lambda x: [["y" if x == "ab" else "n"]]),
@@ -156,7 +156,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiled(template: str) -> Shell:
     return compile_shell(template, {"name", "workspace"})
 
@@ -183,6 +183,7 @@ def run(cage: Path, script: str, env: dict[str, str]) -> bytes:
         env=base | env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        check=False,
         cwd=cage / "here",
         timeout=60,
     )
@@ -488,6 +489,7 @@ def test_program_text_of_another_interpreter_takes_no_values(script: str) -> Non
         "curl ${var.x} | bash",
         'eval "$(tool ${var.x})"',
         "command -v ${var.x}",
+        '"$cmd" ${var.x}; $cmd run ${var.x}; $X/run ${var.x}',
         "sudo -u ${var.x} make",
         "echo ${var.x} | while read -r line; do echo $line; done",
         "${source.root}/run ${var.x}; ${workspace}/bin/a; ${invoke.dir}/b; . ${source.root}/env",
@@ -504,7 +506,7 @@ def test_the_safe_forms_compile(script: str) -> None:
         "${var.x} a", "'${var.x}'", "./bin/${var.x}", "${var.x}/bin/tool", "${item.cmd}", "$(${var.x})", "a | ${var.x}",
         "if ${var.x}; then a; fi", "sudo ${var.x}", "env A=1 ${var.x}", "exec ${var.x}", "timeout 5 ${var.x}", "xargs ${var.x}",
         "A=1 ${var.x}", "source ${var.x}", ". ${var.x}", "bash ${var.x}", "bash -x ${var.x}", "${source.branch}", "! ${var.x}",
-        "$(echo ${var.x}) a", "coproc ${var.x}", "${var.x}=1", "command ${var.x}",
+        "$cmd ${var.x}", "$(no) ${var.x}", "sudo ${FLAGS} $X ${var.x}", "$(echo ${var.x}) a", "coproc ${var.x}", "${var.x}=1", "command ${var.x}",
     ],
 )  # fmt: skip
 def test_a_value_cannot_choose_the_program(script: str) -> None:
@@ -654,7 +656,8 @@ def test_a_text_prints_itself_with_its_commands_replaced(
 def test_a_command_that_fails_ends_the_text(tmp_path: Path) -> None:
     shell = compile_text("$(exit 3)$(echo a)").shell
     assert shell is not None
-    done = subprocess.run(["bash", "-c", shell.script], capture_output=True, cwd=tmp_path)
+    command = ["bash", "-c", shell.script]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, b"")
 
 
@@ -676,10 +679,18 @@ def test_errors_in_a_text_name_its_own_places(template: str, line: int, column: 
 
 
 PIECES = [
-    "${var.x}", "${name}", "$${", "${", "}", "'", '"', "`", "$(", ")", "((", "))", "{", "\\", "\n", " ", "<<E\n", "\nE\n", "<<'E'\n",
-    "<<-E\n\t", "<<<", ">", "|", "&&", ";", "#", "[[ ", " ]]", "a", "x=", "if ", "then ", "fi", "case ", " in ", "esac", "${x:-",
+    "${var.x}", "${name}", "$${", "${", "}", "'", '"', "`", "$(", ")", "((", "))", "{", "\\", "\n", " ", "<<E\n", "\nE\n",
+    "<<'E'\n",    "<<-E\n\t", "<<<", ">", "|", "&&", ";", "#", "[[ ", " ]]", "a", "x=", "if ", "then ", "fi", "case ", " in ", "esac", "${x:-",
     "${x/", "a[", "]", "$'", '$"', "é", "bash -c ", "eval ", "f() ", "declare -i ", "\r", "\x01", "${var.x", "${foo.y}", "!(", "~",
 ]  # fmt: skip
+
+
+def refusal(compile_: Callable[[str], object], script: str) -> ShellError | None:
+    try:
+        compile_(script)
+    except ShellError as error:
+        return error
+    return None
 
 
 @given(
@@ -687,19 +698,18 @@ PIECES = [
         st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
     )
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_compiles_or_is_refused(script: str) -> None:
     for compile_ in (compiled.__wrapped__, compile_text):
-        try:
-            compile_(script)
-        except ShellError as error:
+        error = refusal(compile_, script)
+        if error is not None:
             lines = script.split("\n")
             assert 1 <= error.line <= len(lines)
             assert 1 <= error.column <= len(lines[error.line - 1]) + 1
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_damaged_scripts_compile_or_are_refused(data: st.DataObject) -> None:
     script = data.draw(st.sampled_from([template for template, _ in CONTEXTS] + SECOND_SHELLS))
     at = data.draw(st.integers(0, len(script)))
@@ -712,5 +722,5 @@ def test_damaged_scripts_compile_or_are_refused(data: st.DataObject) -> None:
     # Whatever compiles refers to every placeholder that it kept, and has no other reference.
     for bound in shell.bindings:
         assert f"${{{bound.env}}}" in shell.script
-    left = [found.name for found in placeholders(shell.script) if found.is_ours]
-    assert len(left) <= sum(found.is_ours for found in placeholders(damaged))
+    left = [found for found in placeholders(shell.script) if found.is_ours]
+    assert len(left) <= damaged.count("${")

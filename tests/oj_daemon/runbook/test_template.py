@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import string
 
@@ -124,7 +125,7 @@ def test_any_text_is_filled_or_misses_a_value(text: str) -> None:
         assert filled == text
     found = placeholders(text)
     assert [text[one.start : one.start + 2] for one in found] == ["${"] * len(found)
-    assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(found))
 
 
 def test_variables_of_the_environment_are_named() -> None:
