@@ -51,6 +51,12 @@ def step_time(run: dict[str, Any], now: int) -> str:
     return duration((run["finished_at_ms"] or now) - run["started_at_ms"])
 
 
+def detail_of(run: dict[str, Any]) -> str:
+    """Why a run of a step is as it is, where that says more than its status."""
+    detail = str(run["detail"]).strip()
+    return "" if run["status"] == "completed" or detail == run["status"] else detail
+
+
 def _header(job: dict[str, Any], now: int) -> list[Line]:
     ended = job["finished_at_ms"]
     age = elapsed((ended or now) - job["created_at_ms"])
@@ -65,14 +71,15 @@ def _header(job: dict[str, Any], now: int) -> list[Line]:
         if workspace["status"] != "ready":
             notes.append(workspace["status"])
         place = f"{workspace['path']} ({', '.join(notes)})"
-    reason = job["reason"] if job["reason"] != job["error"] else ""
+    now_doing = doing(job, now)
+    reason = "" if now_doing or job["reason"] == job["error"] else job["reason"]
     fields: list[tuple[str, Line]] = [
         ("Job", [output.literal(job["id"])]),
         ("Name", [job["name"]] if job["name"] not in (job["kind"], job["id"]) else []),
         ("Kind", [job["kind"]]),
         ("Project", [job["project"]]),
         ("Status", [output.status(status), f" (after {age})" if ended else f" (for {age})"]),
-        ("Now", [doing(job, now)]),
+        ("Now", [now_doing]),
         ("Reason", [reason]),
         ("Error", [output.Span(job["error"], output.RED if job["error"] else "")]),
         ("Started", [moment(job["created_at_ms"])]),
@@ -98,12 +105,11 @@ def _steps(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
     to_come = [] if job["finished_at_ms"] else _to_come(job, entered)
     if not runs and not to_come:
         return []
-    several_runs = len({run["run"] for run in runs}) > 1
     rows: list[list[Text]] = []
     full: list[str] = []
     for run in runs:
-        notes = _notes(run, now, several_runs=several_runs)
-        detail = run["detail"] if run["status"] != "completed" else ""
+        notes = _notes(run, now)
+        detail = detail_of(run)
         first = output.one_line(detail.strip())
         short = first if verbose else output.cut(first, DETAIL_WIDTH)
         text = " ".join(part for part in (f"({', '.join(notes)})" if notes else "", short) if part)
@@ -121,10 +127,8 @@ def _steps(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
     return made
 
 
-def _notes(run: dict[str, Any], now: int, *, several_runs: bool) -> list[str]:
+def _notes(run: dict[str, Any], now: int) -> list[str]:
     notes = []
-    if several_runs:
-        notes.append(f"run {run['run']}")
     if run["visit"] > 1:
         notes.append(f"visit {run['visit']}")
     if run["attempt"] > 1:
@@ -145,7 +149,7 @@ def _activity(run: dict[str, Any], now: int) -> str:
             notes.append("about to start")
     else:
         notes.append(f"{run['status']} for {step_time(run, now)}")
-    notes.extend(_notes(run, now, several_runs=False))
+    notes.extend(_notes(run, now))
     return f"{run['name']} ({', '.join(notes)})"
 
 

@@ -10,7 +10,7 @@ import time
 from oj_cli import diagnostics, output
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import duration, now_ms
-from oj_cli.job_view import doing
+from oj_cli.job_view import detail_of, doing
 from oj_cli.watch import OutOfTime, Watch
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
@@ -96,28 +96,20 @@ class Wait:
         for run in job["steps"]:
             key = (job["id"], run["name"], run["run"], run["visit"], run["attempt"])
             status = run["status"]
-            if run["started_at_ms"]:
+            started = run["started_at_ms"]
+            if started:
                 self._tell((*key, "started"), prefix, run["name"], "started", _attempt(run))
-            took = (
-                f" ({duration(run['finished_at_ms'] - run['started_at_ms'])})"
-                if run["finished_at_ms"]
-                else ""
-            )
-            detail = output.one_line(run["detail"].strip())
-            if status == "completed":
-                self._tell((*key, status), prefix, run["name"], status, took)
-            elif status in ("failed", "cancelled", "suspended"):
-                self._tell(
-                    (*key, status),
-                    prefix,
-                    run["name"],
-                    status,
-                    took + (f" - {detail}" if detail else ""),
-                )
-            elif status == "waiting":
-                self._tell(
-                    (*key, status), prefix, run["name"], status, f" ({detail})" if detail else ""
-                )
+            elif status != "failed":  # to come, or called off before it began
+                continue
+            took = run["finished_at_ms"] - started if started and run["finished_at_ms"] else None
+            detail = output.one_line(detail_of(run))
+            rest = "" if took is None else f" ({duration(took)})"
+            if status == "waiting":
+                rest = f" ({detail})" if detail else ""
+            elif detail:
+                rest += f" - {detail}"
+            if status not in ("pending", "running"):
+                self._tell((*key, status), prefix, run["name"], status, rest)
 
     def _tell(self, key: tuple[object, ...], prefix: str, name: str, word: str, rest: str) -> None:
         if key not in self.told:

@@ -274,13 +274,18 @@ def test_a_job_without_an_active_step_says_what_it_waits_for(
     assert f"\nNow:       {now}\n" in daemon_cli.oj("job", "show", "4f9").out
 
 
-def test_repeated_visits_and_runs_are_numbered(daemon_cli: Harness) -> None:
-    daemon_cli.daemon.answer(
-        "JobShow", detail(steps=[step("a"), step("a", visit=2), step("a", "running", run=2)])
-    )
+def test_repeated_visits_are_numbered_and_details_that_say_nothing_left_out(
+    daemon_cli: Harness,
+) -> None:
+    runs = [
+        step("a"),
+        step("a", "cancelled", visit=2, run=2, detail="cancelled"),
+        step("b", "running", run=3),
+    ]
+    daemon_cli.daemon.answer("JobShow", detail(steps=runs))
     shown = daemon_cli.oj("job", "show", "4f9").out
     assert shown.partition("Steps:\n")[2] == (
-        "  a  3s     completed  (run 1)\n  a  3s     completed  (run 1, visit 2)\n  a  1m 0s  running    (run 2)\n"
+        "  a  3s     completed\n  a  3s     cancelled  (visit 2)\n  b  1m 0s  running\n"
     )
 
 
@@ -388,6 +393,21 @@ def test_a_wait_tells_each_step_once(daemon_cli: Harness) -> None:
         "",
     )
     assert [asked["since"] for asked in daemon_cli.daemon.of("JobWatch")] == [0, 1, 2, 2, 3]
+
+
+def test_a_try_that_never_began_is_told_only_if_it_failed(daemon_cli: Harness) -> None:
+    never: Message = {"started_at_ms": 0}
+    runs = [
+        step("a", "failed", detail="no such folder", **never),
+        step("b", "cancelled", **never),
+        step("c", "pending", **never),
+        step("d", "suspended", detail="suspended"),
+    ]
+    daemon_cli.daemon.answer("JobShow", detail())
+    daemon_cli.daemon.answer("JobWatch", changes(detail(status="failed", error="x", steps=runs)))
+    assert daemon_cli.oj("job", "wait", "4f9").out == (
+        "a failed - no such folder\nd started\nd suspended (3s)\n"
+    )
 
 
 def two_jobs(request: Message) -> Message:
