@@ -7,7 +7,8 @@ with `Rejected`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import ArgSpec, Flag, Option, Positional
@@ -15,6 +16,9 @@ from oj_daemon.runbook.suggest import nearest
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 WORD = re.compile(r"\s*(\[[^\]]*\](?:\.\.\.)?|<[^>]*>(?:\.\.\.)?|\S+)")
+VALUE = re.compile(r"\s+(<[^>]*>(?:\.\.\.)?)")
+NUMBER = re.compile(r"-\d+(\.\d+)?")
+CLOSING = {"<": ">", "[": "]"}
 PLACEHOLDER = re.compile(r"<([^<>\s]+)>")
 GRAMMAR = (
     "write <name>, [name], <name...>, [name...], --flag, --option <value>, [-o/--option <value>]"
@@ -31,107 +35,108 @@ class SpecError(ValueError):
         self.hint = hint
 
 
+class _Item(NamedTuple):
+    """One item of a specification, without its brackets."""
+
+    text: str
+    start: int
+    end: int
+    inner: str
+    is_optional: bool
+    is_many: bool
+
+    def wrong(self, message: str, hint: str = GRAMMAR) -> SpecError:
+        """What is wrong with this item."""
+        return SpecError(message, self.start, self.end, hint)
+
+
 def parse(text: str) -> ArgSpec:
     """The specification that a text such as `<branch> [--base <ref>]` declares."""
     positional: list[Positional] = []
     variadic: Positional | None = None
-    options: list[Option] = []
-    flags: list[Flag] = []
+    flags: list[Flag | Option] = []
     seen: set[str] = set()
-    at = 0
-    while (word := WORD.match(text, at)) is not None:
-        item, start, at = word.group(1), word.start(1), word.end(1)
-        is_optional = item.startswith("[")
-        is_many = item.endswith("...")
-        body = item.removesuffix("...")
-        if body[:1] in ("<", "["):
-            if body[-1:] != {"<": ">", "[": "]"}[body[0]]:
-                raise SpecError(f"invalid argument syntax: `{item}` is not closed", start, at)
-            inner = body[1:-1].strip()
-            if inner.endswith("..."):
-                is_many, inner = True, inner[:-3]
-        elif body.startswith("-"):
-            inner = body
-            value = re.compile(r"\s+(<[^>]*>(?:\.\.\.)?)").match(text, at)
-            if value is not None and not is_many:
-                inner, at = f"{body} {value.group(1)}", value.end()
+    for item in _items(text):
+        if item.inner.startswith("-"):
+            flag = _flag(item)
+            flags.append(flag)
+            words = {flag.name, flag.short} - {""}
         else:
-            raise SpecError(f"invalid argument syntax: `{item}`", start, at)
-        if inner.startswith("-"):
-            if is_many or body.startswith("<"):
-                raise SpecError(
-                    f"invalid argument syntax: a flag takes no ellipsis or brackets: `{item}`",
-                    start,
-                    at,
-                )
-            found = _flag(inner, start, at, is_optional=is_optional)
-            names = {found.name, found.short} - {""}
-            if isinstance(found, Option):
-                options.append(found)
+            found = _positional(item, positional, variadic)
+            if item.is_many:
+                variadic = found
             else:
-                flags.append(found)
-        else:
-            if NAME.fullmatch(inner) is None:
-                raise SpecError(
-                    f"invalid argument syntax: `{item}` does not hold a name", start, at
-                )
-            if variadic is not None:
-                raise SpecError(
-                    f"variadic must be last: `{variadic.name}` takes all that follows", start, at
-                )
-            found_positional = Positional(name=inner, required=not is_optional)
-            if is_many:
-                variadic = found_positional
-            elif positional and not positional[-1].required and not is_optional:
-                message = (
-                    f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
-                )
-                raise SpecError(message, start, at, "put the required ones first")
-            else:
-                positional.append(found_positional)
-            if is_many and not is_optional and positional and not positional[-1].required:
-                message = (
-                    f"optional positional `{positional[-1].name}` cannot precede required `{inner}`"
-                )
-                raise SpecError(message, start, at, "put the required ones first")
-            names = {inner}
-        again = names & seen
-        if again:
-            raise SpecError(f"duplicate argument name `{min(again)}`", start, at, "")
-        seen |= names
+                positional.append(found)
+            words = {found.name}
+        if words & seen:
+            raise item.wrong(f"duplicate argument name `{min(words & seen)}`", "")
+        seen |= words
     return ArgSpec(
-        positional=tuple(positional), variadic=variadic, options=tuple(options), flags=tuple(flags)
+        positional=tuple(positional),
+        variadic=variadic,
+        options=tuple(each for each in flags if isinstance(each, Option)),
+        flags=tuple(each for each in flags if isinstance(each, Flag)),
     )
 
 
-def _flag(text: str, start: int, end: int, *, is_optional: bool) -> Flag | Option:
-    written, _, rest = text.partition(" ")
+def _items(text: str) -> Iterator[_Item]:
+    at = 0
+    while (word := WORD.match(text, at)) is not None:
+        start, at = word.span(1)
+        body = word.group(1).removesuffix("...")
+        is_many = body != word.group(1)
+        inner = body
+        if body[:1] in CLOSING:
+            if body[-1:] != CLOSING[body[0]]:
+                raise SpecError(f"invalid argument syntax: `{body}` is not closed", start, at)
+            inner = body[1:-1].strip()
+            is_many = is_many or inner.endswith("...")
+            inner = inner.removesuffix("...")
+        elif not body.startswith("-"):
+            raise SpecError(f"invalid argument syntax: `{word.group(1)}`", start, at)
+        elif (value := VALUE.match(text, at)) is not None and not is_many:
+            inner, at = f"{body} {value.group(1)}", value.end()
+        yield _Item(text[start:at], start, at, inner, body.startswith("["), is_many)
+
+
+def _positional(
+    item: _Item, before: Sequence[Positional], variadic: Positional | None
+) -> Positional:
+    if NAME.fullmatch(item.inner) is None:
+        raise item.wrong(f"invalid argument syntax: `{item.text}` does not hold a name")
+    if variadic is not None:
+        raise item.wrong(f"variadic must be last: `{variadic.name}` takes all that follows")
+    if before and not before[-1].required and not item.is_optional:
+        message = f"optional positional `{before[-1].name}` cannot precede required `{item.inner}`"
+        raise item.wrong(message, "put the required ones first")
+    return Positional(name=item.inner, required=not item.is_optional)
+
+
+def _flag(item: _Item) -> Flag | Option:
+    if "..." in item.text or item.text.startswith("<"):
+        message = f"invalid argument syntax: a flag takes no ellipsis or brackets: `{item.text}`"
+        raise item.wrong(message)
+    written, _, rest = item.inner.partition(" ")
     rest = rest.strip()
     parts = written.split("/")
     short = name = ""
     if len(parts) > 2:
-        raise SpecError(f"invalid argument syntax: `{written}` has too many parts", start, end)
+        raise item.wrong(f"invalid argument syntax: `{written}` has too many parts")
     if len(parts) == 2 or not written.startswith("--"):
         if re.fullmatch(r"-[A-Za-z0-9]", parts[0]) is None:
-            raise SpecError(
-                f"invalid argument syntax: short form `{parts[0]}` is not one letter after `-`",
-                start,
-                end,
-            )
+            what = f"short form `{parts[0]}` is not one letter after `-`"
+            raise item.wrong(f"invalid argument syntax: {what}")
         short = parts[0][1:]
     if len(parts) == 2 or written.startswith("--"):
         if not parts[-1].startswith("--") or NAME.fullmatch(parts[-1][2:]) is None:
-            raise SpecError(
-                f"invalid argument syntax: long form `{parts[-1]}` is not `--name`", start, end
-            )
+            what = f"long form `{parts[-1]}` is not `--name`"
+            raise item.wrong(f"invalid argument syntax: {what}")
         name = parts[-1][2:]
-    if "..." in text:
-        raise SpecError(f"invalid argument syntax: a flag takes no ellipsis: `{text}`", start, end)
     if not rest:
         return Flag(name=name or short, short=short)
     if PLACEHOLDER.fullmatch(rest) is None:
-        raise SpecError(f"invalid argument syntax: `{rest}` is not one `<value>`", start, end)
-    return Option(name=name or short, short=short, required=not is_optional)
+        raise item.wrong(f"invalid argument syntax: `{rest}` is not one `<value>`")
+    return Option(name=name or short, short=short, required=not item.is_optional)
 
 
 def names(spec: ArgSpec) -> list[str]:
@@ -165,67 +170,66 @@ def bind(
     spec: ArgSpec, defaults: Mapping[str, str], tokens: Sequence[str], command: str
 ) -> dict[str, str]:
     """Values by name: what was typed, laid over the defaults. What is declared but not given is absent."""
-    options = {f"--{each.name}": each for each in spec.options if each.name != each.short}
-    options |= {f"-{each.short}": each for each in spec.options if each.short}
-    flags = {f"--{each.name}": each for each in spec.flags if each.name != each.short}
-    flags |= {f"-{each.short}": each for each in spec.flags if each.short}
-    given: dict[str, str] = {}
-    words: list[str] = []
-    hint = f"usage: oj run {command} {usage(spec)}".rstrip()
-
-    def refuse(message: str, more: str = hint) -> Rejected:
-        return Rejected(message, code="invalid", hint=more)
-
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        at += 1
-        if token == "--":
-            words += tokens[at:]
-            break
-        key, equals, value = token.partition("=")
-        if token in flags:
-            given[flags[token].name] = "true"
-        elif equals and key in flags and key.startswith("--"):
-            raise refuse(f"flag `{key}` of `{command}` takes no value")
-        elif token in options or (equals and key in options and key.startswith("--")):
-            name = options[key].name
-            if not equals:
-                if at >= len(tokens):
-                    raise refuse(f"option `{token}` of `{command}` needs a value")
-                value = tokens[at]
-                at += 1
-            given[name] = value
-        elif token.startswith("--") or (
-            len(token) > 1 and token[0] == "-" and not _is_number(token)
-        ):
-            near = nearest(key, [*options, *flags])
-            more = (
-                f"did you mean `{near}`?"
-                if near
-                else f"{hint}; after `--` every word is an argument"
-            )
-            raise refuse(f"unknown option `{key}` for `{command}`", more)
-        else:
-            words.append(token)
+    usage_hint = f"usage: oj run {command} {usage(spec)}".rstrip()
+    given, words = _split(spec, tokens, command, usage_hint)
     bound = dict(defaults)
+    wrong = ""
     for positional in spec.positional:
         if words:
             bound[positional.name] = words.pop(0)
         elif positional.required and positional.name not in bound:
-            raise refuse(f"missing required argument <{positional.name}> of `{command}`")
+            wrong = wrong or f"missing required argument <{positional.name}> of `{command}`"
     for option in spec.options:
         if option.required and option.name not in given and option.name not in bound:
-            raise refuse(f"missing required option {dashed(option)} of `{command}`")
+            wrong = wrong or f"missing required option {dashed(option)} of `{command}`"
     if spec.variadic is not None:
         if words:
             bound[spec.variadic.name] = " ".join(words)
         elif spec.variadic.required and spec.variadic.name not in bound:
-            raise refuse(f"missing required argument <{spec.variadic.name}...> of `{command}`")
+            wrong = wrong or f"missing required argument <{spec.variadic.name}...> of `{command}`"
     elif words:
-        raise refuse(f"unexpected argument `{words[0]}` for `{command}`")
+        wrong = wrong or f"unexpected positional argument `{words[0]}` for `{command}`"
+    if wrong:
+        raise Rejected(wrong, code="invalid", hint=usage_hint)
     return bound | given
 
 
-def _is_number(token: str) -> bool:
-    return re.fullmatch(r"-\d+(\.\d+)?", token) is not None
+def _split(
+    spec: ArgSpec, tokens: Sequence[str], command: str, usage_hint: str
+) -> tuple[dict[str, str], list[str]]:
+    """Options and flags by name, and the words that are neither."""
+    known: dict[str, Option | Flag] = {}
+    declared: list[Option | Flag] = [*spec.options, *spec.flags]
+    for each in declared:
+        known |= {dashed(each): each}
+        known |= {f"-{each.short}": each} if each.short else {}
+    given: dict[str, str] = {}
+    words: list[str] = []
+    rest = iter(tokens)
+    for typed in rest:
+        if typed == "--":
+            words += rest
+            break
+        key, equals, value = typed.partition("=") if typed.startswith("--") else (typed, "", "")
+        item = known.get(key)
+        if isinstance(item, Flag):
+            if equals:
+                raise _refused(f"flag `{key}` of `{command}` takes no value", usage_hint)
+            given[item.name] = "true"
+        elif item is not None:
+            text = value if equals else next(rest, None)
+            if text is None:
+                raise _refused(f"option `{key}` of `{command}` needs a value", usage_hint)
+            given[item.name] = text
+        elif len(typed) > 1 and typed.startswith("-") and NUMBER.fullmatch(typed) is None:
+            near = nearest(key, known)
+            hint = f"{usage_hint}; after `--` every word is an argument"
+            message = f"unknown option `{key}` for `{command}`"
+            raise _refused(message, f"did you mean `{near}`?" if near else hint)
+        else:
+            words.append(typed)
+    return given, words
+
+
+def _refused(message: str, hint: str) -> Rejected:
+    return Rejected(message, code="invalid", hint=hint)

@@ -137,7 +137,7 @@ def _paste(source: Source, number: int, line: str, values: Mapping[str, str]) ->
             at = source.starts[number - 1] + found.start()
             message = f"unknown const `{name}`"
             hint = did_you_mean(name, values, "known here") or f'declare it: const "{name}" {{}}'
-            raise SyntaxProblem(problem(source, at, at + len(found.group()), message, hint))
+            raise SyntaxProblem(problem(source, (at, at + len(found.group())), message, hint))
         return values[name].rstrip("\n").replace("\n", "\n" + indent)
 
     return RAW.sub(value, line)
@@ -147,10 +147,10 @@ def _fail(source: Source, number: int, message: str, hint: str = "") -> NoReturn
     start = source.starts[number - 1]
     line = source.line_text(number)
     at = start + len(line) - len(line.lstrip())
-    raise SyntaxProblem(problem(source, at, start + len(line.rstrip()), message, hint))
+    raise SyntaxProblem(problem(source, (at, start + len(line.rstrip())), message, hint))
 
 
-def fill(node: Node, values: Mapping[str, str], *, shell: bool) -> Node:
+def fill(node: Node, values: Mapping[str, str], *, in_shell: bool) -> Node:
     """A string with `${const.x}` replaced; in shell text a value is escaped for double quotes. Unknown names stay."""
     text = node.value
     if not isinstance(text, str) or "${const." not in text:
@@ -161,11 +161,8 @@ def fill(node: Node, values: Mapping[str, str], *, shell: bool) -> Node:
     for found in PLAIN.finditer(text):
         if found.group(1) not in values:
             continue
-        value = values[found.group(1)]
-        if shell:
-            value = SHELL_SPECIAL.sub(r"\\\g<0>", value)
-        else:
-            value = value.replace("${", "$${")
+        literal = values[found.group(1)]
+        value = SHELL_SPECIAL.sub(r"\\\g<0>", literal) if in_shell else literal.replace("${", "$${")
         spans += _between(node, at, found.start(), length)
         length += found.start() - at
         spans.append((length, node.at(found.start())))

@@ -102,20 +102,19 @@ class Context:
         self, start: int, end: int, message: str, hint: str = "", *, warning: bool = False
     ) -> None:
         """Note something wrong between two offsets of the file."""
-        found = problem(self.source, start, end, message, hint, warning=warning)
+        found = problem(self.source, (start, end), message, hint, warning=warning)
         if found not in self.problems:
             self.problems.append(found)
 
     # Texts
 
-    def filled(self, node: Node, *, shell: bool = False) -> Node:
+    def filled(self, node: Node, *, in_shell: bool = False) -> Node:
         """A string with the constants in it."""
-        return consts.fill(node, self.constants, shell=shell)
+        return consts.fill(node, self.constants, in_shell=in_shell)
 
     def check_names(self, node: Node, scope: Scope, where: str, *, plain: bool) -> None:
         """Complain about every placeholder that can never have a value here."""
-        text = node.value
-        assert isinstance(text, str)
+        text = str(node.value)
         for found in template.placeholders(text):
             start, end = node.at(found.start), node.at(found.end)
             if "." in found.name:
@@ -130,7 +129,9 @@ class Context:
                     extra = f"${{{found.name}:-}} reads the environment, $${{{found.name}}} is literal text"
                     hint = f"{hint}; {extra}" if hint else extra
                 self.span(start, end, message, hint)
-        for at in template.malformed(text):
+        for at in (
+            template.malformed(text) if plain else ()
+        ):  # in shell text the compiler sees to them
             self.span(
                 node.at(at),
                 node.at(at) + 2,
@@ -222,7 +223,7 @@ class Context:
                     message,
                     f"write ${{raw(const.{name})}}",
                 )
-        node = self.filled(node, shell=True)
+        node = self.filled(node, in_shell=True)
         self.check_names(node, scope, where, plain=False)
         if not str(node.value).strip():
             self.error(node, f"shell text of {where} is empty")
@@ -240,6 +241,12 @@ class Context:
             offset = next_line + 1
         offset = min(offset + max(0, exc.column - 1), len(text))
         at = node.at(offset)
+        place = self.source.place(at)
+        if any(
+            (each.line, each.column) == (self.source.disk_line(place[0]), place[1])
+            for each in self.problems
+        ):
+            return  # this very placeholder was complained about already
         self.span(at, at + 1, f"invalid shell command in {where}: {exc.message}", exc.hint)
 
 

@@ -32,7 +32,7 @@ def read(source: Source, problems: list[Problem]) -> Object:
     """Read a file in the format its name tells; raises SyntaxProblem."""
     if "\0" in source.text:
         at = source.text.index("\0")
-        raise SyntaxProblem(problem(source, at, at + 1, "runbooks are text: NUL is not allowed"))
+        raise SyntaxProblem(problem(source, (at, at + 1), "runbooks are text: NUL is not allowed"))
     if source.path.endswith(".toml"):
         tree = _read_toml(source)
     elif source.path.endswith(".json"):
@@ -54,7 +54,7 @@ def _check_texts(source: Source, tree: Object, problems: list[Problem]) -> None:
                 at = node.at(bad.start())
                 problems.append(
                     problem(
-                        source, at, at + 1, f"text contains {what}, which no program can be given"
+                        source, (at, at + 1), f"text contains {what}, which no program can be given"
                     )
                 )
         elif isinstance(node.value, list):
@@ -74,7 +74,7 @@ def _check_texts(source: Source, tree: Object, problems: list[Problem]) -> None:
 
 
 def _fail(source: Source, at: int, message: str, hint: str = "", width: int = 1) -> NoReturn:
-    raise SyntaxProblem(problem(source, at, at + width, message, hint))
+    raise SyntaxProblem(problem(source, (at, at + width), message, hint))
 
 
 # JSON

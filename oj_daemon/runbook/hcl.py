@@ -7,7 +7,6 @@ null, lists, objects and heredocs are all there is; `${...}` is our own template
 from __future__ import annotations
 
 import re
-from typing import NoReturn
 
 from oj_daemon.runbook.tree import (
     MAX_DEPTH,
@@ -45,11 +44,12 @@ class _Reader:
         self.at = 0
         self.problems = problems
 
-    def fail(
+    def wrong(
         self, message: str, start: int | None = None, hint: str = "", end: int | None = None
-    ) -> NoReturn:
+    ) -> SyntaxProblem:
+        """What keeps the file from being read on."""
         start = self.at if start is None else start
-        raise SyntaxProblem(problem(self.source, start, end or start + 1, message, hint))
+        return SyntaxProblem(problem(self.source, (start, end or start + 1), message, hint))
 
     def char(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -59,7 +59,7 @@ class _Reader:
         if found is not None:
             self.at = found.end()
         if self.text.startswith("/*", self.at):
-            self.fail("comment is never closed", hint="end it with */", end=self.at + 2)
+            raise self.wrong("comment is never closed", hint="end it with */", end=self.at + 2)
 
     def found(self) -> str:
         char = self.char()
@@ -72,7 +72,7 @@ class _Reader:
 
     def deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} levels deep")
+            raise self.wrong(f"nested more than {MAX_DEPTH} levels deep")
         return depth + 1
 
     # Blocks
@@ -84,11 +84,11 @@ class _Reader:
             self.skip(SPACE)
             if self.at >= len(self.text):
                 if opened is not None:
-                    self.fail("missing `}` for the block opened here", opened)
+                    raise self.wrong("missing `}` for the block opened here", opened)
                 return Object(entries)
             if self.char() == "}":
                 if opened is None:
-                    self.fail(
+                    raise self.wrong(
                         "unexpected `}`",
                         hint="there is no open block here; is there one `}` too many above?",
                     )
@@ -98,7 +98,7 @@ class _Reader:
             if not entry.is_block:
                 if entry.key in attributes:
                     message = f"`{entry.key}` is set twice in this block"
-                    self.problems.append(problem(self.source, entry.start, entry.end, message))
+                    self.problems.append(problem(self.source, (entry.start, entry.end), message))
                     continue
                 attributes.add(entry.key)
             entries.append(entry)
@@ -107,7 +107,9 @@ class _Reader:
         name = NAME.match(self.text, self.at)
         if name is None:
             hint = "keys are written without quotes here" if self.char() == '"' else ""
-            self.fail(f"expected an attribute or block name, found {self.found()}", hint=hint)
+            raise self.wrong(
+                f"expected an attribute or block name, found {self.found()}", hint=hint
+            )
         start, key = self.at, name.group()
         self.at = name.end()
         self.skip(BLANK)
@@ -131,7 +133,7 @@ class _Reader:
             self.skip(BLANK)
         if self.char() != "{":
             hint = f"write `{key} = ...`" if self.char() == ":" else ""
-            self.fail(f"expected `=` or `{{` after `{key}`, found {self.found()}", hint=hint)
+            raise self.wrong(f"expected `=` or `{{` after `{key}`, found {self.found()}", hint=hint)
         opened = self.at
         self.at += 1
         body = self.body(self.deeper(depth), opened)
@@ -144,7 +146,7 @@ class _Reader:
         if self.char() in ("", "\n", "#", "}") or self.text.startswith("//", self.at):
             return
         hint = "no comma between attributes of a block" if self.char() == "," else ""
-        self.fail(f"expected a new line after {what}, found {self.found()}", hint=hint)
+        raise self.wrong(f"expected a new line after {what}, found {self.found()}", hint=hint)
 
     # Values
 
@@ -161,7 +163,7 @@ class _Reader:
         if heredoc is not None:
             return self.heredoc(heredoc)
         if self.text.startswith("<<", start):
-            self.fail(
+            raise self.wrong(
                 "malformed heredoc",
                 hint="write <<-TEXT at the end of the line, then the text, then TEXT alone on a line",
                 end=start + 2,
@@ -175,20 +177,20 @@ class _Reader:
             return Node(KEYWORDS[word.group()], start, self.at)
         if word is not None:
             text = word.group()
-            self.fail(
+            raise self.wrong(
                 f"`{text}` is not a value", hint=f'texts are quoted: "{text}"', end=word.end()
             )
         hint = "texts are written in double quotes" if char == "'" else ""
-        self.fail(f"expected a value after `{after}`, found {self.found()}", hint=hint)
+        raise self.wrong(f"expected a value after `{after}`, found {self.found()}", hint=hint)
 
     def number(self, found: re.Match[str]) -> Node:
         start, digits = self.at, found.group()
         self.at = found.end()
         if len(digits) > MAX_DIGITS:
-            self.fail("number is too long", start, end=self.at)
+            raise self.wrong("number is too long", start, end=self.at)
         value: int | float = float(digits) if found.group(1) or found.group(2) else int(digits)
         if value in (float("inf"), float("-inf")):
-            self.fail("number is too large", start, end=self.at)
+            raise self.wrong("number is too large", start, end=self.at)
         return Node(value, start, self.at)
 
     def sequence(self, depth: int) -> Node:
@@ -199,7 +201,7 @@ class _Reader:
         while True:
             self.skip(SPACE)
             if self.at >= len(self.text):
-                self.fail("missing `]` for the list opened here", opened)
+                raise self.wrong("missing `]` for the list opened here", opened)
             if self.char() == "]":
                 self.at += 1
                 return Node(items, opened, self.at)
@@ -208,7 +210,7 @@ class _Reader:
             if self.char() == ",":
                 self.at += 1
             elif self.char() not in ("]", ""):
-                self.fail(f"expected `,` or `]` in the list, found {self.found()}")
+                raise self.wrong(f"expected `,` or `]` in the list, found {self.found()}")
 
     def mapping(self, depth: int) -> Node:
         opened = self.at
@@ -219,23 +221,22 @@ class _Reader:
         while True:
             self.skip(SPACE)
             if self.at >= len(self.text):
-                self.fail("missing `}` for the object opened here", opened)
+                raise self.wrong("missing `}` for the object opened here", opened)
             if self.char() == "}":
                 self.at += 1
                 return Node(Object(entries), opened, self.at)
             key = self.key()
-            name = key.value
-            assert isinstance(name, str)
+            name = str(key.value)
             self.skip(BLANK)
             if self.char() not in ("=", ":"):
-                self.fail(f"expected `=` after key `{name}`, found {self.found()}")
+                raise self.wrong(f"expected `=` after key `{name}`, found {self.found()}")
             self.at += 1
             self.skip(BLANK)
             value = self.value(inner, f"{name} =")
             if name in keys:
                 self.problems.append(
                     problem(
-                        self.source, key.start, key.end, f"`{name}` is set twice in this object"
+                        self.source, (key.start, key.end), f"`{name}` is set twice in this object"
                     )
                 )
             else:
@@ -247,14 +248,14 @@ class _Reader:
             elif self.char() not in ("}", "\n", "#", "") and not self.text.startswith(
                 "//", self.at
             ):
-                self.fail(f"expected `,` or a new line in the object, found {self.found()}")
+                raise self.wrong(f"expected `,` or a new line in the object, found {self.found()}")
 
     def key(self) -> Node:
         if self.char() == '"':
             return self.string()
         name = NAME.match(self.text, self.at)
         if name is None:
-            self.fail(f"expected a key, found {self.found()}")
+            raise self.wrong(f"expected a key, found {self.found()}")
         start = self.at
         self.at = name.end()
         return Node(name.group(), start, self.at)
@@ -281,11 +282,11 @@ class _Reader:
             char = self.char()
             if char in ("", "\n"):
                 if braces:
-                    self.fail("`${` is never closed", braces[-1], end=braces[-1] + 2)
+                    raise self.wrong("`${` is never closed", braces[-1], end=braces[-1] + 2)
                 hint = (
                     "for text over several lines write <<-TEXT, the lines, and TEXT alone on a line"
                 )
-                self.fail("string is not closed before the end of the line", start, hint)
+                raise self.wrong("string is not closed before the end of the line", start, hint)
             if char == '"' and not braces:
                 self.at += 1
                 return Node("".join(out), start, self.at, spans)
@@ -324,7 +325,7 @@ class _Reader:
             if char == '"':
                 return self.text[self.at : end + 1]
             end += 2 if char == "\\" else 1
-        self.fail("`${` is never closed", opened, end=opened + 2)
+        raise self.wrong("`${` is never closed", opened, end=opened + 2)
 
     def escape(self) -> str:
         char = self.text[self.at + 1 : self.at + 2]
@@ -335,7 +336,7 @@ class _Reader:
         code = int(digits.group(), 16) if digits is not None else -1
         if digits is None or code > 0x10FFFF:
             hint = "write \\\\ for a backslash, or use a heredoc, where backslashes are ordinary characters"
-            self.fail(
+            raise self.wrong(
                 f"unknown escape `\\{char}`" if char.isprintable() else "unknown escape",
                 hint=hint,
                 end=self.at + 2,
@@ -349,7 +350,7 @@ class _Reader:
             self.text, opening.end()
         )
         if closing is None:
-            self.fail(
+            raise self.wrong(
                 f"heredoc <<{tag} is never closed",
                 hint=f"put {tag} alone on a line",
                 end=opening.end() - 1,

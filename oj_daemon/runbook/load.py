@@ -125,7 +125,7 @@ class Library(msgspec.Struct, frozen=True):
                 if found.setdefault(name, const) != const:
                     at = max(source.text.find(f'"{name}"'), 0)
                     message = f"conflicting const `{name}`: {where[name]} declares it otherwise"
-                    problems.append(problem(source, at, at + len(name) + 2, message))
+                    problems.append(problem(source, (at, at + len(name) + 2), message))
                 where.setdefault(name, path)
         return found, problems
 
@@ -142,7 +142,7 @@ def _without_imports(unit: Unit) -> Unit:
         return unit
     message = "a library cannot import another library"
     hint = "the runbook that uses both imports both"
-    found = [problem(unit.source, each.start, each.end, message, hint) for each in unit.imports]
+    found = [problem(unit.source, (each.start, each.end), message, hint) for each in unit.imports]
     return msgspec.structs.replace(unit, problems=[*unit.problems, *found])
 
 
@@ -257,7 +257,7 @@ def _link(path: str, text: str, libraries: Mapping[str, Library], *, full: bool)
             is_complete = False
             message = f"unknown library `{block.source}`"
             hint = did_you_mean(block.source, sorted(libraries), "libraries")
-            found.append(problem(unit.source, block.start, block.end, message, hint))
+            found.append(problem(unit.source, (block.start, block.end), message, hint))
             continue
         values, wrong = _constants(unit, block, library)
         units = library.units(values, full=full)
@@ -281,14 +281,14 @@ def _constants(unit: Unit, block: Import, library: Library) -> tuple[dict[str, s
         if name not in declared:
             message = f"library `{block.source}` has no const `{name}`"
             hint = did_you_mean(name, declared, "its consts") or "it has none"
-            problems.append(problem(unit.source, start, end, message, hint))
+            problems.append(problem(unit.source, (start, end), message, hint))
     values: dict[str, str] = {}
     for name, const in declared.items():
         given = block.consts.get(name, const.default)
         if given is None:
             message = f'import "{block.source}" lacks required const `{name}`'
             hint = f'add const "{name}" {{ value = "..." }}'
-            problems.append(problem(unit.source, block.start, block.end, message, hint))
+            problems.append(problem(unit.source, (block.start, block.end), message, hint))
         values[name] = name if given is None else given
     return values, problems
 
@@ -368,7 +368,9 @@ class Catalog:
 
     # Lookup
 
-    def find_command(self, name: str, file: str | None = None, *, full: bool = True) -> Found[CommandDef]:
+    def find_command(
+        self, name: str, file: str | None = None, *, full: bool = True
+    ) -> Found[CommandDef]:
         """The command of a name; raises Rejected or RunbookError. Without `full` no shell text is compiled."""
         runbook, key = self._find("command", name, file, full=full)
         return Found(runbook, runbook.commands[key])
@@ -388,7 +390,9 @@ class Catalog:
         runbook, key = self._find("cron", name, file)
         return Found(runbook, runbook.crons[key])
 
-    def _find(self, kind: str, name: str, file: str | None, *, full: bool = True) -> tuple[Runbook, str]:
+    def _find(
+        self, kind: str, name: str, file: str | None, *, full: bool = True
+    ) -> tuple[Runbook, str]:
         paths = self.paths if file is None else [self._path_of(file)]
         usable = [path for path in paths if not self.linked(path, full=False).errors]
         tables = {

@@ -201,23 +201,21 @@ def read_run(
     inner = Body(ctx, node, node.value, where)
     job, agent = inner.string("job"), inner.string("agent")
     wants_attach = inner.flag("attach") if attach else False
-    inner.finish(
-        {"step": "a step is a transition's target; run takes a job, an agent or shell text"}
-    )
+    inner.finish({"step": "run takes a job, an agent or shell text"})
+    run: Run | None = None
     if job is not None and agent is not None:
         ctx.error(agent, f"{where} names both a job and an agent", "keep one of them")
-        return None
-    if job is not None:
+    elif job is not None:
         refs.append(Ref("job", str(job.value), job.start, job.end, where))
+        run = RunJob(job=str(job.value))
         if wants_attach:
             ctx.error(node, f"{where}: only an agent can be attached to")
-        return RunJob(job=str(job.value))
-    if agent is not None:
+    elif agent is not None:
         refs.append(Ref("agent", str(agent.value), agent.start, agent.end, where))
-        return RunAgent(agent=str(agent.value), attach=wants_attach)
-    if not node.value.entries:
+        run = RunAgent(agent=str(agent.value), attach=wants_attach)
+    elif not node.value.entries:
         ctx.error(node, f"{where} says nothing", 'write { job = "name" } or { agent = "name" }')
-    return None
+    return run
 
 
 # Commands

@@ -61,10 +61,42 @@ CHOICES = {
 """What a decision can default to when its time is up."""
 
 ONE_VALUE = frozenset(
-    ["agent", "agents", "append-system-prompt", "debug", "debug-file", "fallback-model", "file", "from-pr", "input-format", "json-schema", "max-budget-usd", "mcp-config", "model", "output-format", "permission-mode", "plugin-dir", "resume", "session-id", "setting-sources", "settings", "system-prompt", "scenario", "tool-mode"]
+    [
+        "agent",
+        "agents",
+        "append-system-prompt",
+        "debug",
+        "debug-file",
+        "fallback-model",
+        "file",
+        "from-pr",
+        "input-format",
+        "json-schema",
+        "max-budget-usd",
+        "mcp-config",
+        "model",
+        "output-format",
+        "permission-mode",
+        "plugin-dir",
+        "resume",
+        "session-id",
+        "setting-sources",
+        "settings",
+        "system-prompt",
+        "scenario",
+        "tool-mode",
+    ]
 )
 MANY_VALUES = frozenset(
-    ["add-dir", "allowed-tools", "allowedTools", "betas", "disallowed-tools", "disallowedTools", "tools"]
+    [
+        "add-dir",
+        "allowed-tools",
+        "allowedTools",
+        "betas",
+        "disallowed-tools",
+        "disallowedTools",
+        "tools",
+    ]
 )
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 STAND_IN = "\ue000"
@@ -177,7 +209,7 @@ def _words(text: str) -> list[str] | None:
 
 def _check_program(ctx: Context, node: Node, where: str, driver: str, *, has_prompt: bool) -> str:
     """The driver of an agent, after checking its command line."""
-    node = ctx.filled(node, shell=True)
+    node = ctx.filled(node, in_shell=True)
     text = str(node.value)
     words = _words(text)
     if not words or STAND_IN in words[0] or "$" in words[0] or "`" in words[0]:
@@ -322,51 +354,33 @@ def _action(
     word_node = body.string("action", required=True)
     name = None if word_node is None else _action_word(ctx, word_node, trigger, where)
     message = body.plain("message", TEXT)
-    message_at = _key(node, "message")
-    append_at = _key(node, "append")
     append = body.flag("append")
     run = body.template("run")
     attempts = _attempts(body)
     cooldown = body.duration("cooldown")
     timeout = body.duration("timeout", least=1)
     default = body.string("default")
-    match_at = _key(node, "match")
-    match = body.word("match", MATCHES, "") if listed or match_at is not None else ""
+    match = body.word("match", MATCHES, "") if trigger == "on_error" else ""
     body.finish({"command": "did you mean `run`?", "step": "an action is not a transition"})
     if name is None:
         return None
-    if match_at is not None and not listed:
-        ctx.error(
-            match_at,
-            f"`match` of {where} belongs into a list",
-            'write on_error = [{ match = "...", action = "..." }]',
-        )
-    if message_at is not None and name in (AgentAction.DONE, AgentAction.FAIL, AgentAction.AUTO):
-        ctx.error(message_at, f"`message` has no effect on action `{name}` in {where}")
-    if append_at is not None and name is not AgentAction.RESUME:
-        ctx.error(append_at, f"`append` belongs to action `resume`, not `{name}` ({where})")
-    run_at = _key(node, "run")
+    _check_keys(ctx, node, name, where, listed=listed)
     gate = None
     if name is AgentAction.GATE:
         if run is not None:
             gate = ctx.shell(run, GATE, f"{where}.run")
-        elif run_at is None:
+        elif _key(node, "run") is None:
             body.missing("run", "a gate runs a command: exit code 0 lets the agent pass")
-    elif run_at is not None:
-        ctx.error(run_at, f"`run` belongs to action `gate`, not `{name}` ({where})")
-    if name is not AgentAction.ESCALATE:
-        for key in ("timeout", "default"):
-            if (at := _key(node, key)) is not None:
-                ctx.error(at, f"`{key}` belongs to action `escalate`, not `{name}` ({where})")
-    elif default is not None:
-        word(ctx, default, CHOICES[trigger], f"`default` of {where}", "")
-        if _key(node, "timeout") is None:
-            ctx.error(default, f"`default` of {where} needs a `timeout`", 'write timeout = "4h"')
-    elif timeout is not None:
-        body.missing(
-            "default",
-            "say what is chosen when the timeout has passed: " + ", ".join(CHOICES[trigger]),
-        )
+    if name is AgentAction.ESCALATE:
+        if default is not None:
+            word(ctx, default, CHOICES[trigger], f"`default` of {where}", "")
+            if _key(node, "timeout") is None:
+                ctx.error(
+                    default, f"`default` of {where} needs a `timeout`", 'write timeout = "4h"'
+                )
+        elif timeout is not None:
+            choices = ", ".join(CHOICES[trigger])
+            body.missing("default", f"say what is chosen when the timeout has passed: {choices}")
     return ActionDef(
         action=name,
         message=message,
@@ -378,6 +392,29 @@ def _action(
         timeout_ms=timeout,
         default=None if default is None else str(default.value),
     )
+
+
+BELONGS = {
+    "append": (AgentAction.RESUME,),
+    "run": (AgentAction.GATE,),
+    "timeout": (AgentAction.ESCALATE,),
+    "default": (AgentAction.ESCALATE,),
+    "message": (AgentAction.NUDGE, AgentAction.RESUME, AgentAction.GATE, AgentAction.ESCALATE),
+}
+"""Key -> the actions on which it has an effect."""
+
+
+def _check_keys(ctx: Context, node: Node, name: AgentAction, where: str, *, listed: bool) -> None:
+    """Complain about keys that have no effect on this action."""
+    for key, actions in BELONGS.items():
+        at = _key(node, key)
+        if at is not None and name not in actions:
+            what = " or ".join(f"`{action}`" for action in actions)
+            ctx.error(at, f"`{key}` belongs to action {what}, not `{name}` ({where})")
+    match = _key(node, "match")
+    if match is not None and not listed:
+        hint = 'write on_error = [{ match = "...", action = "..." }]'
+        ctx.error(match, f"`match` of {where} belongs into a list", hint)
 
 
 def _key(node: Node, key: str) -> Node | None:

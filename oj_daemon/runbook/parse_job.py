@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from oj_daemon.runbook import template
-from oj_daemon.runbook.fold import Body, Context, Scope, body_of, check_label, string, string_map
+from oj_daemon.runbook.fold import Body, Context, Scope, body_of, check_label, string_map
 from oj_daemon.runbook.model import (
     JobDef,
     RunAgent,
@@ -288,7 +288,7 @@ def _steps(ctx: Context, unit: Unit, entries: list[Entry], scope: Scope, job: st
     for label, at, value in _step_values(ctx, entries, job):
         body = body_of(ctx, value, f"job.{job}.step[{len(found)}]", at)
         if body is not None:
-            found.append(_step(ctx, unit, body, label, at, scope))
+            found.append(_step(unit, body, label, at, scope))
     seen: dict[str, _Step] = {}
     for step in found:
         if step.name in seen and step.name:
@@ -319,14 +319,17 @@ def _step_values(ctx: Context, entries: list[Entry], job: str) -> list[tuple[str
                 )
                 found.append(("", at, item))
         elif isinstance(entry.value.value, Object):
-            for inner in entry.value.value.entries:
-                found.append((inner.key, Node(inner.key, inner.start, inner.end), inner.value))
+            found += [
+                (inner.key, Node(inner.key, inner.start, inner.end), inner.value)
+                for inner in entry.value.value.entries
+            ]
         else:
             ctx.error(entry.value, f"steps of job.{job} must be blocks, not {kind_of(entry.value)}")
     return found
 
 
-def _step(ctx: Context, unit: Unit, body: Body, label: str, at: Node, scope: Scope) -> _Step:
+def _step(unit: Unit, body: Body, label: str, at: Node, scope: Scope) -> _Step:
+    ctx = body.ctx
     given = body.string("name")
     name = label if given is None else str(given.value)
     point = at if given is None else given
@@ -387,23 +390,19 @@ def _step_run(ctx: Context, unit: Unit, body: Body, scope: Scope) -> RunShell | 
         )
         return None
     inner = Body(ctx, node, node.value, where)
-    job, agent = inner.value("job"), inner.value("agent")
+    job, agent = inner.value("job"), inner.string("agent")
     inner.finish(
         {"attach": "only a command can attach: run = { agent = ..., attach = true } there"}
     )
     if job is not None:
-        hint = "start it from the step's shell with `oj run COMMAND`, or make its steps part of this job"
+        hint = "start it with `oj run COMMAND`, or make its steps part of this job"
         ctx.error(job, f"a step cannot run a job ({where})", hint)
-        return None
-    if agent is None:
-        if not node.value.entries:
-            ctx.error(node, f"{where} says nothing", 'write { agent = "name" }')
-        return None
-    text = string(ctx, agent, f"`agent` of {where}")
-    if text is None:
-        return None
-    unit.refs.append(Ref("agent", str(text.value), text.start, text.end, where))
-    return RunAgent(agent=str(text.value))
+    elif agent is not None:
+        unit.refs.append(Ref("agent", str(agent.value), agent.start, agent.end, where))
+        return RunAgent(agent=str(agent.value))
+    elif not node.value.entries:
+        ctx.error(node, f"{where} says nothing", 'write { agent = "name" }')
+    return None
 
 
 # Transitions

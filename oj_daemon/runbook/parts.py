@@ -56,11 +56,11 @@ def read_container(body: Body) -> Container | None:
     cpu, memory = inner.string("cpu"), inner.string("memory")
     requests, limits = inner.plain_map("requests"), inner.plain_map("limits")
     pod = inner.value("pod")
-    template = _data(ctx, pod) if pod is not None else {}
-    if not isinstance(template, dict):
-        assert pod is not None
+    template: dict[str, object] = {}
+    if pod is not None and isinstance(pod.value, Object):
+        template = _data_of(ctx, pod.value)
+    elif pod is not None:
         ctx.error(pod, f"`pod` of {inner.where} must be an object, not {kind_of(pod)}")
-        template = {}
     inner.finish()
     if image_node is None:
         return None
@@ -76,19 +76,24 @@ def read_container(body: Body) -> Container | None:
     )
 
 
+def _data_of(ctx: Context, body: Object) -> dict[str, object]:
+    """An object as plain data."""
+    found: dict[str, object] = {}
+    for entry in body.entries:
+        for label in entry.labels:
+            ctx.error(label, f"unexpected label after `{entry.key}`")
+        if entry.key in found:
+            ctx.error(entry, f"`{entry.key}` is set twice")
+        found[entry.key] = _data(ctx, entry.value)
+    return found
+
+
 def _data(ctx: Context, node: Node) -> object:
     """A value as plain data."""
     if isinstance(node.value, list):
         return [_data(ctx, item) for item in node.value]
     if isinstance(node.value, Object):
-        found: dict[str, object] = {}
-        for entry in node.value.entries:
-            for label in entry.labels:
-                ctx.error(label, f"unexpected label after `{entry.key}`")
-            if entry.key in found:
-                ctx.error(entry, f"`{entry.key}` is set twice")
-            found[entry.key] = _data(ctx, entry.value)
-        return found
+        return _data_of(ctx, node.value)
     return ctx.filled(node).value
 
 
@@ -111,12 +116,12 @@ def read_targets(body: Body, key: str, *, many: bool) -> Targets:
         return []
     found: Targets
     if isinstance(node.value, Object):
-        found = _target(ctx, node, what, many=many)
+        found = _target(ctx, node, node.value, what, many=many)
     elif isinstance(node.value, list) and many:
         found = []
         for item in node.value:
             if isinstance(item.value, Object):
-                found += _target(ctx, item, what, many=False)
+                found += _target(ctx, item, item.value, what, many=False)
             elif (text := string(ctx, item, f"an item of {what}")) is not None:
                 found.append((str(text.value), text))
         if not node.value:
@@ -137,9 +142,8 @@ def read_targets(body: Body, key: str, *, many: bool) -> Targets:
     return found
 
 
-def _target(ctx: Context, node: Node, what: str, *, many: bool) -> Targets:
-    assert isinstance(node.value, Object)
-    inner = Body(ctx, node, node.value, what)
+def _target(ctx: Context, at: Node, value: Object, what: str, *, many: bool) -> Targets:
+    inner = Body(ctx, at, value, what)
     step = inner.value("step")
     advice = "a transition takes only `step`; retry = { attempts = N } belongs to the step"
     inner.finish(

@@ -93,9 +93,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def problem(
-    source: Source, start: int, end: int, message: str, hint: str = "", *, warning: bool = False
+    source: Source, span: tuple[int, int], message: str, hint: str = "", *, warning: bool = False
 ) -> Problem:
     """A problem with the token between two offsets."""
+    start, end = span
     start = max(0, min(start, len(source.text)))
     line, column = source.place(start)
     text = source.line_text(line)

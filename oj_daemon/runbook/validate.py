@@ -6,7 +6,8 @@ reference has to lead somewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -49,26 +50,70 @@ class Linked(msgspec.Struct):
 
 def link(main: Unit, imports: Sequence[Imported]) -> Linked:
     """One runbook out of a file and the libraries it imports."""
-    problems = list(main.problems)
-    merged: dict[str, dict[str, AnyDef]] = {kind: dict(main.defs[kind]) for kind in KINDS}
-    names = {kind: {name for known, name in main.places if known == kind} for kind in KINDS}
-    origin: dict[tuple[str, str], Import] = {}
-    renames: list[dict[str, dict[str, str]]] = []
-    for imported in imports:
-        rename = _renames(imported)
-        renames.append(rename)
-        for unit in imported.units:
-            problems += [each for each in unit.problems if each not in problems]
-            problems += _merge(main, merged, names, origin, imported.block, unit, rename)
-    problems += _library_clashes(imports)
-    problems += _follow(main, {}, names, merged)
+    merge = _Merge(main)
+    renames = [_renames(imported) for imported in imports]
     for imported, rename in zip(imports, renames, strict=True):
         for unit in imported.units:
-            problems += [
-                each for each in _follow(unit, rename, names, merged) if each not in problems
-            ]
-    problems.sort(key=lambda each: each.path != main.source.path)
-    return Linked(runbook=_runbook(main, merged, imports), problems=problems)
+            merge.add(imported.block, unit, rename)
+        merge.note(clashes(imported.units))
+    merge.note(_follow(main, {}, merge))
+    for imported, rename in zip(imports, renames, strict=True):
+        for unit in imported.units:
+            merge.note(_follow(unit, rename, merge))
+    # What is wrong in the file itself comes first.
+    merge.problems.sort(key=lambda each: each.path != main.source.path)
+    return Linked(runbook=_runbook(main, merge.defs, imports), problems=merge.problems)
+
+
+class _Merge:
+    """Definitions of a file and of what it imports, by their names after the import."""
+
+    def __init__(self, main: Unit) -> None:
+        self.main = main
+        self.defs: dict[str, dict[str, AnyDef]] = {kind: dict(main.defs[kind]) for kind in KINDS}
+        self.names = {
+            kind: {name for known, name in main.places if known == kind} for kind in KINDS
+        }
+        """Also of definitions that are broken: to name them is no second mistake."""
+        self.problems: list[Problem] = list(main.problems)
+        self._origin: dict[tuple[str, str], Import] = {}
+
+    def note(self, problems: Iterable[Problem]) -> None:
+        """Keep problems, each once."""
+        self.problems += [each for each in problems if each not in self.problems]
+
+    def add(self, block: Import, unit: Unit, rename: Renames) -> None:
+        """Add one file of a library."""
+        self.note(unit.problems)
+        for kind, name in unit.places:
+            key = alias_of(block, name)
+            if self._is_taken(kind, key, block):
+                continue
+            self._origin[kind, key] = block
+            self.names[kind].add(key)
+            made = unit.defs[kind].get(name)
+            if made is not None:
+                self.defs[kind][key] = _renamed(_with_help(made, unit), key, rename)
+
+    def _is_taken(self, kind: str, key: str, block: Import) -> bool:
+        """Whether a name is in use already; says so where that matters."""
+        source = self.main.source
+        other = self._origin.get((kind, key))
+        if other is not None and other is not block:
+            both = f'both import "{other.source}" and import "{block.source}"'
+            message = f"{kind} `{key}` comes from {both}"
+            hint = "give one of them an alias"
+            self.note([problem(source, (block.start, block.end), message, hint)])
+            return True
+        if (kind, key) in self.main.places:
+            message = f'{kind} `{key}` of import "{block.source}" is hidden by the one in this file'
+            self.note([problem(source, self.main.places[kind, key], message, warning=True)])
+            return True
+        return False
+
+
+Renames: TypeAlias = Mapping[str, Mapping[str, str]]
+"""kind -> name in the library -> name after the import."""
 
 
 def alias_of(block: Import, name: str) -> str:
@@ -76,8 +121,7 @@ def alias_of(block: Import, name: str) -> str:
     return f"{block.alias}:{name}" if block.alias else name
 
 
-def _renames(imported: Imported) -> dict[str, dict[str, str]]:
-    """kind -> name in the library -> name after the import."""
+def _renames(imported: Imported) -> Renames:
     return {
         kind: {
             name: alias_of(imported.block, name)
@@ -87,45 +131,6 @@ def _renames(imported: Imported) -> dict[str, dict[str, str]]:
         }
         for kind in KINDS
     }
-
-
-def _merge(
-    main: Unit,
-    merged: dict[str, dict[str, AnyDef]],
-    names: dict[str, set[str]],
-    origin: dict[tuple[str, str], Import],
-    block: Import,
-    unit: Unit,
-    rename: Mapping[str, Mapping[str, str]],
-) -> list[Problem]:
-    problems: list[Problem] = []
-    for kind, name in unit.places:
-        key = alias_of(block, name)
-        other = origin.get((kind, key))
-        if other is not None and other is not block:
-            message = f'{kind} `{key}` comes from both import "{other.source}" and import "{block.source}"'
-            problems.append(
-                problem(main.source, block.start, block.end, message, "give one of them an alias")
-            )
-            continue
-        if (kind, key) in main.places:
-            message = f'{kind} `{key}` of import "{block.source}" is hidden by the one in this file'
-            start, end = main.places[kind, key]
-            problems.append(problem(main.source, start, end, message, warning=True))
-            continue
-        origin[kind, key] = block
-        names[kind].add(key)
-        made = unit.defs[kind].get(name)
-        if made is not None:
-            merged[kind][key] = _renamed(_with_help(made, unit), key, rename)
-    return problems
-
-
-def _library_clashes(imports: Sequence[Imported]) -> list[Problem]:
-    problems: list[Problem] = []
-    for imported in imports:
-        problems += clashes(imported.units)
-    return problems
 
 
 def clashes(units: Sequence[Unit]) -> list[Problem]:
@@ -139,7 +144,7 @@ def clashes(units: Sequence[Unit]) -> list[Problem]:
                 message = (
                     f"{kind} `{name}` defined in both {other.source.path} and {unit.source.path}"
                 )
-                problems.append(problem(unit.source, start, end, message))
+                problems.append(problem(unit.source, (start, end), message))
     return problems
 
 
@@ -149,7 +154,7 @@ def _with_help(made: AnyDef, unit: Unit) -> AnyDef:
     return made
 
 
-def _renamed(made: AnyDef, key: str, rename: Mapping[str, Mapping[str, str]]) -> AnyDef:
+def _renamed(made: AnyDef, key: str, rename: Renames) -> AnyDef:
     """A definition under its name after the import, with the names it uses."""
 
     def run_of(made: CommandDef | CronDef) -> RunJob | RunAgent | None:
@@ -182,24 +187,20 @@ def _renamed(made: AnyDef, key: str, rename: Mapping[str, Mapping[str, str]]) ->
     return msgspec.structs.replace(made, name=key)
 
 
-def _follow(
-    unit: Unit,
-    rename: Mapping[str, Mapping[str, str]],
-    names: Mapping[str, set[str]],
-    merged: Mapping[str, Mapping[str, AnyDef]],
-) -> list[Problem]:
+def _follow(unit: Unit, rename: Renames, merge: _Merge) -> list[Problem]:
+    """Names that lead nowhere, and jobs that are started without what they need."""
     problems: list[Problem] = []
     for ref in unit.refs:
         key = rename.get(ref.kind, {}).get(ref.name, ref.name)
-        if key not in names[ref.kind]:
+        if key not in merge.names[ref.kind]:
             message = f"{ref.where} references unknown {ref.kind} `{ref.name}`"
             hint = (
-                did_you_mean(ref.name, sorted(names[ref.kind]), f"available {ref.kind}s")
+                did_you_mean(ref.name, sorted(merge.names[ref.kind]), f"available {ref.kind}s")
                 or f"no {ref.kind} is defined here"
             )
-            problems.append(problem(unit.source, ref.start, ref.end, message, hint))
+            problems.append(problem(unit.source, (ref.start, ref.end), message, hint))
     for supply in unit.supplies:
-        job = merged["job"].get(rename.get("job", {}).get(supply.job, supply.job))
+        job = merge.defs["job"].get(rename.get("job", {}).get(supply.job, supply.job))
         if not isinstance(job, JobDef):
             continue
         lacking = [
@@ -211,7 +212,7 @@ def _follow(
             hint = f"add it to `args` or `defaults` of {supply.where}, or to `defaults` of the job"
             if supply.where.startswith("cron."):
                 hint = "a cron gives no values: add it to `defaults` of the job"
-            problems.append(problem(unit.source, supply.start, supply.end, message, hint))
+            problems.append(problem(unit.source, (supply.start, supply.end), message, hint))
     return problems
 
 

@@ -1,5 +1,4 @@
-# expect 5: malformed placeholder in job.a.step[0](x).run
-# expect 5: invalid shell command in job.a.step[0](x).run
+# expect 3: invalid shell command in job.a.step[0](x).run
 job "a" {
   step "x" { run = "echo ${var.x//a/b}" }
 }
