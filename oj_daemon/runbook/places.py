@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ASSIGN_FIRST: Final = 'assign it first, on a line of its own: x="{placeholder}", then use "$x"'
 
+MOST_SPLITS: Final = 60
+"""How many places to look at for one at which a script can be split; each costs a run of bash."""
 DOUBT: Final = "oj does not understand enough of this part of the script"
 
 
@@ -90,31 +92,25 @@ def _parse(data: bytes) -> Node:
     return _parser().parse(data).root_node
 
 
-def parts_of(draft: bytes, is_script: Callable[[str], bool]) -> list[Part]:
-    """The draft as one tree, or where the grammar stumbles as the pieces that bash reads one after the other."""
-    root = _parse(draft)
-    if not root.has_error:
-        return [Part(root=root, data=draft, base=0, row=0)]
-    parts = []
-    base = row = 0
-    for piece in _complete_commands(draft, is_script):
-        parts.append(Part(root=_parse(piece), data=piece, base=base, row=row))
-        base += len(piece)
-        row += piece.count(b"\n")
-    return parts
+def parts_of(
+    draft: bytes, is_script: Callable[[str], bool], base: int = 0, row: int = 0
+) -> list[Part]:
+    """The draft as one tree, or where the grammar stumbles as pieces that bash reads one after the other.
 
-
-def _complete_commands(draft: bytes, is_script: Callable[[str], bool]) -> Iterator[bytes]:
-    """Split into the shortest runs of lines that bash accepts alone, just as it reads them."""
+    Bash reads whole commands, so where it accepts the lines before some place, nothing of them reaches beyond that.
+    """
+    whole = Part(root=_parse(draft), data=draft, base=base, row=row)
+    if not whole.root.has_error:
+        return [whole]
     lines = re.findall(rb"[^\n]*\n|[^\n]+", draft)
-    piece = b""
-    for at, line in enumerate(lines):
-        piece += line
-        is_last = at == len(lines) - 1
-        continued = re.search(rb"(?<!\\)(\\\\)*\\\n\Z", line) is not None
-        if is_last or (not continued and is_script(piece.decode())):
-            yield piece
-            piece = b""
+    middle = len(lines) // 2
+    for at in sorted(range(1, len(lines)), key=lambda at: abs(at - middle))[:MOST_SPLITS]:
+        before = b"".join(lines[:at])
+        continued = re.search(rb"(?<!\\)(\\\\)*\\\n\Z", before) is not None
+        if not continued and is_script(before.decode()):
+            after = parts_of(draft[len(before) :], is_script, base + len(before), row + at)
+            return parts_of(before, is_script, base, row) + after
+    return [whole]
 
 
 def part_at(parts: Sequence[Part], start: int) -> Part:

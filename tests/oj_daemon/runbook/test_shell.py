@@ -506,7 +506,8 @@ def test_the_safe_forms_compile(script: str) -> None:
         "${var.x} a", "'${var.x}'", "./bin/${var.x}", "${var.x}/bin/tool", "${item.cmd}", "$(${var.x})", "a | ${var.x}",
         "if ${var.x}; then a; fi", "sudo ${var.x}", "env A=1 ${var.x}", "exec ${var.x}", "timeout 5 ${var.x}", "xargs ${var.x}",
         "A=1 ${var.x}", "source ${var.x}", ". ${var.x}", "bash ${var.x}", "bash -x ${var.x}", "${source.branch}", "! ${var.x}",
-        "$cmd ${var.x}", "$(no) ${var.x}", "sudo ${FLAGS} $X ${var.x}", "$(echo ${var.x}) a", "coproc ${var.x}", "${var.x}=1", "command ${var.x}",
+        "$cmd ${var.x}", "$(no) ${var.x}", "sudo ${FLAGS} $X ${var.x}",
+        "$(echo ${var.x}) a", "coproc ${var.x}", "${var.x}=1", "command ${var.x}",
     ],
 )  # fmt: skip
 def test_a_value_cannot_choose_the_program(script: str) -> None:
@@ -680,8 +681,8 @@ def test_errors_in_a_text_name_its_own_places(template: str, line: int, column: 
 
 PIECES = [
     "${var.x}", "${name}", "$${", "${", "}", "'", '"', "`", "$(", ")", "((", "))", "{", "\\", "\n", " ", "<<E\n", "\nE\n",
-    "<<'E'\n",    "<<-E\n\t", "<<<", ">", "|", "&&", ";", "#", "[[ ", " ]]", "a", "x=", "if ", "then ", "fi", "case ", " in ", "esac", "${x:-",
-    "${x/", "a[", "]", "$'", '$"', "é", "bash -c ", "eval ", "f() ", "declare -i ", "\r", "\x01", "${var.x", "${foo.y}", "!(", "~",
+    "<<'E'\n", "<<-E\n\t", "<<<", ">", "|", "&&", ";", "#", "[[ ", " ]]", "a", "x=", "if ", "then ", "fi", "case ", " in ", "esac",
+    "${x:-", "${x/", "a[", "]", "$'", '$"', "é", "bash -c ", "eval ", "f() ", "declare -i ", "\r", "\x01", "${var.x", "${foo.y}", "!(", "~",
 ]  # fmt: skip
 
 
