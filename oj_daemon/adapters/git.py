@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ from oj_daemon.errors import AdapterError
 
 SECONDS: Final = 60.0
 """Limit of one git command; a checkout of a large repository takes long."""
+BUSY_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between attempts while another git works on the same repository."""
 INITIALIZING_SECONDS: Final = 10.0
 """How long to wait for a git that an earlier daemon started and that may still be at work."""
 
@@ -52,6 +55,11 @@ _CLEAN: Final = [
     ),
 ]
 
+_BUSY: Final = re.compile(
+    r"could not lock|[Uu]nable to create '[^']*\.lock'|cannot lock ref"
+    r"|(failed|unable) to read [^\n]*worktrees/|could not open '?[^\n]*worktrees/"
+)
+
 
 class _Worktree(msgspec.Struct, frozen=True):
     path: str
@@ -74,6 +82,10 @@ async def create_worktree(
     """
     if root is not None:
         _require_inside(path, root)
+    return await _patiently(lambda: _create(repo, path, branch, ref))
+
+
+async def _create(repo: Path, path: Path, branch: str, ref: str) -> str:
     attempt = f"make a worktree of {repo} on branch {branch}"
     _refuse_dash("branch", branch)
     _refuse_dash("ref", ref)
@@ -121,6 +133,10 @@ async def remove_worktree(  # noqa: PLR0913 - what the fact of its making record
     Works on what is left when the folder, the branch or the whole repository is gone.
     """
     _require_inside(path, root)
+    return await _patiently(lambda: _remove(repo, path, branch, base, own_branch=own_branch))
+
+
+async def _remove(repo: Path, path: Path, branch: str, base: str, *, own_branch: bool) -> str:
     has_repo = repo.is_dir() and await _ask(repo, "rev-parse", "--git-dir") is not None
     notes: list[str] = []
     if has_repo:
@@ -134,6 +150,21 @@ async def remove_worktree(  # noqa: PLR0913 - what the fact of its making record
         await _git(attempt, repo, "worktree", "remove", "--force", "--force", str(path))
     notes += await _drop_branch(repo, branch, base=base, own_branch=own_branch)
     return "; ".join(notes)
+
+
+async def _patiently(work: Callable[[], Awaitable[str]]) -> str:
+    """Do it again from the start while another git is in the way.
+
+    git reads every worktree of a repository for most of this, and fails on one that is just being made.
+    """
+    for pause in BUSY_PAUSES:
+        try:
+            return await work()
+        except AdapterError as error:
+            if error.code != "busy":
+                raise
+            await asyncio.sleep(pause)
+    return await work()
 
 
 async def _is_ready(attempt: str, repo: Path, path: Path, branch: str) -> bool:
@@ -198,7 +229,10 @@ async def _drop_branch(repo: Path, branch: str, *, base: str, own_branch: bool) 
     attempt = f"delete the branch {branch}"
     try:
         await _git(attempt, repo, "branch", "--delete", "--force", "--", branch)
-    except AdapterError as error:  # checked out elsewhere by someone
+    except AdapterError as error:
+        if error.code == "busy":
+            raise
+        # Someone has it checked out elsewhere.
         return [f"branch {branch} was kept: {error.message}"]
     return []
 
@@ -279,10 +313,15 @@ async def _git(attempt: str, repo: Path, *words: str) -> str:
     """Output of a git command that has to work."""
     code, output, errors = await _run(attempt, repo, words)
     if code != 0:
-        lines = [line for line in errors.splitlines() if line.strip()][-3:]
+        lines = [line for line in errors.splitlines() if line.strip()]
+        # git's advice fills screens; what went wrong has a mark.
+        marked = [line for line in lines if line.startswith(("fatal: ", "error: "))] or lines
+        reason = " / ".join(
+            line.removeprefix("fatal: ").removeprefix("error: ") for line in marked[-3:]
+        )
         raise AdapterError(
-            f"{attempt}: {' / '.join(lines) or f'git ended with {code}'}",
-            code="git",
+            f"{attempt}: {reason or f'git ended with {code}'}",
+            code="busy" if _BUSY.search(errors) else "git",
             hint=_hint(errors),
         )
     return output

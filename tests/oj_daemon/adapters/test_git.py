@@ -225,6 +225,25 @@ async def test_a_git_that_takes_too_long_is_a_clear_error(
     assert caught.value.code == "timeout"
 
 
+async def test_a_lock_of_another_git_is_waited_for_and_reported_if_it_stays(
+    repo: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git, "BUSY_PAUSES", (0.0, 0.0))
+    lock = repo / ".git" / "refs" / "heads" / "ws-1.lock"
+    lock.touch()
+    with pytest.raises(AdapterError, match=r"ws-1\.lock'?: File exists") as caught:
+        await git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
+    assert caught.value.code == "busy"
+    monkeypatch.setattr(git, "BUSY_PAUSES", (0.01,) * 1000)
+    making = asyncio.ensure_future(
+        git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
+    )
+    await asyncio.sleep(0.05)
+    lock.unlink()
+    await asyncio.wait_for(making, 30)
+    assert worktrees(repo) == 2
+
+
 # -- removing ----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import resource
 import shutil
 import signal
@@ -574,19 +575,32 @@ async def test_ending_a_step_ends_the_steps_that_run_inside_it(
 # -- tidiness ----------------------------------------------------------------------------------------------------
 
 
-async def test_two_hundred_runs_leave_no_zombie_and_no_descriptor(
-    quick: ShellRuns, tmp_path: Path
-) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for number in range(0, 200, 4):
-        ids = [f"job-many/{number + lane}" for lane in range(4)]
+LEAKS = """
+    def descriptors():
+        return sorted(os.listdir("/proc/self/fd"))
+    before = descriptors()
+    for number in range(0, {count}, 4):
+        ids = [f"job-many/{{number + lane}}" for lane in range(4)]
         for run_id in ids:
-            quick.start(spec(tmp_path, "true", run_id))
-        found = await asyncio.wait_for(asyncio.gather(*map(quick.wait, ids)), DEADLINE)
+            runs.start(RunSpec(run_id, "true", env, tmp))
+        found = await asyncio.gather(*map(runs.wait, ids))
         assert [each.status for each in found] == [0] * 4
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-    mine = [process for process in processes.table().values() if process.ppid == os.getpid()]
-    assert [process for process in mine if process.is_zombie] == []
+    assert descriptors() == before
+    assert processes.children() == []
+"""
+ADOPTING = """assert processes.become_subreaper()
+    runs = ShellRuns(tmp / "runs", grace_seconds=0.3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "prefix"), [(200, ADOPTING), (40, "")], ids=["adopting", "plain"]
+)
+async def test_many_runs_leave_no_zombie_and_no_descriptor(
+    tmp_path: Path, killed_daemon: list[subprocess.Popen[bytes]], count: int, prefix: str
+) -> None:
+    killed_daemon.append(daemon(tmp_path, prefix + LEAKS.format(count=count)))
+    assert await asyncio.to_thread(killed_daemon[0].wait, DEADLINE) == 0
 
 
 async def test_ended_runs_leave_no_zombie_even_if_nobody_waits(
@@ -639,10 +653,10 @@ def test_the_identity_of_a_root_is_made_once(tmp_path: Path) -> None:
 # -- with orphans coming to us -----------------------------------------------------------------------------------
 
 
-async def test_a_daemon_that_adopts_orphans_ends_and_collects_them_all(tmp_path: Path) -> None:
-    body = f"""
-    assert processes.become_subreaper()
-    runs = ShellRuns(tmp / "runs", grace_seconds=0.3)
+async def test_a_daemon_that_adopts_orphans_ends_and_collects_them_all(
+    tmp_path: Path, killed_daemon: list[subprocess.Popen[bytes]]
+) -> None:
+    body = f"""{ADOPTING}
     for number, script in enumerate({list(RUNAWAYS.values())!r}):
         run = f"job-x/{{number}}"
         (tmp / "pid").unlink(missing_ok=True)
@@ -659,12 +673,43 @@ async def test_a_daemon_that_adopts_orphans_ends_and_collects_them_all(tmp_path:
     left = [processes.look(pid) for pid in processes.children()]
     assert left == [], left
 """
-    other = daemon(tmp_path, body.strip())
-    try:
-        assert await asyncio.to_thread(other.wait, DEADLINE) == 0
-    finally:
-        other.kill()
-        other.wait()
+    killed_daemon.append(daemon(tmp_path, body))
+    assert await asyncio.to_thread(killed_daemon[0].wait, DEADLINE) == 0
+
+
+CROWD = """
+    {prefix}
+    async def one(number):
+        run_id = f"job-{{number}}/1"
+        left = {{0: "sleep 1000 &", 1: "setsid sleep 1000 &"}}.get(number % 5, "")
+        script = f'echo {{number}} >> "$T/ran"; sleep 0.0{{number % 7}}; {{left}} exit {{number % 3}}'
+        runs.start(RunSpec(run_id, script, env, tmp))
+        found = await runs.wait(run_id)
+        assert found.status == number % 3, (run_id, found)
+    (tmp / "up{life}").write_text("up\\n")
+    await asyncio.gather(*map(one, range({count})))
+"""
+
+
+async def test_daemons_killed_at_random_moments_run_everything_once_and_leave_nothing(
+    tmp_path: Path, killed_daemon: list[subprocess.Popen[bytes]]
+) -> None:
+    chance = random.Random(20260101)
+    lives = 6
+    for life in range(lives + 1):
+        prefix = ADOPTING if life % 2 else ""
+        body = CROWD.format(prefix=prefix, life=life, count=8 * (life + 1))
+        killed_daemon.append(daemon(tmp_path, body))
+        await until_exists(tmp_path / f"up{life}")
+        if life < lives:
+            await asyncio.sleep(
+                chance.random() * 0.1
+            )  # not to wait for something: the moment is the point
+            killed_daemon[-1].kill()
+    assert await asyncio.to_thread(killed_daemon[-1].wait, DEADLINE) == 0
+    ran = sorted(map(int, (tmp_path / "ran").read_text().split()))
+    assert ran == list(range(8 * (lives + 1)))
+    assert ShellRuns(tmp_path / "runs").survivors() == []
 
 
 async def test_a_wrapper_that_somebody_else_collected_does_not_stop_the_wait(
