@@ -474,7 +474,7 @@ def check_meaning(path: Sequence[Node], found: Placeholder) -> None:
         if _reaches(through):
             match step.type:
                 case "command":
-                    _check_command(step, child, through, found)
+                    _check_command(step, child, found)
                 case "declaration_command" | "unset_command":
                     _check_declaration(step, child)
                 case "unary_expression":
@@ -492,17 +492,14 @@ def check_meaning(path: Sequence[Node], found: Placeholder) -> None:
 
 
 def _reaches(through: Node | None) -> bool:
-    """Whether the value itself, and not only what a command makes of it, leaves the substitution it is in."""
-    return through is None or through.type == "process_substitution" or _is_passed_on(through)
+    """Whether the value can leave the substitution it is in; only `printf %q` makes sure that it is no program."""
+    if through is None or through.type == "process_substitution":
+        return True
+    commands = [node for node in _walk(through) if node.type == "command"]
+    return not any(programs.quotes(_words(command)) for command in commands)
 
 
-def _is_passed_on(substitution: Node) -> bool:
-    """`$(echo ...)` and the like put the value out as it came in."""
-    commands = [node for node in _walk(substitution) if node.type == "command"]
-    return all(programs.passes_on(_words(command)) for command in commands)
-
-
-def _check_command(command: Node, child: Node, through: Node | None, found: Placeholder) -> None:
+def _check_command(command: Node, child: Node, found: Placeholder) -> None:
     if child.type == "herestring_redirect":
         _check_readers([command])
     nodes = _word_nodes(command)
@@ -511,7 +508,7 @@ def _check_command(command: Node, child: Node, through: Node | None, found: Plac
     words = [_word(node) for node in nodes]
     at = nodes.index(child)
     danger = programs.dangers(words).get(at)
-    if danger is not None and not (danger.is_choice and _is_trusted_path(found, through)):
+    if danger is not None and not (danger.is_choice and _is_trusted_path(found)):
         raise Refusal(danger.reason, danger.hint)
     name = words[0].text
     if name in _NAME_TAKERS and not _is_value_of(words, at):
@@ -536,10 +533,10 @@ def _is_value_of(words: Sequence[Word], at: int) -> bool:
     return words[at - 1].text in _VALUES.get(words[0].text, ())
 
 
-def _is_trusted_path(found: Placeholder, through: Node | None) -> bool:
+def _is_trusted_path(found: Placeholder) -> bool:
     """Folders that oj made or text of the runbook, not something that came from outside."""
     head = found.name.partition(".")[0]
-    return through is None and (found.name in _FOLDERS or head in {"const", "local"})
+    return found.name in _FOLDERS or head in {"const", "local"}
 
 
 def _check_readers(readers: Sequence[Node]) -> None:

@@ -149,9 +149,12 @@ def reads_program(words: Sequence[Word]) -> Danger | None:
 def passes_on(words: Sequence[Word]) -> bool:
     """Whether the command writes its arguments or input as they are, so that a value goes through it unchanged."""
     first = start(words)
-    if first >= len(words) or _base(words[first]) not in _VERBATIM:
-        return False
-    return not any("%q" in word.text or "@Q" in word.text for word in words)
+    return first < len(words) and _base(words[first]) in _VERBATIM and not quotes(words)
+
+
+def quotes(words: Sequence[Word]) -> bool:
+    """Whether the command writes its arguments quoted for a shell: `printf %q`."""
+    return bool(words) and _base(words[0]) == "printf" and any("%q" in word.text for word in words)
 
 
 def start(words: Sequence[Word]) -> int:

@@ -244,8 +244,8 @@ def _compile(
             if place is Place.TEXT:
                 edits.append(Edit(slot.start, slot.end, slot.text.encode()))
                 continue
-            if b"<<" in draft:
-                _check_with_bash(draft, slot, place, path)
+            if b"<<" in part.data[: slot.start - part.base]:
+                _check_with_bash(part, slot, place, path)
             places.check_meaning(path, slot.found)
             use = Use.INTEGER if places.is_calculated(path, part, slot, facts) else Use.ANY
         except Refusal as refusal:
@@ -260,13 +260,14 @@ def _compile(
     return _apply(draft, edits).decode(), tuple(bindings.values())
 
 
-def _check_with_bash(draft: bytes, slot: Slot, place: Place, path: Sequence[Node]) -> None:
+def _check_with_bash(part: Part, slot: Slot, place: Place, path: Sequence[Node]) -> None:
     """A second opinion, because the grammar misreads some here-documents without noticing.
 
     Where bash expands, it misses the end of `$(` at once; in literal text and here-documents it does not mind.
     """
     # So many that no parentheses behind the placeholder can close them all.
-    probe = draft[: slot.start] + b"$" + b"(" * 50 + draft[slot.end :]
+    start, end = slot.start - part.base, slot.end - part.base
+    probe = part.data[:start] + b"$" + b"(" * 50 + part.data[end:]
     is_literal = place in {Place.SINGLE, Place.ANSI, Place.HEREDOC} or places.is_read_later(path)
     if _is_script(probe.decode()) != is_literal:
         raise Refusal(places.DOUBT)

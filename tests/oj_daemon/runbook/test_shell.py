@@ -420,6 +420,9 @@ SECOND_SHELLS = [
     ". <(cat <<< ${var.x})",
     'bash -c "$(echo ${var.x})"',
     'eval "$(cat <<< "${var.x}")"',
+    'eval "$(tool ${var.x})"',
+    'ssh host "ls $(basename ${var.x})"',
+    "bash <<END\n$(tool ${var.x})\nEND",
     'su me -c "ls ${var.x}"',
     "watch ls ${var.x}",
     "parallel ls ${var.x} ::: a",
@@ -487,7 +490,6 @@ def test_program_text_of_another_interpreter_takes_no_values(script: str) -> Non
         "apt-get install bash ${var.x}",
         "echo bash -c ${var.x}",
         "curl ${var.x} | bash",
-        'eval "$(tool ${var.x})"',
         "command -v ${var.x}",
         '"$cmd" ${var.x}; $cmd run ${var.x}; $X/run ${var.x}',
         "sudo -u ${var.x} make",
@@ -682,7 +684,8 @@ def test_errors_in_a_text_name_its_own_places(template: str, line: int, column: 
 PIECES = [
     "${var.x}", "${name}", "$${", "${", "}", "'", '"', "`", "$(", ")", "((", "))", "{", "\\", "\n", " ", "<<E\n", "\nE\n",
     "<<'E'\n", "<<-E\n\t", "<<<", ">", "|", "&&", ";", "#", "[[ ", " ]]", "a", "x=", "if ", "then ", "fi", "case ", " in ", "esac",
-    "${x:-", "${x/", "a[", "]", "$'", '$"', "é", "bash -c ", "eval ", "f() ", "declare -i ", "\r", "\x01", "${var.x", "${foo.y}", "!(", "~",
+    "${x:-", "${x/", "a[", "]", "$'", '$"', "é", "bash -c ", "eval ",
+    "f() ", "declare -i ", "\r", "\x01", "${var.x", "${foo.y}", "!(", "~",
 ]  # fmt: skip
 
 
