@@ -53,7 +53,10 @@ class Dispatch:
     async def handle(self, request: AnyRequest) -> AnyReply:
         """Answer one request; Rejected and RunbookError become an Error reply."""
         try:
-            return await self._answer(request)
+            reply = await self._answer(request)
+            # State runs ahead of the disk: what a crash could still undo must not be told to anybody.
+            await self._engine.durable()
+            return reply
         except RunbookError as error:
             return replies.Error(error.message, code=error.code or "invalid", hint=error.hint)
         except Rejected as error:
@@ -159,6 +162,8 @@ class Dispatch:
                 or self._engine.changed_since(job.id, request.since)
             ):
                 changed.append(self._detail(job))
+        # The logs are read after that: a job that is told to have ended has its last lines in its log.
+        await self._engine.durable()
         logs: dict[str, LogChunk] = {}
         for job_id, offset in request.logs.items():
             if JobId(job_id) not in state.jobs:

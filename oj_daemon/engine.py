@@ -128,7 +128,7 @@ class Engine:
             self._record(
                 machine.perform(self.state, answer.facts, turn), turn, type(request).__name__
             )
-        await self._durable()
+        await self.durable()
         return answer.reply
 
     def report(self, fact: AnyEvent, cause: str) -> None:
@@ -171,10 +171,14 @@ class Engine:
 
     # Output
 
-    async def _durable(self) -> None:
-        """Wait until everything that was decided so far is on disk."""
+    async def durable(self) -> None:
+        """Wait until everything that was decided so far is on disk, and told in the job logs."""
         if self._wal.durable >= self._wal.seq and not self._unsaved:
             return
+        if self._failure.done():
+            raise StoreError(
+                "the daemon can no longer write its log and is ending", code="unavailable"
+            )
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append((self._wal.seq, waiter))
         await waiter
@@ -250,7 +254,7 @@ class Engine:
 
     async def settle(self) -> None:
         """Take nothing in any more, and wait until what was taken in is on disk."""
-        await self._durable()
+        await self.durable()
         self._closed = True
 
     async def snapshot(self, *, least: int = 1) -> None:
@@ -260,7 +264,7 @@ class Engine:
         self._saving = True
         try:
             while self._wal.durable < self._wal.seq:
-                await self._durable()
+                await self.durable()
             # From here to `rotate` nothing else can happen: the state of exactly this record.
             seq = self._wal.seq
             body = self._encoder.encode(self.state.dump())
