@@ -95,7 +95,8 @@ class _Printer:
     def _wants(self, line: str) -> bool:
         stamp = STAMP.match(line)
         if stamp is not None and self._step is not None:
-            self._is_wanted = stamp[1] == self._step
+            # From its second run on, a step is named `step#2` in the log.
+            self._is_wanted = stamp[1].partition("#")[0] == self._step
         return self._is_wanted
 
 

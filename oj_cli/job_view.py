@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from oj_cli import output
 from oj_cli.format import duration, elapsed, moment
+from oj_daemon.wire.names import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,16 @@ def lines(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
         *_graph(job, verbose=verbose),
         *_variables(job["vars"], verbose=verbose),
     ]
+
+
+def name_of(job: dict[str, Any]) -> str:
+    """What to call a job: its name; a job without one is called by its kind."""
+    return str(job["kind"] if job["name"] == job["id"] else job["name"])
+
+
+def title_of(job: dict[str, Any]) -> str:
+    """A job in a sentence."""
+    return f"Job {name_of(job)} ({short_id(job['id'])})"
 
 
 def doing(job: dict[str, Any], now: int) -> str:

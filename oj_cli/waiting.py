@@ -10,10 +10,9 @@ import time
 from oj_cli import diagnostics, output
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import duration, now_ms
-from oj_cli.job_view import detail_of, doing
+from oj_cli.job_view import detail_of, doing, name_of, title_of
 from oj_cli.watch import OutOfTime, Watch
 from oj_daemon.errors import OjError
-from oj_daemon.wire.names import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class Wait:
         return status in OUTCOMES and (status != "waiting" or self.until_blocked)
 
     def _tell_steps(self, job: dict[str, Any]) -> None:
-        prefix = f"[{job['name']}] " if len(self.jobs) > 1 else ""
+        prefix = f"[{name_of(job)}] " if len(self.jobs) > 1 else ""
         for run in job["steps"]:
             key = (job["id"], run["name"], run["run"], run["visit"], run["attempt"])
             status = run["status"]
@@ -120,7 +119,7 @@ class Wait:
     def _tell_end(self, job: dict[str, Any]) -> None:
         if self.ctx.json:
             return
-        title = f"Job {job['name']} ({short_id(job['id'])})"
+        title = title_of(job)
         status = job["status"]
         if status == "completed":
             output.line(title, " ", output.status(status))
@@ -140,7 +139,7 @@ class Wait:
         for job_id, job in self.jobs.items():
             if job_id not in self.ended:
                 what = doing(job, now_ms()) or job["status"]
-                diagnostics.say(f"Job {job['name']} ({short_id(job_id)}) has not ended: {what}")
+                diagnostics.say(f"{title_of(job)} has not ended: {what}")
         diagnostics.error(f"timed out after {duration(int((seconds or 0) * 1000))}", code="timeout")
         return ExitCode.TIMEOUT
 

@@ -71,7 +71,7 @@ def list_(
             [
                 output.literal(short_id(entry["id"])),
                 entry["project"],
-                entry["name"],
+                "-" if entry["name"] == entry["id"] else entry["name"],
                 entry["kind"],
                 entry["step"],
                 since(entry["updated_at_ms"], now),

@@ -672,13 +672,14 @@ def test_following_one_step_leaves_the_others_out(daemon_cli: Harness) -> None:
         changes(
             detail(status="completed"),
             logs=chunk(
-                "2027-01-15T08:00:01Z [b] 2\nmore of b\n2027-01-15T08:00:02Z [a] 3\nmore of a\n", 99
+                "2027-01-15T08:00:01Z [b] 2\nmore of b\n2027-01-15T08:00:02Z [a#2] 3\nmore of a\n",
+                99,
             ),
         ),
         changes(logs=chunk("", 99)),
     )
     assert daemon_cli.oj("logs", "4f9", "-f", "-s", "a").out == (
-        "2027-01-15T08:00:00Z [a] 1\n2027-01-15T08:00:02Z [a] 3\nmore of a\n"
+        "2027-01-15T08:00:00Z [a] 1\n2027-01-15T08:00:02Z [a#2] 3\nmore of a\n"
     )
 
 
