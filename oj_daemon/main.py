@@ -92,8 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and not detached:
         _tell(sys.stderr, f"Error: unexpected argument '{arguments[0]}'")
         return 1
+    logging.getLogger().addHandler(
+        logging.NullHandler()
+    )  # until there is a log, stderr is told by us, once
     try:
-        ending = asyncio.run(run(settings.load(), start_works, detached=detached))
+        config = settings.load()
+        os.chdir(
+            "/"
+        )  # a daemon keeps nobody from removing or unmounting the folder it was started in
+        ending = asyncio.run(run(config, start_works, detached=detached))
     except OjError as exc:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
@@ -122,8 +129,12 @@ async def run(config: Settings, start: StartWorks, *, detached: bool = False) ->
     """From settings to the end of the daemon."""
     version = identity()
     stop = Stop()
-    with _signals(stop), _state_folder(config, version):
+    if config.log_stdout:
         log.set_up(config, version=version, pid=os.getpid())
+    with _signals(stop), _state_folder(config, version):
+        if not config.log_stdout:
+            # A file in the folder is nobody's but of whoever holds its lock.
+            log.set_up(config, version=version, pid=os.getpid())
         warnings = _announce(config, version)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
