@@ -286,8 +286,8 @@ def test_a_daemon_that_has_lost_its_socket_is_found_by_its_record(place: Place) 
 @pytest.mark.parametrize(
     "record",
     [
-        f'{{"pid": {os.getpid()}, "start_time": "1", "boot_id": "x"}}',
-        f'{{"pid": {os.getpid()}}}',
+        '{"pid": PID, "start_time": "1", "boot_id": "x"}',
+        '{"pid": PID}',
         '{"pid": "me"}',
         "[]",
         "12",
@@ -296,7 +296,7 @@ def test_a_daemon_that_has_lost_its_socket_is_found_by_its_record(place: Place) 
     ],
 )
 def test_a_record_of_another_process_is_not_believed(place: Place, record: str) -> None:
-    (place.folder / "daemon.pid").write_text(record)
+    (place.folder / "daemon.pid").write_text(record.replace("PID", str(os.getpid())))
     assert autostart.stop(place.settings()) == autostart.Stopped(was_running=False)
 
 
