@@ -207,13 +207,16 @@ class Wal:
 
     def check_fence(self) -> None:
         """Raise StoreError when a newer daemon has taken this log over, or its files were removed."""
+        mine = segment_path(
+            self.folder, self.epoch, self._index
+        ).name  # before looking: it may rotate
         try:
             names = segment_names(self.folder)
         except OSError as exc:
             raise store_error(exc, "read the log folder", self.folder) from exc
         if names and epoch_of(names[-1]) > self.epoch:
             what = f"{names[-1]} belongs to a newer daemon"
-        elif segment_path(self.folder, self.epoch, self._index).name not in names:
+        elif mine not in names:
             what = "its file was removed"
         else:
             return

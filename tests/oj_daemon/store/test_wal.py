@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from oj_daemon.errors import StoreError
 from oj_daemon.store import snapshot
 from oj_daemon.store import wal as wal_module
+from oj_daemon.store.files import write_all
 from oj_daemon.store.segment import line, segment_names, segment_path
 from oj_daemon.store.wal import Wal
 from tests.support.store import Daemon
@@ -27,6 +28,12 @@ Start = Callable[..., Daemon]
 @pytest.fixture(params=["inline", "thread"])
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wal_module, "INLINE_SECONDS", 1e9 if request.param == "inline" else 0.0)
+
+
+def without_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of hundreds of starts, none of which loses power."""
+    monkeypatch.setattr(wal_module, "sync_file", lambda _: None)
+    monkeypatch.setattr(wal_module, "sync_folder", lambda _: None)
 
 
 @pytest.mark.usefixtures("_both_ways")
@@ -240,7 +247,10 @@ def one_segment(folder: Path) -> Path:
     return segment_path(folder, 1, 1)
 
 
-def test_a_log_cut_at_any_byte_gives_the_whole_records_before_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_cut_at_any_byte_gives_the_whole_records_before_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_syncs(monkeypatch)
     whole = one_segment(tmp_path / "wal").read_bytes()
     ends = [
         at for at, byte in enumerate(whole) if byte == 10
@@ -265,7 +275,10 @@ def test_a_log_cut_at_any_byte_gives_the_whole_records_before_and_goes_on(tmp_pa
         shutil.rmtree(folder)
 
 
-def test_a_flipped_bit_is_reported_and_never_loses_or_changes_a_record(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported_and_never_loses_or_changes_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_syncs(monkeypatch)
     whole = one_segment(tmp_path / "wal").read_bytes()
     folder = tmp_path / "flipped"
     folder.mkdir()
@@ -481,6 +494,30 @@ def test_a_write_that_is_under_way_while_the_next_daemon_reads_is_no_damage(tmp_
             again.close()
             for name in segment_names(folder)[1:]:
                 (folder / name).unlink()
+
+
+@pytest.mark.usefixtures("_both_ways")
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_record_is_acknowledged_only_if_a_daemon_that_takes_over_meanwhile_has_read_it(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, *, is_before: bool
+) -> None:
+    old = start(tmp_path / "wal")
+    old.write(b"1")
+    real = write_all
+    taken: list[Daemon] = []
+
+    def write_around_a_takeover(fd: int, data: bytes) -> None:
+        monkeypatch.setattr(wal_module, "write_all", real)
+        if not is_before:
+            real(fd, data)
+        taken.append(start(tmp_path / "wal"))
+        if is_before:
+            real(fd, data)
+
+    monkeypatch.setattr(wal_module, "write_all", write_around_a_takeover)
+    is_acknowledged = old.write(b"2")
+    assert taken[0].payloads == ([b"1"] if is_before else [b"1", b"2"])
+    assert not is_acknowledged
 
 
 def test_a_daemon_that_was_replaced_while_it_started_does_not_begin(tmp_path: Path) -> None:
@@ -714,6 +751,8 @@ class Succession(RuleBasedStateMachine):
         self.acknowledged: list[bytes] = []
         self.snapshot = 0
         self.counter = 0
+        self.monkeypatch = pytest.MonkeyPatch()
+        without_syncs(self.monkeypatch)
 
     @property
     def newest(self) -> int:
@@ -766,6 +805,7 @@ class Succession(RuleBasedStateMachine):
     def teardown(self) -> None:
         for daemon in self.daemons:
             daemon.wal.close()
+        self.monkeypatch.undo()
         shutil.rmtree(self.folder)
 
 
