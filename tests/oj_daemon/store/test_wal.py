@@ -154,6 +154,7 @@ def test_segments_are_dropped_once_a_snapshot_holds_all_their_records(
     daemon.write(b"3")
     daemon.wal.rotate()
     daemon.write(b"4")
+    daemon.write(b"5")
     assert len(segment_names(folder)) == 3
     daemon.wal.drop_before(1)
     assert len(segment_names(folder)) == 3
@@ -162,7 +163,7 @@ def test_segments_are_dropped_once_a_snapshot_holds_all_their_records(
     daemon.wal.drop_before(4)
     assert len(segment_names(folder)) == 1
     daemon.wal.close()
-    assert start(folder, after_seq=3).replayed == [(4, b"4")]
+    assert start(folder, after_seq=3).replayed == [(4, b"4"), (5, b"5")]
 
 
 def test_segments_of_earlier_starts_are_dropped_too(tmp_path: Path, start: Start) -> None:
@@ -369,6 +370,18 @@ def test_a_missing_line_is_damage(tmp_path: Path, start: Start) -> None:
     for missing in range(1, 4):
         path.write_bytes(b"".join(lines[:missing] + lines[missing + 1 :]))
         with pytest.raises(StoreError, match=f"record {missing + 1} follows record {missing - 1}"):
+            start(tmp_path / "wal")
+
+
+def test_a_segment_that_lost_bytes_after_a_later_start_had_read_them_is_damage(
+    tmp_path: Path, start: Start
+) -> None:
+    path = one_segment(tmp_path / "wal")
+    start(tmp_path / "wal").wal.close()
+    whole = path.read_bytes()
+    for length in (len(whole) - 3, len(whole) - len(line(b"4", RECORDS[3])), 0):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match="damaged"):
             start(tmp_path / "wal")
 
 
