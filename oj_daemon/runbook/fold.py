@@ -123,18 +123,13 @@ class Context:
                 found.name in scope.known or scope.any_word or found.is_environment
             ):
                 message = f"unknown name `{found.name}` in {where}"
-                hint = did_you_mean(found.name, scope.known, "names here") if scope.known else ""
-                near = nearest(found.name, scope.known)
-                if near is None:
-                    extra = f"${{{found.name}:-}} reads the environment, $${{{found.name}}} is literal text"
-                    hint = f"{hint}; {extra}" if hint else extra
+                hint = _other_spelling(found.name, scope)
                 self.span(start, end, message, hint)
-        for at in (
-            template.malformed(text) if plain else ()
-        ):  # in shell text the compiler sees to them
+        # In shell text the compiler sees to malformed ones, because there they may be bash's.
+        for start in template.malformed(text) if plain else ():
             self.span(
-                node.at(at),
-                node.at(at) + 2,
+                node.at(start),
+                node.at(start) + 2,
                 f"malformed placeholder in {where}",
                 "the forms are ${name}, ${name:offset}, ${name:offset:length} and ${name:-default}",
             )
@@ -168,8 +163,10 @@ class Context:
             self.span(start, end, message, hint)
             return
         names_here = scope.dotted[space]
-        if names_here is None or rest in names_here or rest.partition(".")[0] in names_here:
+        if names_here is None or rest in names_here:
             return
+        if space in ("var", "args") and rest.partition(".")[0] in names_here:
+            return  # a field of a queue item
         hint = did_you_mean(rest, sorted(names_here), f"known in `{space}.`")
         near = nearest(rest, sorted(names_here))
         if near is not None:
@@ -248,6 +245,19 @@ class Context:
         ):
             return  # this very placeholder was complained about already
         self.span(at, at + 1, f"invalid shell command in {where}: {exc.message}", exc.hint)
+
+
+def _other_spelling(name: str, scope: Scope) -> str:
+    """What may have been meant by a name without a dot that is not known."""
+    variables = scope.dotted.get("var") or ()
+    if name in variables:
+        return f"write ${{var.{name}}}"
+    near = None if name.isupper() else nearest(name, scope.known)
+    if near is not None:
+        return f"did you mean `${{{near}}}`?"
+    hint = f"${{{name}:-}} reads the environment, $${{{name}}} is literal text"
+    known = ", ".join(f"`{each}`" for each in sorted(scope.known))
+    return f"{hint}; names here: {known}" if known else hint
 
 
 class Body:

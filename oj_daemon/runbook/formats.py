@@ -223,7 +223,9 @@ def _read_toml(source: Source) -> Object:
             len(source.text.rstrip()),
             f"TOML parse error: {_lower(end.group(1) if end else str(exc))}",
         )
-    except (ValueError, RecursionError) as exc:
+    except RecursionError:
+        _fail(source, 0, f"nested more than {MAX_DEPTH} levels deep")
+    except ValueError as exc:
         _fail(source, 0, f"TOML parse error: {exc}")
     scan = _TomlScan(source)
     # When the scanner gets lost, values stay right and only some places are missing.

@@ -220,7 +220,7 @@ def _check_program(ctx: Context, node: Node, where: str, driver: str, *, has_pro
     if program not in PROGRAMS:
         near = did_you_mean(program, PROGRAMS, "supported")
         message = f"unrecognized agent command `{program}` in {where}.run"
-        _point(ctx, node, program, message, f'{near}; any other program needs driver = "generic"')
+        _point(ctx, node, program, message, f'{near} (any other program needs driver = "generic")')
         return driver or "claude"
     if any(each == "--session-id" or each.startswith("--session-id=") for each in words):
         _point(

@@ -34,11 +34,11 @@ from oj_daemon.runbook.tree import Entry, Node, Object, kind_of
 from oj_daemon.runbook.unit import Ref, Unit
 
 FOLDER_NAMES = ("id", "root", "nonce", "type")
-GIT_NAMES = (*FOLDER_NAMES, "branch", "ref", "repo_root", "repo")
+EARLY_NAMES = (*FOLDER_NAMES, "repo_root", "repo")
+GIT_NAMES = (*EARLY_NAMES, "branch", "ref")
 STEP_NAMES = ("job_id", "name", "workspace", "step")
-NOTIFY_NAMES = ("job_id", "name", "error", "step", "workspace")
+NOTIFY_NAMES = ("job_id", "name", "error", "workspace")
 ADVICE = {
-    "args": "arguments of the command that started the job are ${var.<name>} here",
     "item": "fields of a queue item are ${var.<first variable>.<field>} here",
     "step": "${step} is the name of the step",
     "prompt": "only available in the `run` of an agent",
@@ -65,7 +65,11 @@ class _Names:
         raw: bool = False,
     ) -> Scope:
         """`raw`: variables may also be named without `var.`."""
-        dotted: dict[str, list[str] | None] = {"var": self.variables, "invoke": ["dir"]}
+        dotted: dict[str, list[str] | None] = {
+            "var": self.variables,
+            "args": self.variables,  # what a command was given are the variables of its job
+            "invoke": ["dir"],
+        }
         advice = dict(ADVICE)
         if self.kind is None:
             advice["source"] = "the job has no `source`"
@@ -204,9 +208,9 @@ def _source(ctx: Context, node: Node, names: _Names, job: str) -> Source | None:
         )
     elif git.value is not True:
         ctx.error(git, f"`git` of {where} must be true, not {kind_of(git)}")
-    scope = names.scope((), FOLDER_NAMES, None, raw=True)
-    branch = body.plain("branch", scope)
+    branch = body.plain("branch", names.scope((), EARLY_NAMES, None))
     ref = body.template("ref")
+    scope = names.scope((), (*EARLY_NAMES, "branch"), None)
     text = None if ref is None else ctx.text(ref, scope, f"{where}.ref")
     body.finish()
     return Source(kind=SourceKind.GIT, branch=branch, ref=text)

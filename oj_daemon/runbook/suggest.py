@@ -5,9 +5,11 @@ Rule: suggest only what is plausibly meant: within two edits (or a third of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 MIN_PREFIX = 2
+MAX_WORD = 100
+"""What is longer is no spelling mistake, and comparing it would take long."""
 
 
 def distance(left: str, right: str) -> int:
@@ -25,17 +27,18 @@ def distance(left: str, right: str) -> int:
     return row[-1]
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Collection[str]) -> str | None:
     """The known word that was most likely meant."""
+    if len(word) > MAX_WORD:
+        return None
     best: tuple[int, str] | None = None
     limit = max(2, len(word) // 3)
     for name in known:
-        if abs(len(name) - len(word)) <= limit and len(word) <= 100:
+        if abs(len(name) - len(word)) <= limit:
             steps = distance(word.lower(), name.lower())
-            # two edits turn any short word into any other
-            if steps <= min(limit, max(len(word), len(name)) - 1) and (
-                best is None or steps < best[0]
-            ):
+            # Two edits turn any short word into any other.
+            is_like = steps <= limit and steps * 2 < max(len(word), len(name))
+            if is_like and (best is None or steps < best[0]):
                 best = (steps, name)
     if best is not None:
         return best[1]
@@ -46,13 +49,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def did_you_mean(word: str, known: Iterable[str], what: str = "valid here") -> str:
+def did_you_mean(word: str, known: Collection[str], what: str = "valid here") -> str:
     """A hint: the nearest spelling, else all there are, else nothing."""
-    names = list(known)
-    near = nearest(word, names)
+    near = nearest(word, known)
     if near is not None:
         return f"did you mean `{near}`?"
-    if not names:
+    if not known:
         return ""
-    shown = ", ".join(f"`{name}`" for name in names[:24])
-    return f"{what}: {shown}" + (" ..." if len(names) > 24 else "")
+    shown = ", ".join(f"`{name}`" for name in list(known)[:24])
+    return f"{what}: {shown}" + (" ..." if len(known) > 24 else "")

@@ -18,6 +18,7 @@ MAX_DEPTH = 40
 """How deeply blocks, lists and objects may be nested."""
 NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """Characters that neither a UTF-8 file nor a process environment can hold."""
+MAX_SENTENCE = 600
 MAX_EXCERPT = 160
 """Longest part of a source line that is shown."""
 
@@ -108,13 +109,18 @@ def problem(
         path=source.path,
         line=source.disk_line(line),
         column=column,
-        message=message,
-        hint=hint,
+        message=_cut(message),
+        hint=_cut(hint),
         excerpt=_printable(excerpt),
         caret=caret,
         width=max(1, min(width, len(excerpt) - caret + 1)),
         warning=warning,
     )
+
+
+def _cut(text: str) -> str:
+    """A sentence of bearable length, whatever names it holds."""
+    return text if len(text) <= MAX_SENTENCE else f"{text[: MAX_SENTENCE - 4]} ..."
 
 
 def _printable(text: str) -> str:

@@ -58,7 +58,7 @@ def test_queues_workers_and_crons_are_found_too() -> None:
     assert (caught.value.code, caught.value.message, caught.value.hint) == (
         "not_found",
         "unknown worker `ww`",
-        "did you mean `w`?",
+        "workers here: `w`",
     )
 
 

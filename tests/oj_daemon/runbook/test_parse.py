@@ -115,7 +115,7 @@ def test_a_job_with_everything() -> None:
     assert job.notify == Notify(
         on_start="releasing ${local.summary}",
         on_done="released ${var.version}",
-        on_fail="release ${var.version} failed in ${step}: ${error}",
+        on_fail="release ${var.version} failed: ${error}",
     )
     assert (job.on_done, job.on_fail, job.on_cancel) == ((), "report", "report")
     assert [step.name for step in job.steps] == [

@@ -44,7 +44,7 @@ job "release" {
   notify {
     on_start = "releasing ${local.summary}"
     on_done  = "released ${var.version}"
-    on_fail  = "release ${var.version} failed in ${step}: ${error}"
+    on_fail  = "release ${var.version} failed: ${error}"
   }
 
   on_fail   = { step = "report" }
