@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from oj_cli import diagnostics
@@ -25,6 +26,7 @@ from oj_daemon.wire.names import PROTOCOL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
     from typing import IO
 
     from oj_daemon.settings import Settings
@@ -71,12 +73,12 @@ def connect(settings: Settings) -> Client:
     return client
 
 
-def start(settings: Settings) -> Client:
+def start(settings: Settings, *arguments: str) -> Client:
     """Start a daemon in the background, or find that somebody else just did; returns a connection to it."""
     deadline = time.monotonic() + settings.timeout_connect_ms / 1000
     try:
         with _temporary_file() as stderr:
-            child = _spawn(settings, stderr)
+            child = _spawn(settings, stderr, *arguments)
             if not _is_ready(child, deadline):
                 _explain_failure(settings, child, stderr)
         return _await_socket(settings, deadline)
@@ -129,6 +131,13 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
     return Stopped(was_running=True, forced=True)
 
 
+def restart(settings: Settings, *, kill: bool = False) -> Client:
+    """End the daemon if it runs, and start one."""
+    with _alone(settings):
+        report_forced(stop(settings, kill=kill))
+        return start(settings)
+
+
 def command(settings: Settings, *arguments: str) -> Command:
     """The command line of a daemon, with the folder and the environment to run it in."""
     from pathlib import Path  # noqa: PLC0415 - 4 ms; only when a daemon is started
@@ -164,10 +173,10 @@ def note_failure(settings: Settings, failure: OjError) -> None:
 # Starting
 
 
-def _spawn(settings: Settings, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(settings: Settings, stderr: IO[bytes], *arguments: str) -> subprocess.Popen[bytes]:
     import subprocess  # noqa: PLC0415 - 10 ms; only when a daemon is started
 
-    argv, folder, environ = command(settings, "--detached")
+    argv, folder, environ = command(settings, "--detached", *arguments)
     try:
         return subprocess.Popen(
             argv,
@@ -293,30 +302,42 @@ def _replace(settings: Settings, failure: WireError, theirs: int) -> Client:
             code="incompatible",
             hint="this oj is older than its daemon: upgrade it",
         ) from failure
+    with _alone(settings):
+        client = Client(settings)
+        try:
+            client.greet()
+        except WireError as again:
+            client.close()
+            if again.code == "incompatible":
+                diagnostics.warn(f"{again.message}; restarting the daemon")
+                report_forced(stop(settings))
+            elif again.code != "unavailable":
+                raise
+        else:
+            return client  # somebody else has done it while we waited
+        return start(settings)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Be the only one who replaces the daemon."""
     import filelock  # noqa: PLC0415 - 30 ms; only when a daemon is replaced
 
     patience = (
         settings.drain_ms + 2 * settings.timeout_exit_ms + settings.timeout_connect_ms
     ) / 1000
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = filelock.FileLock(settings.restart_lock_path, timeout=patience, mode=0o600)
     try:
-        with filelock.FileLock(settings.restart_lock_path, timeout=patience, mode=0o600):
-            client = Client(settings)
-            try:
-                client.greet()
-            except WireError as again:
-                client.close()
-                if again.code == "incompatible":
-                    diagnostics.warn(f"{again.message}; restarting the daemon")
-                    report_forced(stop(settings))
-                elif again.code != "unavailable":
-                    raise
-            else:
-                return client  # somebody else has done it while we waited
-            return start(settings)
+        lock.acquire()
     except filelock.Timeout as exc:
         raise WireError(
             "another oj is restarting the daemon and does not finish", code="timeout", hint=HINT
         ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def report_forced(stopped: Stopped) -> None:

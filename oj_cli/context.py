@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 
-from oj_cli import diagnostics, output
+from oj_cli import diagnostics, interrupt, output
 from oj_daemon.errors import OjError, WireError
 
 TYPE_CHECKING = False
@@ -142,7 +142,9 @@ def pass_ctx(command: Callable[Concatenate[Ctx, P], R]) -> Callable[P, R]:
     from oj_cli.lazy import Options  # noqa: PLC0415 - the same
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return command(Ctx(click.get_current_context().ensure_object(Options)), *args, **kwargs)
+        ctx = Ctx(click.get_current_context().ensure_object(Options))
+        interrupt.loaded()
+        return command(ctx, *args, **kwargs)
 
     return update_wrapper(call, command)
 

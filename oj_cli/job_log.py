@@ -33,18 +33,15 @@ def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
 
 
 def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
-    """Print the last lines and then what is added, until the job has ended or the user has seen enough (Ctrl-C)."""
-    try:
-        with ctx.connected() as client:
-            job = client.call("JobShow", id=job_id)
-            log = client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
-        if not log["content"]:
-            diagnostics.say(f"No log entries found for job {job_id} yet")
-        printer = _Printer(step)
-        printer.take(log["content"], is_chosen=True)
-        _follow(ctx, job["id"], log["offset"], printer)
-    except KeyboardInterrupt:
-        return
+    """Print the last lines and then what is added, until the job has ended."""
+    with ctx.connected() as client:
+        job = client.call("JobShow", id=job_id)
+        log = client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+    if not log["content"]:
+        diagnostics.say(f"No log entries found for job {job_id} yet")
+    printer = _Printer(step)
+    printer.take(log["content"], is_chosen=True)
+    _follow(ctx, job["id"], log["offset"], printer)
 
 
 def _follow(ctx: Ctx, job_id: str, offset: int, printer: _Printer) -> None:

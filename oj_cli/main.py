@@ -95,12 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A process that lives for a tenth of a second: walking over everything loaded, while loading it and once more at
     # exit, would cost a fifth of that time and find nothing to free.
     gc.set_threshold(GC_THRESHOLD)
-    code = _main(sys.argv[1:])
+    code = _main(sys.argv[1:], is_process=True)
     gc.freeze()
     return code
 
 
-def _main(args: list[str]) -> int:
+def _main(args: list[str], *, is_process: bool = False) -> int:
     if "_OJ_COMPLETE" not in os.environ:  # noqa: TID251 - click's own signal that a shell asks for completions
         if args in ([], ["-h"], ["--help"], ["help"]):
             return _answer(help_text())
@@ -108,6 +108,10 @@ def _main(args: list[str]) -> int:
             return _answer(version_text())
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
+    if is_process:
+        from oj_cli import interrupt  # noqa: PLC0415 - imports signal; not for help and version
+
+        interrupt.loading()
     return _run(args)
 
 

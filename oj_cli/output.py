@@ -60,14 +60,18 @@ class _Terminal:
         self.color = self.is_tty
         self.width = 0
         """Columns; 0 when nothing has to be cut."""
+        self.measure()
+        if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+            # A name that the locale cannot show must not end a listing with a traceback.
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+    def measure(self) -> None:
+        """Ask how wide the terminal is now."""
         if self.is_tty:
             try:
                 self.width = os.get_terminal_size(sys.stdout.fileno()).columns
             except (OSError, ValueError):
                 self.width = 0
-        if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
-            # A name that the locale cannot show must not end a listing with a traceback.
-            sys.stdout.reconfigure(errors="backslashreplace")
 
 
 _terminal: _Terminal | None = None
@@ -92,6 +96,11 @@ def forget() -> None:
     """Look at stdout again before the next line; for those who replaced it."""
     global _terminal  # noqa: PLW0603 - stdout is global
     _terminal = None
+
+
+def measure() -> None:
+    """Ask again how wide the terminal is; for what is shown again and again."""
+    terminal().measure()
 
 
 def is_tty() -> bool:

@@ -61,16 +61,22 @@ def _version(ctx: Ctx) -> None:
 
 @daemon.command()
 @click.option("--foreground", is_flag=True, help="Run it here instead, as `oj daemon` does.")
+@click.option(
+    "--recover",
+    is_flag=True,
+    help="Start on a damaged log with what of it is sound; keeps copies of the damaged files.",
+)
 @pass_ctx
-def start(ctx: Ctx, *, foreground: bool) -> None:
+def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     """Start the daemon in the background."""
+    arguments = ["--recover"] * recover
     if foreground:
-        _become_daemon(ctx)
+        _become_daemon(ctx, *arguments)
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)
         return
-    with autostart.start(ctx.settings) as client:
+    with autostart.start(ctx.settings, *arguments) as client:
         _result(ctx, "started", "Daemon started", client.call("DaemonStatus"))
 
 
@@ -98,9 +104,7 @@ def stop(ctx: Ctx, *, kill: bool) -> None:
 @pass_ctx
 def restart(ctx: Ctx, *, kill: bool) -> None:
     """Stop the daemon if it runs, and start it."""
-    stopped = autostart.stop(ctx.settings, kill=kill)
-    autostart.report_forced(stopped)
-    with autostart.start(ctx.settings) as client:
+    with autostart.restart(ctx.settings, kill=kill) as client:
         _result(ctx, "restarted", "Daemon restarted", client.call("DaemonStatus"))
 
 
@@ -117,7 +121,7 @@ def status(ctx: Ctx) -> None:
         return
     output.fields([
         ("Status", output.status(info["status"])),
-        ("Version", info["version"]),
+        ("Version", _version_line(info["version"])),
         ("Uptime", info["uptime"]),
         ("Jobs", f"{info['jobs_active']} active"),
         ("PID", str(info["pid"])),
@@ -197,6 +201,17 @@ def _info(ctx: Ctx) -> dict[str, Any] | None:
         raise
 
 
+def _version_line(theirs: str) -> str:
+    from oj_daemon.build import identity  # noqa: PLC0415 - 14 ms; only for the status
+
+    ours = identity()
+    return (
+        theirs
+        if theirs == ours
+        else f"{theirs} (this oj is {ours}; `oj daemon restart` makes the daemon the same)"
+    )
+
+
 def _result(ctx: Ctx, status: str, text: str, info: dict[str, Any]) -> None:
     if ctx.json:
         output.json(
@@ -218,9 +233,9 @@ def _say_not_running(ctx: Ctx) -> None:
         output.line(NOT_RUNNING)
 
 
-def _become_daemon(ctx: Ctx) -> NoReturn:
+def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:
     """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
-    argv, folder, environ = autostart.command(ctx.settings)
+    argv, folder, environ = autostart.command(ctx.settings, *arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)

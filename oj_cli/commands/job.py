@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from oj_cli import diagnostics, output
+from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_job, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
@@ -165,10 +165,11 @@ def wait(
 
     Exit code: 0 completed, 1 failed, 2 timeout, 3 not found, 4 cancelled, 5 suspended, 6 blocked, 130 interrupted.
     """
-    from oj_cli.waiting import Wait  # noqa: PLC0415 - only for this verb
+    with interrupt.exits(ExitCode.INTERRUPTED):
+        from oj_cli.waiting import Wait  # noqa: PLC0415 - only for this verb
 
-    seconds = None if timeout is None else parse_duration(timeout)
-    return Wait(ctx, all_of_them=all_of_them, until_blocked=until_blocked).run(ids, seconds)
+        seconds = None if timeout is None else parse_duration(timeout)
+        return Wait(ctx, all_of_them=all_of_them, until_blocked=until_blocked).run(ids, seconds)
 
 
 @job.command()
@@ -192,12 +193,18 @@ def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:
 
 def print_log(ctx: Ctx, job_id: str, *, follow: bool, limit: int, step: str | None) -> None:
     """Print the last lines of a job's log, and follow it if asked."""
-    from oj_cli import job_log  # noqa: PLC0415 - only for this verb
-
     if follow and ctx.json:
         diagnostics.warn("-f is ignored with JSON output")
         follow = False
-    (job_log.follow if follow else job_log.show)(ctx, job_id, limit=limit, step=step)
+    if not follow:
+        from oj_cli import job_log  # noqa: PLC0415 - only for this verb
+
+        job_log.show(ctx, job_id, limit=limit, step=step)
+        return
+    with interrupt.exits(ExitCode.OK):
+        from oj_cli import job_log  # noqa: PLC0415 - the same
+
+        job_log.follow(ctx, job_id, limit=limit, step=step)
 
 
 @job.command()

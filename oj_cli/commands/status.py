@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import click
 
-from oj_cli import output
+from oj_cli import interrupt, output
 from oj_cli.context import Ctx, pass_ctx
+from oj_cli.diagnostics import ExitCode
 from oj_cli.format import elapsed, parse_duration, uptime
 from oj_cli.watch import pause
 from oj_daemon.errors import WireError
@@ -51,14 +52,13 @@ def status(ctx: Ctx, watch: bool, interval: str) -> None:
     if not watch:
         _print(ctx, _ask(ctx), every="")
         return
-    try:
+    with interrupt.exits(ExitCode.OK):
         if output.is_tty():
             output.write(CLEAR)
         while True:
             _print(ctx, _ask(ctx), every=interval)
             pause(seconds)
-    except KeyboardInterrupt:
-        return
+            output.measure()
 
 
 def _ask(ctx: Ctx) -> dict[str, Any] | None:

@@ -172,7 +172,7 @@ def test_imported_commands_have_their_alias_and_the_description_of_the_library(
     [
         (["buidl"], ["unknown command `buidl`", "build"]),
         (["build"], ["<name>"]),
-        (["build", "a", "b"], ["unexpected argument `b`"]),
+        (["build", "a", "b"], ["argument `b`"]),
         (["build", "a", "--nope"], ["unknown option `--nope`"]),
         (["build", "a", "--base"], ["--base"]),
         (["build", "a", "--attach"], ["only an agent"]),
