@@ -38,7 +38,7 @@ def test_the_version_loads_the_table_and_the_build_identity() -> None:
 def test_an_overview_that_needs_click_loads_the_lazy_group_but_no_command() -> None:
     loaded = modules_of(["--project", "x", "--help"])
     assert (loaded.returncode, loaded.stderr) == (0, "")
-    assert loaded.ours() == {"oj_cli.main", "oj_cli.lazy"}
+    assert loaded.ours() == {"oj_cli.main", "oj_cli.lazy", "oj_cli.interrupt"}
     assert loaded.any_of(*HEAVY) == set()
 
 

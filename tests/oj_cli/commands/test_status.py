@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 
@@ -175,14 +176,18 @@ def test_watching_on_a_terminal_draws_over_the_last_picture(
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
+        monkeypatch.setattr(os, "get_terminal_size", lambda _fd: os.terminal_size((40, 24)))
         if len(pauses) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("oj_cli.commands.status.pause", pause)
-    daemon_cli.daemon.answer("StatusOverview", overview(uptime_secs=5), overview(uptime_secs=6))
+    daemon_cli.daemon.answer(
+        "StatusOverview", overview(project("p", active_jobs=[entry(name="n" * 60)]))
+    )
     done = daemon_cli.oj("status", "--watch", tty=80)
-    assert (done.code, pauses) == (0, [5, 5])
+    assert (done.code, pauses) == (130, [5, 5])
     assert done.out.startswith("\x1b[2J\x1b[H")
     assert done.out.count("\x1b[H") == 2
-    assert done.out.count("\x1b[K\n") == 4
+    assert done.out.count("\x1b[K\n") == 10
+    assert [len(cut) for cut in re.findall(r"n+…", done.out)] == [41, 6]
     assert done.out.endswith("\x1b[J")
