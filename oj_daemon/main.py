@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -38,11 +39,14 @@ Usage: oj daemon    (or: python -m oj_daemon)
 
   Run the daemon in the foreground. It is configured by the environment alone.
 
+  --recover          Start on a damaged log with what of it is sound; the damaged files are kept
   -v, -V, --version  Show the version and exit
   -h, --help         Show this and exit
 """
 DETACHED: Final = "--detached"
 """Given by oj_cli/autostart.py: let go of the standard streams once READY is said."""
+RECOVER: Final = "--recover"
+"""Start on a damaged log or snapshot with what of it can be used; copies of the damaged files are kept."""
 ALREADY_RUNNING: Final = 75
 """Exit code of a detached daemon that lost the race for the lock (EX_TEMPFAIL); by hand it is 1."""
 KILL_SECONDS: Final = 10.0
@@ -82,15 +86,17 @@ StartWorks = Callable[[Settings], Awaitable[Works]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon as the command line says; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    detached = arguments == [DETACHED]
+    options = {word for word in (DETACHED, RECOVER) if word in arguments}
+    detached = DETACHED in options
     if arguments in (["-v"], ["-V"], ["--version"]):
         _tell(sys.stdout, f"oj daemon {identity()}")
         return 0
     if arguments in (["-h"], ["--help"], ["help"]):
         _tell(sys.stdout, USAGE.rstrip("\n"))
         return 0
-    if arguments and not detached:
-        _tell(sys.stderr, f"Error: unexpected argument '{arguments[0]}'")
+    unknown = [word for word in arguments if word not in options]
+    if unknown:
+        _tell(sys.stderr, f"Error: unexpected argument '{unknown[0]}'")
         return 1
     logging.getLogger().addHandler(
         logging.NullHandler()
@@ -100,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.chdir(
             "/"
         )  # a daemon keeps nobody from removing or unmounting the folder it was started in
-        ending = asyncio.run(run(config, start_works, detached=detached))
+        works = functools.partial(start_works, recover=RECOVER in options)
+        ending = asyncio.run(run(config, works, detached=detached))
     except OjError as exc:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
@@ -301,7 +308,8 @@ def _state_folder(config: Settings, version: str) -> Iterator[None]:
             yield
         finally:
             if lock.read_pid(folder) == record:
-                config.version_path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    config.version_path.unlink()
                 lock.remove_pid(folder, record)
     finally:
         if held is not None:
@@ -353,7 +361,7 @@ def _refuse_what_is_missing(config: Settings) -> None:
 @contextlib.contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handled = (signal.SIGTERM, signal.SIGINT)
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in handled:
         loop.add_signal_handler(number, stop.on_signal, number)
     try:
