@@ -176,7 +176,7 @@ def test_a_number_that_was_given_to_another_process_is_not_signalled(
     assert not processes.send(now, signal.SIGKILL, pidfd=pidfd)
 
 
-@pytest.mark.parametrize("pid", [0, 1, -1, ME])
+@pytest.mark.parametrize("pid", [0, 1, -1, ME], ids=["0", "init", "all", "ourselves"])
 def test_init_ourselves_and_whole_groups_are_never_signalled(pid: int) -> None:
     found = processes.look(pid) or process(pid)
     assert not processes.send(found, signal.SIGCONT, pidfd=processes.has_pidfd())
