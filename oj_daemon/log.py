@@ -6,17 +6,22 @@ Nothing else in the daemon knows where its log ends up.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
+import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from oj_daemon.errors import StoreError
 from oj_daemon.settings import START_MARKER, Settings
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 MAX_BYTES: Final = 10_000_000
 BACKUPS: Final = 3
@@ -50,7 +55,21 @@ def tear_down() -> None:
     root = logging.getLogger()
     for handler in tuple(root.handlers):
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a full disk: what could not be written is lost anyway
+            handler.close()
+
+
+class PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """A rotated file whose every new piece is for its owner alone."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            "a",
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=_open_privately,
+        )
 
 
 class TextFormatter(logging.Formatter):
@@ -101,14 +120,13 @@ def _handler(settings: Settings) -> logging.Handler:
         return logging.StreamHandler(sys.stdout)
     path = settings.log_path
     try:
-        handler = logging.handlers.RotatingFileHandler(
+        handler = PrivateFileHandler(
             path,
             maxBytes=MAX_BYTES,
             backupCount=BACKUPS,
             encoding="utf-8",
             errors="backslashreplace",
         )
-        path.chmod(0o600)
         if path.stat().st_size >= MAX_BYTES:
             handler.doRollover()
     except OSError as exc:
@@ -116,11 +134,20 @@ def _handler(settings: Settings) -> logging.Handler:
     return handler
 
 
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _mark(handler: logging.Handler, line: str) -> None:
     """Write a line that is no record."""
-    if isinstance(handler, logging.StreamHandler):
-        handler.stream.write(line + "\n")
-        handler.flush()
+    if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
+        try:
+            handler.stream.write(line + "\n")
+            handler.flush()
+        except OSError as exc:
+            raise StoreError(
+                f"write to the log: {exc.strerror or exc}", code="full", hint="oj doctor"
+            ) from exc
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

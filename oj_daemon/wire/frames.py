@@ -18,6 +18,8 @@ MAX_REQUEST: Final = 16 << 20
 MAX_REPLY: Final = 200 << 20
 """Bytes of JSON that a client reads as one reply."""
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def frame(payload: bytes, limit: int = MAX_REPLY) -> bytes:
     """The frame around JSON that is already encoded."""
@@ -32,7 +34,7 @@ def frame(payload: bytes, limit: int = MAX_REPLY) -> bytes:
 
 def pack(message: Mapping[str, object], limit: int = MAX_REQUEST) -> bytes:
     """The frame of one message given as a plain dictionary."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(message)
     try:
         payload = text.encode("utf-8")
     except UnicodeEncodeError as exc:

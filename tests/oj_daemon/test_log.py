@@ -73,6 +73,7 @@ def test_a_large_log_is_rotated_at_the_start_and_three_old_ones_are_kept(tmp_pat
     ]
     assert path.read_text().startswith(START_MARKER)
     assert (tmp_path / "daemon.log.1").read_bytes()[:1] == b"5"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_small_log_is_added_to(tmp_path: Path) -> None:
@@ -144,6 +145,13 @@ def test_text_that_utf8_cannot_carry_is_still_logged(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "daemon.log").mkdir()
     with pytest.raises(StoreError, match=r"^open the log .*daemon\.log: Is a directory$"):
+        set_up(settings(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_log_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "daemon.log").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"^write to the log: No space left on device$"):
         set_up(settings(tmp_path))
 
 
