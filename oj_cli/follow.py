@@ -86,9 +86,38 @@ def news(watch: Watch, job_id: str) -> Iterator[News]:
 def follow(ctx: Ctx, job_id: str, *, wants_view: bool) -> Job | None:
     """Show a job until it ends; how it ended, or None when the user detached with Ctrl-C."""
     try:
-        return _live(ctx, job_id) if wants_view else _plain(ctx, job_id)
+        with _interrupts() as interrupts:
+            return (_live if wants_view else _plain)(ctx, job_id, interrupts)
     except KeyboardInterrupt:
         return None
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Write Ctrl-C down besides raising it: raised inside of a `__del__` it would be forgotten."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or before is None:  # started in the background: not for us
+        yield seen
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def heeding(every: Iterator[News], interrupts: list[int]) -> Iterator[News]:
+    """The news, until someone interrupts."""
+    for each in every:
+        if interrupts:
+            raise KeyboardInterrupt
+        yield each
 
 
 def await_end(ctx: Ctx, job_id: str) -> Job:
@@ -134,14 +163,14 @@ def outcome(job: Job) -> list[list[output.Text]]:
     return made
 
 
-def _plain(ctx: Ctx, job_id: str) -> Job:
+def _plain(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
     job: Job = {}
 
     def lost(failure: OjError) -> None:
         diagnostics.warn(_lost_text(failure))
 
     with Watch(ctx, [job_id], logs={job_id: 0}, on_lost=lost) as watch:
-        for each in news(watch, job_id):
+        for each in heeding(news(watch, job_id), interrupts):
             if each.lines:
                 output.block("\n".join(each.lines))
             job = each.job or job
@@ -196,7 +225,7 @@ class _View:
         return [*live.rows(self.job, self.tails, screen), *notice]
 
 
-def _live(ctx: Ctx, job_id: str) -> Job:
+def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
     from rich.console import Console, Group  # noqa: PLC0415 - 60 ms, only for a terminal
     from rich.live import Live  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
@@ -205,7 +234,7 @@ def _live(ctx: Ctx, job_id: str) -> Job:
         no_color=not output.terminal().color, highlight=False, markup=False, emoji=False
     )
     if console.is_dumb_terminal or not console.is_terminal:
-        return _plain(ctx, job_id)
+        return _plain(ctx, job_id, interrupts)
     unicode = console.encoding.lower().startswith("utf")
     view = _View()
 
@@ -236,7 +265,7 @@ def _live(ctx: Ctx, job_id: str) -> Job:
         vertical_overflow="crop",
     )
     with Watch(ctx, [job_id], logs={job_id: 0}, on_lost=lost) as watch, _signals(display), display:
-        for each in news(watch, job_id):
+        for each in heeding(news(watch, job_id), interrupts):
             view.add(each)
     ended_ms = view.job["finished_at_ms"] or view.job["updated_at_ms"]
     screen = live.Screen(console.width - 1, console.height, ended_ms, unicode=unicode)

@@ -77,7 +77,7 @@ def catalog_of(texts: Sources) -> Catalog:
     """Everything that the texts define."""
     from oj_daemon.runbook import load  # noqa: PLC0415 - as above
 
-    return load.catalog(texts.files, [(each.path, each.reason) for each in texts.unreadable])
+    return load.Catalog(texts.files, [(each.path, each.reason) for each in texts.unreadable])
 
 
 def listing(ctx: Ctx) -> Listing:

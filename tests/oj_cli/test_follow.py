@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import os
@@ -190,6 +191,23 @@ def test_a_job_that_is_resumed_while_its_log_is_drained_is_followed_on(
 
 def test_control_c_detaches() -> None:
     assert plain([KeyboardInterrupt()])[1] is None
+
+
+def test_an_interrupt_that_was_swallowed_elsewhere_detaches_all_the_same() -> None:
+    class Swallowing(FakeClient):
+        def call(self, type: str, **fields: object) -> dict[str, Any]:  # noqa: A002
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().call(type, **fields)
+
+    class Ctx(FakeCtx):
+        def client(self) -> FakeClient:
+            return Swallowing(self.script, self.asked)
+
+    script = [changes(1, job([], [])), changes(2, done())]
+    assert follow.follow(Ctx(script), ID, wants_view=False) is None  # type: ignore[arg-type]  # a fake
+    assert len(script) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_failed_job_tells_why_and_what_to_do_next() -> None:
