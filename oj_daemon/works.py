@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from oj_daemon.adapters import processes
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy
@@ -93,6 +94,8 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     policy = Policy(
         workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
     )
+    # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
+    processes.become_subreaper()
     engine = await Engine.open(settings.state_dir, policy, recover=recover)
     works = Works(engine, settings)
     for warning in engine.warnings:
