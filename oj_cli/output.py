@@ -37,6 +37,8 @@ GAP = "  "
 NARROWEST = 6
 """A column is not cut below this many terminal columns."""
 ELLIPSIS = "…"
+PLAIN = str.maketrans({"…": "~", "─": "-", "→": ">", "⚠": "!"})
+"""Our own signs for a stdout that is not UTF-8."""
 SGR = r"\x1b\[[0-9;:]*m"
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 """Not compiled here: only terminals need them, and that costs 1 ms."""
@@ -58,6 +60,8 @@ class _Terminal:
     def __init__(self) -> None:
         self.is_tty = sys.stdout is not None and sys.stdout.isatty()
         self.color = self.is_tty
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        self.is_plain = not encoding.lower().replace("-", "").startswith("utf")
         self.width = 0
         """Columns; 0 when nothing has to be cut."""
         self.measure()
@@ -312,7 +316,8 @@ def render(*parts: Text) -> str:
 
 def write(text: str) -> None:
     """Write what has been rendered, at once and completely."""
-    terminal()
+    if terminal().is_plain:
+        text = text.translate(PLAIN)
     if sys.stdout is None:  # closed by the caller (`>&-`)
         return
     try:

@@ -170,6 +170,15 @@ def test_width_is_counted_in_columns(text: str, columns: int) -> None:
     assert width(text) == columns
 
 
+def test_a_stdout_without_unicode_gets_plain_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    output.forget()
+    output.line("── p → ⚠ … é")
+    output.forget()
+    assert raw.getvalue() == b"-- p > ! ~ \\xe9\n"
+
+
 def test_json_keeps_other_scripts_readable(stdout: Stdout) -> None:
     screen = stdout()
     output.json({"name": "漢字", "list": []})

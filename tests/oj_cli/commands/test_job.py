@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import Any
 
 import pytest
@@ -568,6 +569,33 @@ def test_an_interrupt_in_the_middle_of_a_request_is_130(daemon_cli: Harness) -> 
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "a started\n")
+
+
+def test_a_wait_in_the_background_of_a_script_is_not_interrupted(daemon_cli: Harness) -> None:
+    interrupted = threading.Event()
+
+    def end(_request: Message) -> Message:
+        assert interrupted.wait(30)
+        return changes(detail(status="completed"))
+
+    daemon_cli.daemon.answer("JobShow", detail())
+    daemon_cli.daemon.answer("JobWatch", changes(detail()), end)
+    process = daemon_cli.spawn("job", "wait", "4f9", ignores_interrupts=True)
+    daemon_cli.daemon.wait_for("JobWatch", 2)
+    process.send_signal(signal.SIGINT)
+    interrupted.set()
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "Job fix-login (4f9h2k7m) completed\n")
+
+
+def test_a_job_without_a_name_is_called_by_its_kind(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("JobShow", detail(name=JOB))
+    daemon_cli.daemon.answer("JobWatch", changes(detail(name=JOB, status="completed")))
+    daemon_cli.daemon.answer("JobList", reply("Jobs", jobs=[summary(name=JOB)], total=1))
+    assert daemon_cli.oj("job", "wait", "4f9").out == "Job build (4f9h2k7m) completed\n"
+    assert daemon_cli.oj("job", "list").out.splitlines()[1] == (
+        "4f9h2k7m  shop     -     build  test  5s       running"
+    )
 
 
 # logs
