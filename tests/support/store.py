@@ -12,7 +12,9 @@ from oj_daemon.store.wal import Wal
 class Daemon:
     """A log that was opened, replayed and started, with what it acknowledged and how it failed."""
 
-    def __init__(self, folder: Path, *, after_seq: int = 0, recover: bool = False, epoch: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, after_seq: int = 0, recover: bool = False, epoch: int = 1
+    ) -> None:
         self.wal = Wal.open(folder, epoch=epoch)
         try:
             self.replayed = list(self.wal.replay(after_seq=after_seq, recover=recover))
@@ -36,7 +38,9 @@ class Daemon:
         if self.wal.commit():
             self._durable(seq)
         with self._changed:
-            assert self._changed.wait_for(lambda: self.wal.durable >= seq or self.errors, timeout=30)
+            assert self._changed.wait_for(
+                lambda: self.wal.durable >= seq or self.errors, timeout=30
+            )
         return not self.errors
 
     def _durable(self, seq: int) -> None:
