@@ -81,10 +81,13 @@ class Harness:
             output.forget()
         return Result(code, out.getvalue(), err.getvalue())
 
-    def spawn(self, *args: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start `oj` as a process; the caller ends it."""
+    def spawn(
+        self, *args: str, environ: Mapping[str, str] | None = None, ignores_interrupts: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start `oj` as a process; the caller ends it. `ignores_interrupts` is how `oj ... &` in a script starts."""
+        before = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if ignores_interrupts else []
         return subprocess.Popen(
-            [sys.executable, "-m", "oj_cli", *args],
+            [*before, sys.executable, "-m", "oj_cli", *args],
             cwd=self.work,
             env={**self.environ, "PYTHONPATH": str(ROOT), **(environ or {})},
             stdin=subprocess.DEVNULL,
