@@ -26,6 +26,8 @@ from oj_daemon.errors import AdapterError, OjError, StoreError
 from oj_daemon.runbook import template
 from oj_daemon.runbook.model import Text
 from oj_daemon.settings import Settings
+from oj_daemon.store import lock
+from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook
 from oj_daemon.timers import Timers
 from oj_daemon.wire.names import JobId, WorkspaceKind
@@ -71,6 +73,7 @@ class Executor:
         self._chores: set[asyncio.Task[None]] = set()
         """Tasks without an end."""
         self._stopped = False
+        self._boot = settings.state_dir / "boot"
 
     # Input
 
@@ -326,6 +329,24 @@ class Executor:
         self._report(fact, cause)
 
     # Beginning and end
+
+    def unknown_after_reboot(self, active: Iterable[tuple[JobId, int]]) -> list[events.StepExited]:
+        """Runs of which the machine kept no trace when it went down: what they write is not synced, so they may have begun."""
+        if not self._boot.exists() or self._boot.read_text() == lock.boot_id():
+            return []
+        error = (
+            "interrupted: the machine was restarted, and whether the step had begun is not known"
+        )
+        return [
+            events.StepExited(job_id=job_id, run=run, error=error)
+            for job_id, run in active
+            if self.shell.adopt(_run_id(job_id, run)).state is RunState.NEVER
+        ]
+
+    def note_boot(self) -> None:
+        """Remember which boot of the machine the runs of this daemon belong to."""
+        if not self._boot.exists() or self._boot.read_text() != lock.boot_id():
+            replace_file(self._boot, lock.boot_id().encode(), durable=True)
 
     async def clear_leftovers(self, active: Iterable[tuple[JobId, int]]) -> list[str]:
         """End processes, and remove folders, of runs that no job has active; returns the run ids."""

@@ -20,7 +20,7 @@ from oj_daemon.engine import Engine
 from oj_daemon.executor import Executor
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL
+from oj_daemon.wire.names import TERMINAL, StepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +104,15 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
         (job_id, run.run)
         for job_id in engine.state.live
         for run in engine.state.jobs[job_id].active
+        if run.status is StepStatus.RUNNING
     ]
     left = await works.executor.clear_leftovers(active)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
+    for lost in works.executor.unknown_after_reboot(active):
+        engine.report(lost, "restart of the machine")
+    await engine.durable()
+    works.executor.note_boot()
     engine.recover()
     works.executor.chore(engine.keep_snapshots())
     logger.info(

@@ -26,6 +26,7 @@ from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.state import (
     ACTIVE,
+    Answer,
     Ending,
     Job,
     Resolved,
@@ -60,14 +61,6 @@ PRUNE_AGE_MS: Final = 12 * 3_600_000
 
 
 # --- admit -----------------------------------------------------------------------------------------------------------
-
-
-class Answer:
-    """What a request gets: a reply, and the facts that make it true."""
-
-    def __init__(self, reply: replies.AnyReply, facts: list[AnyEvent] | None = None) -> None:
-        self.reply = reply
-        self.facts = facts or []
 
 
 def admit(state: State, request: requests.RunCommand | requests.JobRequest, turn: Turn) -> Answer:

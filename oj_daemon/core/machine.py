@@ -15,8 +15,7 @@ import msgspec
 from oj_daemon.core import events, job, workspace
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Event
-from oj_daemon.core.job import Answer
-from oj_daemon.core.state import Project, State, Turn
+from oj_daemon.core.state import Answer, Project, State, Turn
 from oj_daemon.wire import requests
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon.core.events import AnyEvent
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import CommandDef, JobDef, Runbook, StepDef
 from oj_daemon.wire.names import (
@@ -22,6 +23,7 @@ from oj_daemon.wire.names import (
     WorkspaceStatus,
     short_id,
 )
+from oj_daemon.wire.replies import AnyReply
 
 ACTIVE: Final = frozenset({StepStatus.PENDING, StepStatus.RUNNING, StepStatus.WAITING})
 """Statuses of a run that is not over."""
@@ -304,6 +306,14 @@ class Turn:
         self.policy = policy or Policy()
         self.resolved = resolved
         """For RunCommand."""
+
+
+class Answer:
+    """What a request gets: a reply, and the facts that make it true."""
+
+    def __init__(self, reply: AnyReply, facts: list[AnyEvent] | None = None) -> None:
+        self.reply = reply
+        self.facts = facts or []
 
 
 def step_of(definition: JobDef, name: str) -> StepDef:

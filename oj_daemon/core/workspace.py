@@ -14,8 +14,7 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.job import Answer
-from oj_daemon.core.state import State, Turn, Workspace
+from oj_daemon.core.state import Answer, State, Turn, Workspace
 from oj_daemon.core.views import workspace_view
 from oj_daemon.errors import Rejected
 from oj_daemon.wire import replies, requests

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from zlib import crc32
 import pytest
 import zstandard
 
+from oj_daemon.adapters.shell import ShellRuns
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -205,4 +208,33 @@ def test_a_state_folder_of_another_user_is_refused_with_its_owner(shop: World) -
     refused = shop.oj("daemon", "start", code=1)
     assert str(shop.state) in refused.err
     assert "4242" in refused.err
-    assert {path.name for path in shop.state.iterdir()} <= {"cli.log"}, "the daemon made nothing there"
+    assert {path.name for path in shop.state.iterdir()} <= {"cli.log"}, (
+        "the daemon made nothing there"
+    )
+
+
+def test_a_step_of_which_a_power_failure_left_no_trace_is_not_run_again(world: World) -> None:
+    marker = world.folder / "marker"
+    world.job(
+        f"""
+        step "a" {{
+          run     = "echo begun >> {marker}; sleep 300"
+          on_fail = {{ step = "b" }}
+        }}
+        step "b" {{ run = "echo b" }}
+        """
+    )
+    job_id = world.start("build")
+    world.until_file(marker)
+    world.kill_daemon()
+    for survivor in ShellRuns(world.state / "runs").survivors():
+        os.kill(survivor.process.pid, signal.SIGKILL)
+    # What the machine forgets when its power fails: everything that was not synced, and which boot this is.
+    shutil.rmtree(world.state / "runs" / job_id)
+    (world.state / "boot").write_text("another boot")
+    world.oj("daemon", "start")
+    shown = world.finish(job_id)
+    assert shown["status"] == "failed"
+    assert "the machine was restarted" in shown["error"]
+    assert marker.read_text() == "begun\n"
+    assert [run["name"] for run in shown["steps"]] == ["a", "b"]
