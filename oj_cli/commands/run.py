@@ -1,7 +1,7 @@
 """`oj run`: start a command of the project's runbooks.
 
-Rule: everything that can be judged here is judged before the daemon hears of it. Shell text runs in this terminal and
-needs no daemon; a job is handed over with the texts that define it and what only this machine knows (system.md D1, D2).
+Rule: everything that can be judged here is judged before a daemon is started for it, and whatever is wrong is said in the
+words of this side (a daemon that is at work already may judge first, see oj_cli/warm.py). Shell text runs in this terminal and needs no daemon; a job is handed over with the texts that define it and what only this machine knows (system.md D1, D2).
 A job is asked for under a random key, so asking again after a lost reply starts nothing twice.
 """
 
@@ -11,7 +11,7 @@ import os
 
 import click
 
-from oj_cli import diagnostics, output
+from oj_cli import diagnostics, output, warm
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
 from oj_cli.runnable import catalog_of, help_rows, list_rows, listing, read_texts
@@ -110,6 +110,10 @@ def run(  # noqa: PLR0917 - one parameter per option
         return _print_list(ctx)
     wanted = Wanted(detach=detach, wait=wait, attach=attach)
     texts, file = read_texts(ctx, runbook)
+    if file is None and attach is None and warm.may_ask(ctx, texts, cmd, args):
+        started = _start_warm(ctx, cmd, args, texts)
+        if started is not None:
+            return report_started(ctx, cmd, started, wanted)
     catalog = catalog_of(texts)
     found = catalog.find_command(cmd, file, full=False)
     words = take_own_words(found.definition.args, args, wanted, ctx)
@@ -156,7 +160,7 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         return run_shell(ctx, whole.definition, values)
     git = is_git_job(found.runbook, command.run.job)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
-    return run_job(ctx, command.name, fields, wanted)
+    return report_started(ctx, command.name, start(ctx, fields), wanted)
 
 
 def _print_list(ctx: Ctx) -> int:
@@ -171,6 +175,18 @@ def _print_list(ctx: Ctx) -> int:
         return ExitCode.OK
     output.lines([["Usage: oj run COMMAND [ARGS...]"], [""], *list_rows(found)])
     return ExitCode.OK
+
+
+def _start_warm(
+    ctx: Ctx, command: str, args: Sequence[str], texts: Sources
+) -> dict[str, Any] | None:
+    """What the daemon says to a request that it alone has judged; None when it refused, for the long way to say why."""
+    from oj_daemon.wire.client import RemoteError  # noqa: PLC0415 - loaded already
+
+    try:
+        return start(ctx, request_fields(ctx, command, args, texts, None, with_repo=False))
+    except RemoteError:
+        return None
 
 
 # The words behind CMD
@@ -224,11 +240,13 @@ def _set(wanted: Wanted, name: str) -> None:
 def run_shell(ctx: Ctx, command: CommandDef, arguments: dict[str, str]) -> int:
     """Run a command's shell text in this terminal and return its exit code."""
     from oj_cli.foreground import run_bash  # noqa: PLC0415 - imports subprocess; shell commands only
-    from oj_daemon.runbook import model, template  # noqa: PLC0415 - loaded already
+    from oj_daemon.runbook import argspec, model, template  # noqa: PLC0415 - loaded already
 
     assert isinstance(command.run, model.RunShell)  # noqa: S101 - the caller looked
     shell = command.run.shell
-    values = {f"args.{name}": value for name, value in arguments.items()}
+    # Declared but not given is empty, here as in a job.
+    values = {f"args.{name}": "" for name in argspec.names(command.args)}
+    values |= {f"args.{name}": value for name, value in arguments.items()}
     values["invoke.dir"] = str(ctx.invoke_dir)
     values["workspace"] = str(ctx.root)
     try:
@@ -285,14 +303,13 @@ def request_fields(
     }
 
 
-def run_job(ctx: Ctx, command: str, fields: dict[str, Any], wanted: Wanted) -> int:
-    """Hand a job to the daemon and follow it as far as wanted."""
+def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Wanted) -> int:
+    """Tell that a job is on record, and follow it as far as wanted."""
     from oj_daemon.wire.names import short_id  # noqa: PLC0415 - loaded by the client
 
     if not ctx.json:
-        output.line(output.header("Project: "), fields["project"])
+        output.line(output.header("Project: "), ctx.project)
         output.line(output.header("Command: "), command)
-    started = start(ctx, fields)
     for warning in started["warnings"]:
         diagnostics.warn(warning)
     job_id = started["job_id"]
