@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,14 @@ class World:
         self.git("add", ".")
         self.git("commit", "-qm", "first")
 
+    def other_project(self, name: str, steps: str, **options: Any) -> Path:  # noqa: ANN401 - passed on
+        """Another project of the same user, with a job as `job` writes it; returns its folder."""
+        folder = self.folder / name
+        (folder / ".oj" / "runbooks").mkdir(parents=True, exist_ok=True)
+        written = self.job(steps, name="moved.hcl", **options)
+        written.rename(folder / ".oj" / "runbooks" / "main.hcl")
+        return folder
+
     # Commands
 
     def oj(
@@ -153,6 +161,13 @@ class World:
         """`oj run --detach ARGS`; returns the job's id."""
         return str(self.oj("run", "--detach", "-o", "json", *args, **options).json["job_id"])
 
+    def run(self, *args: str, code: int = 0, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - passed on
+        """`oj run --wait -o json ARGS`: the job as it ended."""
+        ended: dict[str, Any] = self.oj(
+            "run", "--wait", "-o", "json", *args, code=code, **options
+        ).json
+        return ended
+
     def show(self, job_id: str) -> dict[str, Any]:
         """The job as JSON."""
         found: dict[str, Any] = self.oj("job", "show", job_id, "-o", "json").json
@@ -180,6 +195,10 @@ class World:
             pause=0.1,
         )
 
+    def until_listed(self, job_id: str, text: str, seconds: float = 60) -> None:
+        """Wait until the job's log holds this text."""
+        until(lambda: text in self.log(job_id), seconds, lambda: f"{text!r} in {self.log(job_id)}")
+
     def until_running(self, job_id: str, step: str, seconds: float = 60) -> None:
         """Wait until that step of the job is running."""
 
@@ -206,7 +225,7 @@ class World:
         """SIGKILL, and wait until it is gone."""
         pid = self.daemon_pid
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not _alive(pid), 20, "the daemon is gone")
+        until(lambda: not alive(pid), 20, "the daemon is gone")
 
     def until_file(self, path: Path, seconds: float = 60) -> str:
         """Wait until the file holds something, and return that."""
@@ -229,9 +248,9 @@ class World:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
                 pid = self.daemon_pid
                 self.oj("daemon", "stop", "--kill", code=None)
-                if _alive(pid):
+                if alive(pid):
                     os.kill(pid, signal.SIGKILL)
-                    until(lambda: not _alive(pid), 20, "the daemon is gone")
+                    until(lambda: not alive(pid), 20, "the daemon is gone")
         left = self.survivors()
         for text in left:
             with contextlib.suppress(ProcessLookupError, IndexError):
@@ -239,13 +258,15 @@ class World:
         assert not left, f"left behind: {left}"
 
 
-def _alive(pid: int) -> bool:
+def ran(job: Mapping[str, Any]) -> list[str]:
+    """The steps of a job as `oj job show -o json` gives it, in order of start, each as `name status`."""
+    return [f"{run['name']} {run['status']}" for run in job["steps"]]
+
+
+def alive(pid: int) -> bool:
     """Whether the process is there and no zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
-
-
-Check = Callable[[World], None]
