@@ -320,7 +320,9 @@ class Executor:
                     )
                 if note:
                     self._line(effect.job_id, JOB, note)
-                fact = events.WorkspaceDeleted(workspace_id=effect.workspace_id, note=note)
+                fact = events.WorkspaceDeleted(
+                    workspace_id=effect.workspace_id, job_id=effect.job_id, note=note
+                )
             except AdapterError as error:
                 fact = events.WorkspaceDeleteFailed(
                     workspace_id=effect.workspace_id, reason=_sentence(error)

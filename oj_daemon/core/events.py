@@ -203,6 +203,7 @@ class WorkspaceDeleted(Event, frozen=True, tag="workspace:deleted"):
     """It is gone."""
 
     workspace_id: WorkspaceId
+    job_id: JobId = JobId("")
     note: str = ""
     """What was kept and why, such as a branch with commits of its own."""
 

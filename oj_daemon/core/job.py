@@ -785,7 +785,12 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             owner = _owner(state, workspace_id)
             if owner is not None:
                 yield from _prepare(state, owner)
-        case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
+        case events.WorkspaceDeleted(job_id=job_id) if job_id in state.jobs:
+            yield from _prepare(state, state.jobs[job_id])  # it may have been resumed meanwhile
+        case (
+            events.WorkspaceFailed(workspace_id=workspace_id, reason=reason)
+            | events.WorkspaceDeleteFailed(workspace_id=workspace_id, reason=reason)
+        ):
             owner = _owner(state, workspace_id)
             if owner is not None and owner.status is JobStatus.PENDING:
                 yield events.JobEnding(
@@ -857,6 +862,8 @@ def _prepare(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
         if workspace is None or workspace.status is WorkspaceStatus.FAILED:
             yield _workspace_created(job, definition.source)
             return
+        if workspace.status is WorkspaceStatus.DELETING and workspace.reason:
+            yield events.WorkspaceDeleting(workspace_id=workspace.id)  # once more
         if workspace.status is not WorkspaceStatus.READY:
             return
     via = "resume" if job.runs else "entry"
