@@ -12,8 +12,8 @@ from oj_daemon.runbook.model import Runbook
 from oj_daemon.wire.names import JobId, JobStatus, WorkspaceId, WorkspaceKind
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Base of all facts."""
+class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
+    """Base of all facts; they hold no cycles for the collector to find."""
 
 
 # Runbooks and projects

@@ -27,6 +27,7 @@ from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.state import (
     ACTIVE,
     Answer,
+    Changes,
     Ending,
     Job,
     Resolved,
@@ -473,98 +474,68 @@ def accepts(state: State, event: AnyEvent) -> bool:
 # --- apply -----------------------------------------------------------------------------------------------------------
 
 
-def apply(state: State, event: AnyEvent, at: int) -> None:
-    """Make the fact true of the job records; the only function here that changes them."""
-    match event:
-        case events.JobCreated():
-            state.put_job(_new_job(state, event, at))
-            return
-        case events.JobDeleted(job_id=job_id):
-            state.drop_job(job_id)
-            return
-        case events.WorkspaceCreated(workspace_id=workspace_id, job_id=job_id):
-            _put(state, state.jobs[job_id], at, workspace=workspace_id)
-            return
-        case events.WorkspaceDeleted(workspace_id=workspace_id):
-            owner = _owner(state, workspace_id)
-            if owner is not None:
-                # Not a change of the job itself, so it keeps its place in the order of changes.
-                state.jobs[owner.id] = structs.replace(owner, workspace=None)
-            return
-        case events.RunbookLoaded() | events.ProjectSeen():
-            return
-        case (
-            events.WorkspaceReady()
-            | events.WorkspaceFailed()
-            | events.WorkspaceDeleting()
-            | events.WorkspaceDeleteFailed()
-        ):
-            return
-        case _:
-            _apply_to(state, state.jobs[event.job_id], event, at)
+def _job_created(state: State, event: events.JobCreated, at: int) -> None:
+    state.put_job(_new_job(state, event, at))
 
 
-def _apply_to(
-    state: State,
-    job: Job,
-    event: events.JobEvaluated
-    | events.JobEvaluateFailed
-    | events.JobEnding
-    | events.JobFinished
-    | events.JobResumed
-    | events.StepStarted
-    | events.StepTimedOut
-    | events.StepExited
-    | events.StepRetryScheduled,
-    at: int,
-) -> None:
-    match event:
-        case events.JobEvaluated(vars=values):
-            _put(state, job, at, vars={**job.vars, **values}, evaluate=False)
-        case events.JobEvaluateFailed():
-            pass
-        case events.JobEnding():
-            _apply_ending(state, job, event, at)
-        case events.JobFinished(status=status, error=error):
-            _apply_finished(state, job, status, error, at)
-        case events.JobResumed(steps=steps, vars=values):
-            suspended = job.status is JobStatus.SUSPENDED
-            _put(
-                state,
-                job,
-                at,
-                status=JobStatus.PENDING,
-                starting=steps,
-                vars={**job.vars, **values},
-                marks=job.resume_point.marks if job.resume_point is not None else job.marks,
-                visits={},
-                ending=None,
-                # A suspended clean-up goes on as a clean-up; a failed job starts afresh.
-                failing=job.failing and suspended,
-                closing=job.closing and suspended,
-                error=job.error if job.failing and suspended else "",
-                finished_at=0,
-            )
-        case events.StepStarted():
-            _apply_started(state, job, event, at)
-        case events.StepTimedOut(run=number):
-            _put_run(state, job, at, number, timed_out=True)
-        case events.StepExited():
-            _apply_exited(state, job, event, at)
-        case events.StepRetryScheduled():
-            run = Run(
-                run=event.run,
-                step=event.step,
-                visit=event.visit,
-                attempt=event.attempt,
-                status=StepStatus.PENDING,
-                via="retry",
-                retry_at=event.at,
-                timeout_ms=event.timeout_ms,
-            )
-            _put(state, job, at, runs=(*job.runs, run))
-        case _:
-            assert_never(event)
+def _job_deleted(state: State, event: events.JobDeleted, _at: int) -> None:
+    state.drop_job(event.job_id)
+
+
+def _got_workspace(state: State, event: events.WorkspaceCreated, at: int) -> None:
+    _put(state, state.jobs[event.job_id], at, workspace=event.workspace_id)
+
+
+def _lost_workspace(state: State, event: events.WorkspaceDeleted, _at: int) -> None:
+    owner = _owner(state, event.workspace_id)
+    if owner is not None:
+        # Not a change of the job itself, so it keeps its place in the order of changes.
+        state.jobs[owner.id] = structs.replace(owner, workspace=None)
+
+
+def _job_evaluated(state: State, event: events.JobEvaluated, at: int) -> None:
+    job = state.jobs[event.job_id]
+    _put(state, job, at, vars={**job.vars, **event.vars}, evaluate=False)
+
+
+def _job_resumed(state: State, event: events.JobResumed, at: int) -> None:
+    job = state.jobs[event.job_id]
+    suspended = job.status is JobStatus.SUSPENDED
+    _put(
+        state,
+        job,
+        at,
+        status=JobStatus.PENDING,
+        starting=event.steps,
+        vars={**job.vars, **event.vars},
+        marks=job.resume_point.marks if job.resume_point is not None else job.marks,
+        visits={},
+        ending=None,
+        # A suspended clean-up goes on as a clean-up; a failed job starts afresh.
+        failing=job.failing and suspended,
+        closing=job.closing and suspended,
+        error=job.error if job.failing and suspended else "",
+        finished_at=0,
+    )
+
+
+def _step_timed_out(state: State, event: events.StepTimedOut, at: int) -> None:
+    _put_run(state, state.jobs[event.job_id], at, event.run, timed_out=True)
+
+
+def _step_retry_scheduled(state: State, event: events.StepRetryScheduled, at: int) -> None:
+    job = state.jobs[event.job_id]
+    run = Run(
+        run=event.run,
+        step=event.step,
+        visit=event.visit,
+        attempt=event.attempt,
+        status=StepStatus.PENDING,
+        via="retry",
+        retry_at=event.at,
+        timeout_ms=event.timeout_ms,
+    )
+    _put(state, job, at, runs=(*job.runs, run))
 
 
 def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
@@ -605,7 +576,8 @@ def _owner(state: State, workspace_id: WorkspaceId) -> Job | None:
     return job if job is not None and job.workspace == workspace_id else None
 
 
-def _apply_ending(state: State, job: Job, event: events.JobEnding, at: int) -> None:
+def _job_ending(state: State, event: events.JobEnding, at: int) -> None:
+    job = state.jobs[event.job_id]
     steps = [run.step for run in job.active]
     if event.step:
         steps.insert(0, event.step)
@@ -630,7 +602,9 @@ def _apply_ending(state: State, job: Job, event: events.JobEnding, at: int) -> N
     _put(state, job, at, status=JobStatus.ENDING, ending=ending, runs=runs, finished_at=0)
 
 
-def _apply_finished(state: State, job: Job, status: JobStatus, error: str, at: int) -> None:
+def _job_finished(state: State, event: events.JobFinished, at: int) -> None:
+    job = state.jobs[event.job_id]
+    status = event.status
     point = job.resume_point
     if status is JobStatus.SUSPENDED or (status is JobStatus.FAILED and point is None):
         point = _interrupted(state.definition(job), job)
@@ -641,7 +615,7 @@ def _apply_finished(state: State, job: Job, status: JobStatus, error: str, at: i
         job,
         at,
         status=status,
-        error=error,
+        error=event.error,
         finished_at=at,
         ending=None,
         cancelling=False,
@@ -672,53 +646,64 @@ def _joined(step: StepDef, marks: tuple[str, ...]) -> bool:
     return bool(step.after) and all(name in marks for name in step.after)
 
 
-def _apply_started(state: State, job: Job, event: events.StepStarted, at: int) -> None:
-    definition = state.definition(job)
-    deadline = at + event.timeout_ms if event.timeout_ms else 0
+def _step_started(state: State, event: events.StepStarted, at: int) -> None:
+    job = state.jobs[event.job_id]
+    via = event.via
     run = Run(
         run=event.run,
         step=event.step,
         visit=event.visit,
         attempt=event.attempt,
         status=StepStatus.RUNNING,
-        via=event.via,
+        via=via,
         started_at=at,
-        deadline_at=deadline,
+        deadline_at=at + event.timeout_ms if event.timeout_ms else 0,
     )
-    if event.via == "retry":
-        runs = tuple(run if old.run == event.run else old for old in job.runs)
-        _put(state, job, at, runs=runs)
+    if via == "retry":
+        _put(state, job, at, runs=tuple(run if old.run == run.run else old for old in job.runs))
         return
-    changes: dict[str, object] = {
-        "status": JobStatus.RUNNING,
-        "runs": (*job.runs, run),
-        "starting": (),
-        "ending": None,
-    }
-    if event.via not in ("entry", "resume"):
-        changes["visits"] = {**job.visits, event.step: job.visits.get(event.step, 0) + 1}
-    used = {event.step}
-    if event.via == "join":
-        used.update(step_of(definition, event.step).after)
-    marks = tuple(name for name in job.marks if name not in used)
-    match event.via:
+    visits = job.visits
+    if via not in ("entry", "resume"):
+        visits = {**visits, event.step: visits.get(event.step, 0) + 1}
+    marks = job.marks
+    if marks:
+        used = {event.step}
+        if via == "join":
+            used.update(step_of(state.definition(job), event.step).after)
+        marks = tuple(name for name in marks if name not in used)
+    state.put_job(
+        structs.replace(
+            job,
+            updated_at=at,
+            status=JobStatus.RUNNING,
+            runs=(*job.runs, run),
+            starting=(),
+            ending=None,
+            visits=visits,
+            marks=() if via in ("fail", "cancel") else marks,
+            **_path_changes(state, job, via),
+        )
+    )
+
+
+def _path_changes(state: State, job: Job, via: str) -> dict[str, object]:
+    """What changes about a job as a whole when a step starts on that path."""
+    match via:
         case "fail":
+            failing: dict[str, object] = {"failing": True, "error": _first_error(job)}
             if not job.failing:
-                changes["resume_point"] = _interrupted(definition, job)
-            changes |= {"failing": True, "error": _first_error(job)}
-            marks = ()
+                failing["resume_point"] = _interrupted(state.definition(job), job)
+            return failing
         case "cancel":
-            changes |= {"cancelling": True, "failing": False, "error": ""}
-            marks = ()
+            return {"cancelling": True, "failing": False, "error": ""}
         case "done" if job.failing:  # the clean-up recovered the job
-            changes |= {"failing": False, "error": "", "resume_point": None}
+            return {"failing": False, "error": "", "resume_point": None}
         case "job_done":
-            changes["closing"] = True
+            return {"closing": True}
         case "resume":
-            changes["resume_point"] = job.resume_point if job.failing else None
+            return {"resume_point": job.resume_point if job.failing else None}
         case _:
-            pass
-    _put(state, job, at, marks=marks, **changes)
+            return {}
 
 
 def _first_error(job: Job) -> str:
@@ -729,13 +714,12 @@ def _first_error(job: Job) -> str:
     return new or job.error
 
 
-def _apply_exited(state: State, job: Job, event: events.StepExited, at: int) -> None:
+def _step_exited(state: State, event: events.StepExited, at: int) -> None:
+    job = state.jobs[event.job_id]
     run = job.runs[event.run - 1]
     status, error = _outcome(job, run, event)
     marks = job.marks
-    if status is StepStatus.DONE and any(
-        run.step in step.after for step in state.definition(job).steps
-    ):
+    if status is StepStatus.DONE and _is_waited_for(run.step, state.definition(job)):
         marks = (*(name for name in marks if name != run.step), run.step)
     changed = structs.replace(
         run,
@@ -747,7 +731,15 @@ def _apply_exited(state: State, job: Job, event: events.StepExited, at: int) -> 
         deadline_at=0,
     )
     runs = (*job.runs[: event.run - 1], changed, *job.runs[event.run :])
-    _put(state, job, at, runs=runs, marks=marks)
+    state.put_job(structs.replace(job, updated_at=at, runs=runs, marks=marks))
+
+
+def _is_waited_for(name: str, definition: JobDef) -> bool:
+    """Whether a fan-in step counts on the step."""
+    for step in definition.steps:  # noqa: SIM110 - a generator would double the cost of the fact
+        if name in step.after:
+            return True
+    return False
 
 
 def _outcome(job: Job, run: Run, event: events.StepExited) -> tuple[StepStatus, str]:
@@ -765,6 +757,23 @@ def _outcome(job: Job, run: Run, event: events.StepExited) -> tuple[StepStatus, 
     if event.exit_code == 0:
         return StepStatus.DONE, ""
     return StepStatus.FAILED, f"shell exit code: {event.exit_code}"
+
+
+CHANGES: Final[Changes] = {
+    events.JobCreated: _job_created,
+    events.JobEvaluated: _job_evaluated,
+    events.JobEnding: _job_ending,
+    events.JobFinished: _job_finished,
+    events.JobResumed: _job_resumed,
+    events.JobDeleted: _job_deleted,
+    events.StepStarted: _step_started,
+    events.StepTimedOut: _step_timed_out,
+    events.StepExited: _step_exited,
+    events.StepRetryScheduled: _step_retry_scheduled,
+    events.WorkspaceCreated: _got_workspace,
+    events.WorkspaceDeleted: _lost_workspace,
+}
+"""What each fact makes true of the job records."""
 
 
 # --- react -----------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.state import Answer, State, Turn, Workspace
+from oj_daemon.core.state import Answer, Changes, State, Turn, Workspace
 from oj_daemon.core.views import workspace_view
 from oj_daemon.errors import Rejected
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, JobId, JobStatus, WorkspaceStatus, short_id
+from oj_daemon.wire.names import TERMINAL, JobId, JobStatus, WorkspaceId, WorkspaceStatus, short_id
 
 PRUNE_AGE_MS: Final = 12 * 3_600_000
 """How long workspaces are kept by `oj workspace prune` without `--all` (spec 6.8)."""
@@ -123,39 +123,55 @@ def accepts(state: State, event: events.WorkspaceEvent) -> bool:
             assert_never(event)
 
 
-def apply(state: State, event: events.WorkspaceEvent, at: int) -> None:
-    """Make the fact true of the workspace records."""
-    if isinstance(event, events.WorkspaceCreated):
-        state.workspaces.pop(event.workspace_id, None)
-        state.workspaces[event.workspace_id] = Workspace(
-            id=event.workspace_id,
-            job_id=event.job_id,
-            kind=event.kind,
-            path=event.path,
-            project=event.project,
-            repo=event.repo,
-            branch=event.branch,
-            ref=event.ref,
-            own_branch=event.own_branch,
-            created_at=at,
-        )
-        return
-    workspace = state.workspaces[event.workspace_id]
-    match event:
-        case events.WorkspaceReady(base=base):
-            changed = structs.replace(workspace, status=WorkspaceStatus.READY, base=base)
-        case events.WorkspaceFailed(reason=reason):
-            changed = structs.replace(workspace, status=WorkspaceStatus.FAILED, reason=reason)
-        case events.WorkspaceDeleting():
-            changed = structs.replace(workspace, status=WorkspaceStatus.DELETING, reason="")
-        case events.WorkspaceDeleteFailed(reason=reason):
-            changed = structs.replace(workspace, reason=reason)
-        case events.WorkspaceDeleted():
-            del state.workspaces[event.workspace_id]
-            return
-        case _:
-            assert_never(event)
-    state.workspaces[event.workspace_id] = changed
+def _created(state: State, event: events.WorkspaceCreated, at: int) -> None:
+    state.workspaces.pop(event.workspace_id, None)
+    state.workspaces[event.workspace_id] = Workspace(
+        id=event.workspace_id,
+        job_id=event.job_id,
+        kind=event.kind,
+        path=event.path,
+        project=event.project,
+        repo=event.repo,
+        branch=event.branch,
+        ref=event.ref,
+        own_branch=event.own_branch,
+        created_at=at,
+    )
+
+
+def _ready(state: State, event: events.WorkspaceReady, _at: int) -> None:
+    _put(state, event.workspace_id, status=WorkspaceStatus.READY, base=event.base)
+
+
+def _failed(state: State, event: events.WorkspaceFailed, _at: int) -> None:
+    _put(state, event.workspace_id, status=WorkspaceStatus.FAILED, reason=event.reason)
+
+
+def _deleting(state: State, event: events.WorkspaceDeleting, _at: int) -> None:
+    _put(state, event.workspace_id, status=WorkspaceStatus.DELETING, reason="")
+
+
+def _delete_failed(state: State, event: events.WorkspaceDeleteFailed, _at: int) -> None:
+    _put(state, event.workspace_id, reason=event.reason)
+
+
+def _deleted(state: State, event: events.WorkspaceDeleted, _at: int) -> None:
+    del state.workspaces[event.workspace_id]
+
+
+def _put(state: State, workspace_id: WorkspaceId, **changes: object) -> None:
+    state.workspaces[workspace_id] = structs.replace(state.workspaces[workspace_id], **changes)
+
+
+CHANGES: Final[Changes] = {
+    events.WorkspaceCreated: _created,
+    events.WorkspaceReady: _ready,
+    events.WorkspaceFailed: _failed,
+    events.WorkspaceDeleting: _deleting,
+    events.WorkspaceDeleteFailed: _delete_failed,
+    events.WorkspaceDeleted: _deleted,
+}
+"""What each fact makes true of the workspace records."""
 
 
 def react(state: State, event: AnyEvent, _turn: Turn) -> Iterator[AnyEvent | AnyEffect]:

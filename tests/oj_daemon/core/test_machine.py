@@ -1,0 +1,12 @@
+"""Every fact has its place in the tables that say what it changes."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from oj_daemon.core import events, job, workspace
+
+
+def test_every_fact_changes_something_but_those_that_only_lead_to_others() -> None:
+    changing = {*job.CHANGES, *workspace.CHANGES, events.RunbookLoaded, events.ProjectSeen}
+    assert set(get_args(events.AnyEvent)) - changing == {events.JobEvaluateFailed}
