@@ -96,15 +96,15 @@ def test_a_request_that_changes_nothing_still_waits_for_what_it_has_seen() -> No
         started = asyncio.ensure_future(engine.submit(RUN, resolved()))
         await settle()
         job_id = next(iter(engine.state.jobs))
-        for asked in (requests.JobCancel(ids=(job_id,)),) * 2:
-            answer = asyncio.ensure_future(engine.submit(asked))
-            await settle()
-            assert not answer.done()
+        cancel = requests.JobCancel(ids=(job_id,))
+        answers = [asyncio.ensure_future(engine.submit(cancel)) for _ in range(2)]
+        await settle()
+        assert not any(answer.done() for answer in answers)
         log.durable = log.seq
         engine._release(log.seq)
         await settle()
         assert started.done()
-        assert answer.done()
+        assert all(answer.done() for answer in answers)
 
     run(scenario)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ def random_job(chance: random.Random) -> JobDef:
 
     steps = []
     for name in names:
-        attributes: dict[str, object] = {
+        attributes: dict[str, Any] = {
             "on_done": chance.sample(targets, chance.randint(0, min(3, len(targets))))
             if chance.random() < 0.7
             else [],
