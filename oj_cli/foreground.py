@@ -38,10 +38,11 @@ def run_bash(script: str, folder: Path, environ: Mapping[str, str]) -> int:
 
 def _run(command: list[str], folder: Path, environ: Mapping[str, str]) -> int:
     process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        if process is not None and process.poll() is None:
-            process.send_signal(number)
+        # The script may be at work before we know its process id.
+        early.append(number) if process is None else process.send_signal(number)
 
     def leave_alone(_number: int, _frame: FrameType | None) -> None:
         """Sent by the terminal to the script as well."""
@@ -57,6 +58,8 @@ def _run(command: list[str], folder: Path, environ: Mapping[str, str]) -> int:
     try:
         sys.stdout.flush()
         process = subprocess.Popen(command, cwd=folder, env=dict(environ))
+        for number in early:
+            process.send_signal(number)
         status = process.wait()
     except FileNotFoundError as failure:
         if not folder.is_dir():

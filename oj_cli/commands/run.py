@@ -1,8 +1,9 @@
 """`oj run`: start a command of the project's runbooks.
 
-Rule: everything that can be judged here is judged before a daemon is started for it, and whatever is wrong is said in the
-words of this side (a daemon that is at work already may judge first, see oj_cli/warm.py). Shell text runs in this terminal and needs no daemon; a job is handed over with the texts that define it and what only this machine knows (system.md D1, D2).
-A job is asked for under a random key, so asking again after a lost reply starts nothing twice.
+Rule: everything that can be judged here is judged before a daemon is started for it, and whatever is wrong is said in
+the words of this side (a daemon that is at work already may judge first, see oj_cli/warm.py). Shell text runs in this
+terminal and needs no daemon; a job is handed over with the texts that define it and what only this machine knows
+(system.md D1, D2), under a random key, so asking again after a lost reply starts nothing twice.
 """
 
 from __future__ import annotations

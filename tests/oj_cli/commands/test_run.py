@@ -400,6 +400,20 @@ def test_a_refusal_is_told_in_the_daemons_words(job_cli: Harness) -> None:
     assert "give it one" in result.err
 
 
+def test_what_a_warm_daemon_refuses_is_explained_on_this_side(job_cli: Harness) -> None:
+    job_cli.daemon.refuse("RunCommand", "in other words", code="invalid")
+    result = job_cli.oj("run", "build")
+    assert result.code == 1
+    assert "<name>" in result.err
+    assert "in other words" not in result.err
+    assert len(job_cli.daemon.requests) == 1
+
+
+def test_a_mistake_starts_no_daemon(book: Harness) -> None:
+    assert book.oj("run", "build").code == 1
+    assert list(book.state.iterdir()) == []
+
+
 def test_warnings_of_the_daemon_are_shown(job_cli: Harness) -> None:
     job_cli.daemon.answer("RunCommand", started(warnings=["odd"]))
     assert "Warning: odd" in job_cli.oj("run", "-d", "build", "auth").err
@@ -424,11 +438,11 @@ LOADED = """
 import sys
 from oj_cli.main import main
 main(["run", "-d", "build", "auth"])
-print(sorted({"tree_sitter", "rich", "asyncio", "psutil"} & set(sys.modules)))
+print(sorted({"msgspec", "tree_sitter", "rich", "asyncio", "psutil"} & set(sys.modules)))
 """
 
 
-def test_a_job_target_neither_compiles_shell_text_nor_draws(job_cli: Harness) -> None:
+def test_a_warm_daemon_spares_the_reader_of_runbooks(job_cli: Harness) -> None:
     process = subprocess.run(
         [sys.executable, "-c", LOADED],
         cwd=job_cli.work,
