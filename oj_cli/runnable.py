@@ -83,6 +83,8 @@ def catalog_of(texts: Sources) -> Catalog:
 def listing(ctx: Ctx) -> Listing:
     """Every command of this project, and the files that cannot be used."""
     texts, _ = read_texts(ctx, None)
+    if not texts.files and not texts.unreadable:
+        return Listing([], [])  # where there is nothing to read, the reader is not loaded
     catalog = catalog_of(texts)
     entries = [
         _entry(command, book.path)
