@@ -30,6 +30,10 @@ def init(ctx: Ctx) -> None:
     Files that exist are left as they are.
     """
     root = ctx.invoke_dir
+    if ctx.root != root and (ctx.root / ".oj").is_dir():
+        diagnostics.warn(
+            f"{root} is inside the project {ctx.root}; from now on it is one of its own"
+        )
     written, kept = write_starter(root / ".oj")
     if ctx.json:
         output.json({"root": str(root), "written": written, "kept": kept})

@@ -56,3 +56,14 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_its_path(bare: Harness
     result = bare.oj("init")
     assert result.code == 1
     assert str(bare.work / ".oj") in result.err
+
+
+def test_a_folder_inside_a_project_is_told_apart_from_it(
+    cli: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = cli.work / "deep"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    result = cli.oj("init")
+    assert (result.code, files(below)) == (0, STARTER)
+    assert f"inside the project {cli.work}" in result.err
