@@ -316,8 +316,7 @@ def test_on_a_terminal_control_c_detaches_and_the_job_goes_on(world: World) -> N
     world.job(FAN)
     terminal = Terminal(world, "build")
     terminal.process.expect(r"\(job: (\w+)\)")
-    assert terminal.process.match is not None
-    assert not isinstance(terminal.process.match, type)
+    assert isinstance(terminal.process.match, re.Match)
     short = terminal.process.match.group(1)
     terminal.process.expect("line 300")
     terminal.process.sendintr()
@@ -368,8 +367,7 @@ def test_a_terminate_signal_gives_the_terminal_back_and_leaves_the_job_alone(wor
     world.job(FAN)
     terminal = Terminal(world, "build")
     terminal.process.expect(r"\(job: (\w+)\)")
-    assert terminal.process.match is not None
-    assert not isinstance(terminal.process.match, type)
+    assert isinstance(terminal.process.match, re.Match)
     short = terminal.process.match.group(1)
     terminal.process.expect("Ctrl-C detaches")
     terminal.process.kill(signal.SIGTERM)
