@@ -38,7 +38,7 @@ from oj_daemon.core.state import (
     step_of,
 )
 from oj_daemon.errors import OjError, Rejected
-from oj_daemon.runbook import argspec, template, words
+from oj_daemon.runbook import argspec, suggest, template, words
 from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, Source, SourceKind, StepDef
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
@@ -55,6 +55,8 @@ from oj_daemon.wire.names import (
 
 MAX_VISITS: Final = 5
 """How often one step may be entered by transitions before the circuit breaker ends the job (spec 2.6)."""
+SETTABLE: Final = ("var.", "local.")
+"""Namespaces of the variables that a resume may change."""
 MAX_BACKOFF_MS: Final = 3_600_000
 """Longest pause between two tries of a step."""
 PRUNE_AGE_MS: Final = 12 * 3_600_000
@@ -355,11 +357,36 @@ def _resume_fact(
         steps = job.resume_point.steps
     else:
         steps = (definition.steps[0].name,)
-    renamed = {
-        name if name.split(".", 1)[0] in ("var", "local") and "." in name else f"var.{name}": value
-        for name, value in (variables or {}).items()
-    }
+    renamed = _renamed(definition, job, variables or {})
     return events.JobResumed(job_id=job.id, steps=steps, vars=renamed, message=message)
+
+
+def _renamed(definition: JobDef, job: Job, variables: dict[str, str]) -> dict[str, str]:
+    """The new values under their full names; raises Rejected for a name that nothing in the job would ever read."""
+    known = {name for name in job.vars if name.startswith(SETTABLE)}
+    known |= {f"var.{name}" for name in definition.vars}
+    known |= {name for name in _names_read(definition) if name.startswith(SETTABLE)}
+    renamed = {
+        name if name.startswith(SETTABLE) else f"var.{name}": value
+        for name, value in variables.items()
+    }
+    for name in renamed:
+        if name not in known:
+            raise Rejected(
+                f"job {short_id(job.id)} has no variable {name!r}",
+                code="invalid",
+                hint=suggest.did_you_mean(name, sorted(known), "it has"),
+            )
+    return renamed
+
+
+def _names_read(definition: JobDef) -> Iterator[str]:
+    """Every name that a template of a step refers to."""
+    for step in definition.steps:
+        if isinstance(step.run, RunShell):
+            yield from (binding.name for binding in step.run.shell.bindings)
+        for text in (*step.env.values(), step.cwd or ""):
+            yield from (found.name for found in template.placeholders(text))
 
 
 def _admit_resume(state: State, request: requests.JobResume) -> Answer:

@@ -326,13 +326,16 @@ def test_a_suspended_job_can_be_cancelled_with_its_clean_up() -> None:
 
 
 def test_resume_of_a_failed_job_goes_back_to_the_first_failed_step_that_is_no_clean_up() -> None:
-    world = Scenario(job(step("a", on_done=["b"]), step("b", on_fail="clean"), step("clean")))
+    steps = (step("a", on_done=["b"]), step("b", on_fail="clean"), step("clean"))
+    world = Scenario(job(*steps, defaults={"x": "", "y": ""}))
     world.run()
     world.exits("a")
     world.exits("b", 1)
     world.exits("clean", 1)
     assert world.status is FAILED
     world.started()
+    with pytest.raises(Rejected, match="has no variable 'var.z'"):
+        world.ask(requests.JobResume(id=world.job.id, vars={"z": "1"}))
     world.ask(requests.JobResume(id=world.job.id, vars={"x": "1", "var.y": "2"}))
     assert world.started() == ["b#2"]
     assert (world.job.vars["var.x"], world.job.vars["var.y"]) == ("1", "2")
