@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oj_daemon import settings
 from oj_daemon.adapters.shell import ShellRuns
+from oj_daemon.wire.client import Client
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +170,22 @@ class World:
         ).json
         return ended
 
+    def start_many(self, command: str, count: int) -> list[str]:
+        """Start a command often, over one connection as a program would; returns the ids of the jobs."""
+        path = self.project / ".oj" / "runbooks" / "main.hcl"
+        fields = {
+            "project": self.project.name,
+            "project_root": str(self.project),
+            "invoke_dir": str(self.project),
+            "command": command,
+            "sources": {
+                "files": [{"path": ".oj/runbooks/main.hcl", "text": path.read_text()}],
+            },
+        }
+        self.oj("daemon", "start")
+        with Client(settings.load(self.environ)) as client:
+            return [str(client.call("RunCommand", **fields)["job_id"]) for _ in range(count)]
+
     def show(self, job_id: str) -> dict[str, Any]:
         """The job as JSON."""
         found: dict[str, Any] = self.oj("job", "show", job_id, "-o", "json").json
@@ -220,6 +238,10 @@ class World:
     def daemon_pid(self) -> int:
         """Process id of the daemon; fails when none is recorded."""
         return int(json.loads((self.state / "daemon.pid").read_text())["pid"])
+
+    def signal_daemon(self, number: signal.Signals) -> None:
+        """Send the daemon a signal."""
+        os.kill(self.daemon_pid, number)
 
     def kill_daemon(self) -> None:
         """SIGKILL, and wait until it is gone."""
