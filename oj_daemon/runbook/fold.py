@@ -13,7 +13,17 @@ from typing import Protocol, TypeVar
 from oj_daemon.runbook import consts, durations, template
 from oj_daemon.runbook.model import Shell, Text
 from oj_daemon.runbook.suggest import did_you_mean, nearest
-from oj_daemon.runbook.tree import NOT_TEXT, Entry, Node, Object, Problem, Source, kind_of, problem
+from oj_daemon.runbook.tree import (
+    NOT_TEXT,
+    Entry,
+    Node,
+    Object,
+    Problem,
+    Source,
+    has_enough,
+    kind_of,
+    problem,
+)
 
 T = TypeVar("T")
 
@@ -92,6 +102,11 @@ class Context:
         self.constants = constants
         self.problems: list[Problem] = []
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is wrong that looking on is a waste of time."""
+        return has_enough(self.problems, warnings=False)
+
     def error(
         self, at: Node | Entry, message: str, hint: str = "", *, warning: bool = False
     ) -> None:
@@ -103,7 +118,7 @@ class Context:
     ) -> None:
         """Note something wrong between two offsets of the file."""
         found = problem(self.source, (start, end), message, hint, warning=warning)
-        if found not in self.problems:
+        if not has_enough(self.problems, warnings=warning) and found not in self.problems:
             self.problems.append(found)
 
     # Texts
@@ -116,6 +131,8 @@ class Context:
         """Complain about every placeholder that can never have a value here."""
         text = str(node.value)
         for found in template.placeholders(text):
+            if self.is_full:
+                return
             start, end = node.at(found.start), node.at(found.end)
             if "." in found.name:
                 self._check_dotted(found.name, scope, where, start, end)
@@ -301,6 +318,8 @@ class Body:
     def finish(self, wrong: Mapping[str, str] | None = None) -> None:
         """Complain about what was not taken; `wrong` holds advice for keys that people expect here."""
         for entry in self.entries:
+            if self.ctx.is_full:
+                break
             hint = (wrong or {}).get(entry.key) or did_you_mean(entry.key, self.known, "keys here")
             self.ctx.error(entry, f"unknown key `{entry.key}` in {self.where}", hint)
         self.entries = []
@@ -366,7 +385,7 @@ class Body:
 
     def names(self, key: str, *more: str) -> tuple[str, ...]:
         """A list of identifiers, each once."""
-        found: list[str] = []
+        found: dict[str, None] = {}
         for node in self.strings(key, *more):
             name = str(node.value)
             if IDENTIFIER.fullmatch(name) is None:
@@ -378,7 +397,7 @@ class Body:
             elif name in found:
                 self.ctx.error(node, f"`{name}` is twice in `{key}` of {self.where}")
             else:
-                found.append(name)
+                found[name] = None
         return tuple(found)
 
     def map(self, key: str) -> list[tuple[Entry, Node]]:

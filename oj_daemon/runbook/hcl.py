@@ -10,6 +10,7 @@ import re
 
 from oj_daemon.runbook.tree import (
     MAX_DEPTH,
+    MAX_PROBLEMS,
     Entry,
     Node,
     Object,
@@ -70,6 +71,11 @@ class _Reader:
         word = WORD.match(self.text, self.at)
         return f"`{word.group() if word else char}`"
 
+    def twice(self, entry: Entry, where: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            message = f"`{entry.key}` is set twice in this {where}"
+            self.problems.append(problem(self.source, (entry.start, entry.end), message))
+
     def deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
             raise self.wrong(f"nested more than {MAX_DEPTH} levels deep")
@@ -97,8 +103,7 @@ class _Reader:
             entry = self.entry(depth)
             if not entry.is_block:
                 if entry.key in attributes:
-                    message = f"`{entry.key}` is set twice in this block"
-                    self.problems.append(problem(self.source, (entry.start, entry.end), message))
+                    self.twice(entry, "block")
                     continue
                 attributes.add(entry.key)
             entries.append(entry)
@@ -234,11 +239,7 @@ class _Reader:
             self.skip(BLANK)
             value = self.value(inner, f"{name} =")
             if name in keys:
-                self.problems.append(
-                    problem(
-                        self.source, (key.start, key.end), f"`{name}` is set twice in this object"
-                    )
-                )
+                self.twice(Entry(name, key.start, key.end, value), "object")
             else:
                 keys.add(name)
                 entries.append(Entry(name, key.start, key.end, value))

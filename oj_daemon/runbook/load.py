@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -533,6 +534,8 @@ class Catalog:
 
 
 _catalogs: dict[str, Catalog] = {}
+_lock = threading.Lock()
+"""The daemon loads runbooks in threads."""
 
 
 def catalog(files: Mapping[str, str], unreadable: Iterable[tuple[str, str]] = ()) -> Catalog:
@@ -545,10 +548,11 @@ def catalog(files: Mapping[str, str], unreadable: Iterable[tuple[str, str]] = ()
             digest.update(len(data).to_bytes(8, "big") + data)
     digest.update(repr(skipped).encode("utf-8", "backslashreplace"))
     key = digest.hexdigest()
-    found = _catalogs.pop(key, None) or Catalog(files, skipped)
-    _catalogs[key] = found  # youngest last
-    while len(_catalogs) > CACHED_CATALOGS:
-        _catalogs.pop(next(iter(_catalogs)), None)
+    with _lock:
+        found = _catalogs.pop(key, None) or Catalog(files, skipped)
+        _catalogs[key] = found  # youngest last
+        while len(_catalogs) > CACHED_CATALOGS:
+            del _catalogs[next(iter(_catalogs))]
     return found
 
 

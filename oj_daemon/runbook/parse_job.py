@@ -38,6 +38,8 @@ EARLY_NAMES = (*FOLDER_NAMES, "repo_root", "repo")
 GIT_NAMES = (*EARLY_NAMES, "branch", "ref")
 STEP_NAMES = ("job_id", "name", "workspace", "step")
 NOTIFY_NAMES = ("job_id", "name", "error", "workspace")
+MAX_STEPS = 1_000
+MAX_LOCALS = 1_000
 ADVICE = {
     "item": "fields of a queue item are ${var.<first variable>.<field>} here",
     "step": "${step} is the name of the step",
@@ -112,9 +114,7 @@ def parse_job(ctx: Context, unit: Unit, name: str, at: Node, value: Node) -> Job
         return None
     variables = body.names("vars", "input")
     defaults = body.plain_map("defaults")
-    declared = (
-        [*variables, *(key for key in defaults if key not in variables)] if variables else None
-    )
+    declared = list(dict.fromkeys([*variables, *defaults])) if variables else None
     source_node = body.value("source")
     kind = _source_kind(source_node)
     local_entries = _local_entries(body)
@@ -238,6 +238,9 @@ def _locals(
     needs: dict[str, list[str]] = {}
     places: dict[str, Entry] = {}
     known = {entry.key for entry, _ in entries}
+    if len(entries) > MAX_LOCALS:
+        ctx.error(entries[MAX_LOCALS][0], f"{job} has more than {MAX_LOCALS} locals")
+        return {}
     for entry, value in entries:
         key = entry.key
         where = f"{job}.locals.{key}"
@@ -289,7 +292,10 @@ def _circle(needs: dict[str, list[str]]) -> list[str]:
 
 def _steps(ctx: Context, unit: Unit, entries: list[Entry], scope: Scope, job: str) -> list[_Step]:
     found: list[_Step] = []
-    for label, at, value in _step_values(ctx, entries, job):
+    values = _step_values(ctx, entries, job)
+    if len(values) > MAX_STEPS:
+        ctx.error(values[MAX_STEPS][1], f"job.{job} has more than {MAX_STEPS} steps")
+    for label, at, value in values[:MAX_STEPS]:
         body = body_of(ctx, value, f"job.{job}.step[{len(found)}]", at)
         if body is not None:
             found.append(_step(unit, body, label, at, scope))

@@ -18,6 +18,8 @@ MAX_DEPTH = 40
 """How deeply blocks, lists and objects may be nested."""
 NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 """Characters that neither a UTF-8 file nor a process environment can hold."""
+MAX_PROBLEMS = 100
+"""Nobody reads on; what comes after the first hundred shows up when those are put right."""
 MAX_SENTENCE = 600
 MAX_EXCERPT = 160
 """Longest part of a source line that is shown."""
@@ -125,6 +127,13 @@ def _cut(text: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
+
+
+def has_enough(problems: list[Problem], *, warnings: bool) -> bool:
+    """Whether there are so many of one sort that no more are kept. Warnings never crowd out an error."""
+    if len(problems) < MAX_PROBLEMS:
+        return False
+    return sum(each.warning == warnings for each in problems) >= MAX_PROBLEMS
 
 
 def failure(problems: list[Problem]) -> RunbookError:

@@ -23,7 +23,7 @@ from oj_daemon.runbook.model import (
     WorkerDef,
 )
 from oj_daemon.runbook.suggest import did_you_mean
-from oj_daemon.runbook.tree import Problem, problem
+from oj_daemon.runbook.tree import MAX_PROBLEMS, Problem, has_enough, problem
 from oj_daemon.runbook.unit import KINDS, AnyDef, Import, Unit
 
 
@@ -80,7 +80,9 @@ class _Merge:
 
     def note(self, problems: Iterable[Problem]) -> None:
         """Keep problems, each once."""
-        self.problems += [each for each in problems if each not in self.problems]
+        for each in problems:
+            if each not in self.problems and not has_enough(self.problems, warnings=each.warning):
+                self.problems.append(each)
 
     def add(self, block: Import, unit: Unit, rename: Renames) -> None:
         """Add one file of a library."""
@@ -191,6 +193,8 @@ def _follow(unit: Unit, rename: Renames, merge: _Merge) -> list[Problem]:
     """Names that lead nowhere, and jobs that are started without what they need."""
     problems: list[Problem] = []
     for ref in unit.refs:
+        if len(problems) >= MAX_PROBLEMS:
+            break
         key = rename.get(ref.kind, {}).get(ref.name, ref.name)
         if key not in merge.names[ref.kind]:
             message = f"{ref.where} references unknown {ref.kind} `{ref.name}`"

@@ -380,6 +380,35 @@ def test_windows_line_ends_do_not_reach_the_shell(path: str) -> None:
     assert shell_text(load.runbook(path, text).commands["a"].run) == "echo one\necho two\n"
 
 
+# Many problems
+
+
+def test_only_the_first_hundred_errors_are_told() -> None:
+    text = 'job "j" {\n' + "".join(f"  key{number} = 1\n" for number in range(5000)) + "}\n"
+    found = load.load_text("x.hcl", text).errors
+    assert len(found) == 100
+    assert [each.line for each in found[:3]] == [1, 2, 3]
+
+
+def test_warnings_never_crowd_out_an_error() -> None:
+    steps = "".join(f'  step "s{number}" {{ run = "true" }}\n' for number in range(300))
+    text = f'job "j" {{\n{steps}}}\ncommand "c" {{\n  run = {{ job = "k" }}\n}}\n'
+    linked = load.load_text("x.hcl", text)
+    assert [each.message for each in linked.errors] == ["command.c.run references unknown job `k`"]
+    assert len(linked.problems) == 101
+
+
+def test_a_job_has_a_limit_of_steps_and_locals() -> None:
+    steps = "".join(f'  step "s{number}" {{ run = "true" }}\n' for number in range(1001))
+    (found,) = load.load_text("x.hcl", f'job "j" {{\n{steps}}}\n').errors
+    assert (found.line, found.message) == (1002, "job.j has more than 1000 steps")
+    values = "".join(f'    l{number} = "x"\n' for number in range(1001))
+    (found,) = load.load_text(
+        "x.hcl", f'job "j" {{\n  locals {{\n{values}  }}\n  step "s" {{ run = "true" }}\n}}\n'
+    ).errors
+    assert (found.line, found.message) == (1003, "job.j has more than 1000 locals")
+
+
 # Whatever the text, the answer is a runbook or a RunbookError
 
 
