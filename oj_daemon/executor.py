@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from oj_daemon.adapters import git
-from oj_daemon.adapters.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
@@ -26,6 +25,7 @@ from oj_daemon.errors import AdapterError, OjError, StoreError
 from oj_daemon.runbook import template
 from oj_daemon.runbook.model import Text
 from oj_daemon.settings import Settings
+from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook

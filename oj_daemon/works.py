@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from oj_daemon.adapters import processes
+from oj_daemon import processes
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy

@@ -15,7 +15,7 @@ from zlib import crc32
 import pytest
 import zstandard
 
-from oj_daemon.adapters.shell import ShellRuns
+from oj_daemon.shell import ShellRuns
 from tests.support.waiting import until
 from tests.support.world import World
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from oj_daemon import settings
-from oj_daemon.adapters.shell import ShellRuns
 from oj_daemon.core.state import check
 from oj_daemon.engine import _replay
 from oj_daemon.errors import OjError
+from oj_daemon.shell import ShellRuns
 from oj_daemon.store.wal import Wal
 from oj_daemon.wire.client import Client, RemoteError
 from tests.support.waiting import until

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from oj_daemon import settings
-from oj_daemon.adapters.shell import ShellRuns
+from oj_daemon.shell import ShellRuns
 from oj_daemon.wire.client import Client
 from tests.support.waiting import until
 

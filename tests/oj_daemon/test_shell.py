@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from oj_daemon.adapters import processes, shell
-from oj_daemon.adapters.shell import Found, RunSpec, RunState, ShellRuns, base_env
+from oj_daemon import processes, shell
 from oj_daemon.errors import AdapterError
+from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 
 # ruff: noqa: ASYNC110, ASYNC221, ASYNC240 - files and processes are what is being awaited and looked at
 
@@ -383,8 +383,8 @@ def daemon(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
     code = f"""
 import asyncio, os, sys
 from pathlib import Path
-from oj_daemon.adapters import processes, shell
-from oj_daemon.adapters.shell import RunSpec, ShellRuns
+from oj_daemon import processes, shell
+from oj_daemon.shell import RunSpec, ShellRuns
 tmp = Path({str(tmp_path)!r})
 env = {ENV | {"T": str(tmp_path)}!r}
 runs = ShellRuns(tmp / "runs", grace_seconds=0.3)

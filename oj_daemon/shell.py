@@ -34,9 +34,9 @@ from typing import Final
 
 import msgspec
 
-from oj_daemon.adapters import processes
-from oj_daemon.adapters.processes import COOKIE, Process
+from oj_daemon import processes
 from oj_daemon.errors import AdapterError
+from oj_daemon.processes import COOKIE, Process
 
 logger = logging.getLogger(__name__)
 

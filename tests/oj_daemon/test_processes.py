@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from oj_daemon.adapters import processes
-from oj_daemon.adapters.processes import Process
+from oj_daemon import processes
+from oj_daemon.processes import Process
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -205,7 +205,7 @@ def test_our_children_are_listed(sleeper: subprocess.Popen[bytes]) -> None:
 
 def test_becoming_a_subreaper_is_seen() -> None:
     code = (
-        "from oj_daemon.adapters import processes as p; "
+        "from oj_daemon import processes as p; "
         "print(p.is_subreaper(), p.become_subreaper(), p.is_subreaper())"
     )
     root = Path(__file__).parents[3]
