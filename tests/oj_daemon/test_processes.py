@@ -208,7 +208,7 @@ def test_becoming_a_subreaper_is_seen() -> None:
         "from oj_daemon import processes as p; "
         "print(p.is_subreaper(), p.become_subreaper(), p.is_subreaper())"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )

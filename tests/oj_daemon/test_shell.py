@@ -392,7 +392,7 @@ async def main():
     {body}
 asyncio.run(main())
 """
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}
     )
