@@ -11,7 +11,7 @@ from hcl2 import SerializationOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oj_daemon.runbook import formats
+from oj_daemon.runbook import consts, formats
 from oj_daemon.runbook.tree import Node, Object, Problem, Source, SyntaxProblem, normalise
 
 ROOT = Path(__file__).parents[3]
@@ -280,12 +280,34 @@ def _ours(node: Node) -> object:
     return node.value
 
 
+def expanded(path: Path) -> str:
+    """The text of a file after its directives, with constants that have no default named after themselves."""
+    text = normalise(path.read_text(encoding="utf-8"))
+    declared, _ = consts.declared(Source(path.name, text))
+    values = {name: const.default or name for name, const in declared.items()}
+    return consts.prepare(path.name, text, values).text
+
+
+def oracle_can_read(text: str) -> bool:
+    try:
+        oracle(text)
+    except Exception:  # noqa: BLE001 - whatever lark and python-hcl2 raise
+        return False
+    return True
+
+
 @pytest.mark.parametrize("path", [*GOOD, *LIBRARY, *STARTER], ids=lambda path: path.name)
 def test_python_hcl2_reads_the_same_where_it_can(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    if "%{" in text or "raw(" in text or ":-" in text:
+    text = expanded(path)
+    if not oracle_can_read(text):
+        assert ":-" in text or "${" in text  # our templates are not always HCL expressions
         pytest.skip("holds templates that are not HCL expressions")
     assert ours(read(text)) == oracle(text)
+
+
+def test_python_hcl2_can_read_most_files() -> None:
+    files = [*GOOD, *LIBRARY, *STARTER]
+    assert sum(oracle_can_read(expanded(path)) for path in files) >= len(files) * 0.6
 
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,6}", fullmatch=True).filter(
