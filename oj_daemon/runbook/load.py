@@ -34,7 +34,7 @@ from oj_daemon.runbook.model import (
 from oj_daemon.runbook.parse import broken, parse
 from oj_daemon.runbook.sources import LIBRARIES, RUNBOOKS, USER_LIBRARIES
 from oj_daemon.runbook.suggest import did_you_mean
-from oj_daemon.runbook.tree import Problem, Source, SyntaxProblem, normalise, problem
+from oj_daemon.runbook.tree import Problem, Source, SyntaxProblem, failure, normalise, problem
 from oj_daemon.runbook.unit import KINDS, Import, Unit
 from oj_daemon.runbook.validate import Imported, Linked
 
@@ -565,5 +565,5 @@ def runbook(path: str, text: str, files: Mapping[str, str] | None = None) -> Run
     """One text as a runbook; raises RunbookError with every problem."""
     linked = load_text(path, text, files)
     if linked.errors:
-        raise RunbookError("\n".join(each.render() for each in linked.errors), code="invalid")
+        raise failure(linked.errors)
     return linked.runbook

@@ -198,10 +198,7 @@ def _follow(unit: Unit, rename: Renames, merge: _Merge) -> list[Problem]:
         key = rename.get(ref.kind, {}).get(ref.name, ref.name)
         if key not in merge.names[ref.kind]:
             message = f"{ref.where} references unknown {ref.kind} `{ref.name}`"
-            hint = (
-                did_you_mean(ref.name, sorted(merge.names[ref.kind]), f"available {ref.kind}s")
-                or f"no {ref.kind} is defined here"
-            )
+            hint = _other_name(ref.name, ref.kind, merge.names[ref.kind])
             problems.append(problem(unit.source, (ref.start, ref.end), message, hint))
     for supply in unit.supplies:
         job = merge.defs["job"].get(rename.get("job", {}).get(supply.job, supply.job))
@@ -218,6 +215,14 @@ def _follow(unit: Unit, rename: Renames, merge: _Merge) -> list[Problem]:
                 hint = "a cron gives no values: add it to `defaults` of the job"
             problems.append(problem(unit.source, (supply.start, supply.end), message, hint))
     return problems
+
+
+def _other_name(name: str, kind: str, known: set[str]) -> str:
+    """What may have been meant by the name of a definition that does not exist."""
+    aliased = [each for each in known if each.endswith(f":{name}")]
+    if len(aliased) == 1:
+        return f"did you mean `{aliased[0]}`?"
+    return did_you_mean(name, sorted(known), f"available {kind}s") or f"no {kind} is defined here"
 
 
 def _runbook(

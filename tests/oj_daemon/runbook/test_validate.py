@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from oj_daemon.runbook import load
 from oj_daemon.runbook.model import RunAgent, Runbook, RunJob, RunShell
 from oj_daemon.runbook.tree import Problem
@@ -318,6 +321,11 @@ def test_the_hint_for_an_unknown_name_is_the_nearest_one() -> None:
     assert found.hint == "did you mean `t:ticket`?"
 
 
+def test_the_hint_for_a_name_without_its_alias_is_the_whole_name() -> None:
+    (found,) = errors(ALIASED + 'command "go" {\n  run = { job = "ticket" }\n}\n')
+    assert found.hint == "did you mean `t:ticket`?"
+
+
 def test_a_job_that_a_command_starts_gets_all_its_variables() -> None:
     job = (
         'job "j" {\n  vars = ["a", "b"]\n  defaults = { b = "1" }\n  step "s" { run = "true" }\n}\n'
@@ -336,3 +344,39 @@ def test_imports_work_in_toml_and_json() -> None:
         linked = load.load_text(path, text, files)
         assert [each.render() for each in linked.errors] == []
         assert linked.runbook.jobs["t:ticket"].title == "ticket-ready"
+
+
+# Whatever a library holds, the answer is a runbook or errors
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_libraries(data: st.DataObject) -> None:
+    library = LIBRARY
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(library)))
+        end = min(len(library), start + data.draw(st.integers(0, 12)))
+        piece = data.draw(
+            st.sampled_from(
+                [
+                    "",
+                    '"',
+                    "}",
+                    "{",
+                    "\n",
+                    "%{ if ",
+                    "%{ else }\n",
+                    "${raw(const.label)}",
+                    "const.",
+                    "x",
+                ]
+            )
+        )
+        library = library[:start] + piece + library[end:]
+    value = data.draw(
+        st.sampled_from(["ready", "", "a b", "'", "${var.x}", "\\n}\\n", "$(x)", "}"])
+    )
+    linked = link(data.draw(st.sampled_from([IMPORT, ALIASED])).replace("ready", value), library)
+    for found in linked.problems:
+        assert found.render().startswith(found.path)
+        assert 1 <= found.line <= max(library.count("\n"), 5) + 1
