@@ -59,7 +59,8 @@ class Executor:
         self.shell = ShellRuns(settings.state_dir / "runs")
         self.timers = Timers(now, report)
         self._workspaces = settings.state_dir / "workspaces"
-        self._environ = base_env(settings.step_environ())
+        # The state folder, so that an `oj` in a step meets this daemon and starts none of its own.
+        self._environ = base_env(settings.step_environ(), ["OJ_STATE_DIR"])
         self._loop = asyncio.get_running_loop()
         self._report = report
         self._fail = fail

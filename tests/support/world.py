@@ -24,6 +24,9 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
+NESTED = f"PYTHONPATH={ROOT} {sys.executable} -m oj_cli"
+"""How the script of a step calls this very `oj`."""
+
 
 class Result:
     """What one call of `oj` did."""
@@ -173,7 +176,7 @@ class World:
     def start_many(self, command: str, count: int) -> list[str]:
         """Start a command often, over one connection as a program would; returns the ids of the jobs."""
         path = self.project / ".oj" / "runbooks" / "main.hcl"
-        fields = {
+        fields: dict[str, Any] = {
             "project": self.project.name,
             "project_root": str(self.project),
             "invoke_dir": str(self.project),
@@ -260,6 +263,11 @@ class World:
             return []
         return [str(survivor) for survivor in ShellRuns(self.state / "runs").survivors()]
 
+    def _strays(self) -> list[str]:
+        """Daemons in the default state folder, which no test means to start."""
+        path = self.folder / "home" / ".local" / "state" / "oj" / "daemon.pid"
+        return [f"a daemon (pid={json.loads(path.read_text())['pid']})"] if path.exists() else []
+
     def close(self) -> None:
         """End everything, and prove that it has ended."""
         for child in self._children:
@@ -273,7 +281,7 @@ class World:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
                     until(lambda: not alive(pid), 20, "the daemon is gone")
-        left = self.survivors()
+        left = [*self.survivors(), *self._strays()]
         for text in left:
             with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(int(text.split("pid=")[1].split(",")[0].rstrip(")")), signal.SIGKILL)
