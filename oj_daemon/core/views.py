@@ -299,7 +299,7 @@ def _recent_failures(state: State, now: int) -> Iterator[Job]:
 
 
 def projects(state: State) -> replies.Projects:
-    """Every project that was used, with what is live in it."""
+    """Every project that has something live, by name."""
     counts: dict[str, int] = {}
     for job_id in state.live:
         job = state.jobs[job_id]
@@ -308,13 +308,13 @@ def projects(state: State) -> replies.Projects:
     return replies.Projects(
         projects=tuple(
             replies.ProjectSummary(
-                name=project.name,
-                root=project.root,
-                active_jobs=counts.get(project.name, 0),
+                name=name,
+                root=state.projects[name].root,
+                active_jobs=counts[name],
                 active_agents=0,
                 workers=0,
                 crons=0,
             )
-            for project in sorted(state.projects.values(), key=lambda project: project.name)
+            for name in sorted(counts)
         )
     )
