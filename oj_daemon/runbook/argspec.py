@@ -6,6 +6,7 @@ with `Rejected`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -137,6 +138,23 @@ def _flag(item: _Item) -> Flag | Option:
     if PLACEHOLDER.fullmatch(rest) is None:
         raise item.wrong(f"invalid argument syntax: `{rest}` is not one `<value>`")
     return Option(name=name or short, short=short, required=not item.is_optional)
+
+
+def wrong_with(spec: ArgSpec) -> str:
+    """What is wrong with a specification that was not written as text; empty if nothing is."""
+    words = [each.name for each in spec.positional]
+    words += [spec.variadic.name] if spec.variadic is not None else []
+    flags: list[Option | Flag] = [*spec.options, *spec.flags]
+    for flag in flags:
+        words += sorted({flag.name, flag.short})
+    for index, word in enumerate(words):
+        if word and word in words[:index]:
+            return f"duplicate argument name `{word}`"
+    several = [*spec.positional, *([spec.variadic] if spec.variadic is not None else [])]
+    for before, after in itertools.pairwise(several):
+        if after.required and not before.required:
+            return f"optional positional `{before.name}` cannot precede required `{after.name}`"
+    return ""
 
 
 def names(spec: ArgSpec) -> list[str]:

@@ -351,7 +351,8 @@ class Body:
             return default
         what = f"`{key}` of {self.where}"
         if not isinstance(node.value, int) or isinstance(node.value, bool):
-            self.ctx.error(node, f"{what} must be a whole number, not {kind_of(node)}")
+            shown = f"`{node.value}`" if isinstance(node.value, float) else kind_of(node)
+            self.ctx.error(node, f"{what} must be a whole number, not {shown}")
             return default
         if node.value < least:
             self.ctx.error(node, f"{what} must be >= {least}", hint)
@@ -460,14 +461,12 @@ def word(ctx: Context, node: Node, choices: Collection[str], what: str, default:
 
 def duration(ctx: Context, node: Node, what: str, least: int = 0) -> int | None:
     """Milliseconds of a duration that is a string or a whole number of seconds."""
-    text = node.value
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
-    found = string(ctx, Node(text, node.start, node.end, node.spans), what)
-    if found is None:
+    if isinstance(node.value, bool) or not isinstance(node.value, (str, int)):
+        ctx.error(node, f"{what} must be a duration, not {kind_of(node)}", durations.EXAMPLES)
         return None
+    text = str(ctx.filled(node).value)
     try:
-        value = durations.parse_ms(str(found.value))
+        value = durations.parse_ms(text)
     except ValueError as exc:
         message, _, hint = str(exc).partition(": ")
         ctx.error(node, f"{what}: {message}", hint)
@@ -553,10 +552,15 @@ def labelled(
 
 def check_label(ctx: Context, name: str, at: Node, kind: str) -> bool:
     """Whether a name may be that of a definition."""
+    article = "an" if kind.startswith("a") else "a"
     if not name.strip():
         ctx.error(at, f"{kind} name is required")
     elif LABEL.fullmatch(name) is None:
-        ctx.error(at, f"`{name}` cannot be the name of a {kind}", "use letters, digits, _, - and .")
+        ctx.error(
+            at,
+            f"`{name}` cannot be the name of {article} {kind}",
+            "use letters, digits, _, - and .",
+        )
     elif len(name) > MAX_LABEL:
         ctx.error(at, f"the name of this {kind} is longer than {MAX_LABEL} characters")
     else:

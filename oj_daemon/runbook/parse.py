@@ -266,35 +266,31 @@ def _args(ctx: Context, body: Body) -> ArgSpec:
         ctx.error(node, f"{where} must be a string, not {kind_of(node)}", argspec.GRAMMAR)
         return ArgSpec()
     inner = Body(ctx, node, node.value, where)
-    positional = [
-        Positional(name=_arg_name(ctx, item), required=item.flag("required", default=True))
-        for item in _items(ctx, inner, "positional")
-    ]
-    flags = [
-        Flag(name=_arg_name(ctx, item), short=_short(ctx, item))
-        for item in _items(ctx, inner, "flags")
-    ]
-    options = [
-        Option(name=_arg_name(ctx, item), short=_short(ctx, item), required=item.flag("required"))
-        for item in _items(ctx, inner, "options")
-    ]
+    positional: list[Positional] = []
+    for item in _items(ctx, inner, "positional"):
+        required = item.flag("required", default=True)
+        positional.append(Positional(name=_arg_name(ctx, item), required=required))
+        item.finish()
+    flags: list[Flag] = []
+    for item in _items(ctx, inner, "flags"):
+        flags.append(Flag(name=_arg_name(ctx, item), short=_short(ctx, item)))
+        item.finish()
+    options: list[Option] = []
+    for item in _items(ctx, inner, "options"):
+        name, required = _arg_name(ctx, item), item.flag("required")
+        options.append(Option(name=name, short=_short(ctx, item), required=required))
+        item.finish()
     variadic = None
     rest = inner.value("variadic")
     if rest is not None and (last := body_of(ctx, rest, f"`variadic` of {where}")) is not None:
-        variadic = Positional(
-            name=_arg_name(ctx, last), required=last.flag("required", default=True)
-        )
+        required = last.flag("required", default=True)
+        variadic = Positional(name=_arg_name(ctx, last), required=required)
         last.finish()
     inner.finish()
-    spec = ArgSpec(
-        positional=tuple(positional), variadic=variadic, options=tuple(options), flags=tuple(flags)
-    )
-    # The text form has the same rules, so let it check them.
-    text = argspec.usage(spec)
-    try:
-        argspec.parse(text)
-    except argspec.SpecError as exc:
-        ctx.error(node, f"{where}: {exc}")
+    spec = ArgSpec(tuple(positional), variadic, tuple(options), tuple(flags))
+    wrong = argspec.wrong_with(spec)
+    if wrong:
+        ctx.error(node, f"{where}: {wrong}")
     return spec
 
 
@@ -312,12 +308,12 @@ def _items(ctx: Context, body: Body, key: str) -> list[Body]:
 def _arg_name(ctx: Context, body: Body) -> str:
     node = body.string("name", required=True)
     if node is None:
-        return "unknown"
+        return ""
     if argspec.NAME.fullmatch(str(node.value)) is None:
         ctx.error(
             node, f"`{node.value}` is not the name of an argument", "use letters, digits, _ and -"
         )
-        return "unknown"
+        return ""
     return str(node.value)
 
 

@@ -183,6 +183,27 @@ def test_a_file_that_could_not_be_read_is_mentioned() -> None:
     assert refusal(found, "x", "a.hcl").message == ".oj/runbooks/a.hcl: cannot read: not UTF-8 text"
 
 
+def test_a_listing_shows_what_has_wrong_shell_text_but_not_what_cannot_be_read() -> None:
+    found = catalog(
+        runbooks(a=command("quote", "echo 'oops"), b=BROKEN, c=command("fine")), [("d.hcl", "gone")]
+    )
+    assert [list(each.commands) for each in found.outlines()] == [["quote"], ["fine"]]
+    assert [each.path for each in found.skipped_outlines] == ["d.hcl", ".oj/runbooks/b.hcl"]
+    assert found.find_command("quote", full=False).definition.name == "quote"
+    assert [each.path for each in found.skipped] == [
+        "d.hcl",
+        ".oj/runbooks/a.hcl",
+        ".oj/runbooks/b.hcl",
+    ]
+
+
+def test_odd_things_in_usable_files_are_warnings() -> None:
+    text = 'job "j" {\n  step "a" { run = "true" }\n  step "b" { run = "true" }\n}\n'
+    found = catalog(runbooks(a=text))
+    assert found.skipped == []
+    assert [each.message for each in found.warnings] == ["step is unreachable: job.j.step[1](b)"]
+
+
 def test_check_tells_everything_at_once() -> None:
     files = {
         **runbooks(
