@@ -208,6 +208,11 @@ class Settings(NamedTuple):
         return environ
 
 
+def inherited() -> Secret[dict[str, str]]:
+    """The environment of this process, for `oj-sidecar`, which has options of its own and none of the daemon's."""
+    return Secret(dict(os.environ))  # noqa: TID251 - the one place
+
+
 def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] = "/") -> Settings:
     """Decide everything from the environment (of this process when not given) and the files below `root`."""
     reader = _Reader(os.environ if environ is None else environ)  # noqa: TID251 - the one place

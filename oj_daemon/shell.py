@@ -251,6 +251,10 @@ class ShellRuns:
             for process, cookie in processes.carriers(prefix)
         ]
 
+    def wrappers(self) -> set[int]:
+        """Our children that nobody but us may collect."""
+        return set(self._children.values())
+
     # -- starting --------------------------------------------------------------------------------------------------
 
     def _find_bash(self, path: str) -> str:
