@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.events import AgentAnswering, AnyEvent
 from oj_daemon.runbook.model import Text
-from oj_daemon.wire.names import JobId, WorkspaceId, WorkspaceKind
+from oj_daemon.wire.names import AgentId, JobId, WorkspaceId, WorkspaceKind
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -87,6 +87,82 @@ class DeleteWorkspace(Effect, frozen=True):
     own_branch: bool = False
 
 
+class SpawnAgent(Effect, frozen=True):
+    """Start the session, or find it again where it is. Answers: AgentSpawned, AgentSpawnFailed; later AgentReported, AgentExited."""
+
+    agent_id: AgentId
+    job_id: JobId
+    label: str
+    driver: str
+    script: str
+    """What bash runs as the agent's command; the driver adds its own arguments behind it."""
+    env: dict[str, str]
+    cwd: str
+    prompt: str
+    session_id: str = ""
+    message: str = ""
+    stop: str = "allow"
+    """What happens when the agent wants to end its turn: allow, gate or auto."""
+    stop_prompt: str = ""
+    prime: dict[str, str] = {}
+    """Session source ("" for every one) -> script whose output becomes context."""
+    prime_env: dict[str, str] = {}
+    runtime: str = ""
+    route: dict[str, str] = {}
+    """Where it was, when it is looked for again."""
+    seq: int = 0
+    """The last report that is known."""
+
+
+class NudgeAgent(Effect, frozen=True):
+    """Type a message, once for each number. Answers: AgentNudged."""
+
+    agent_id: AgentId
+    nudge: int
+    message: str
+
+
+class AnswerAgent(Effect, frozen=True):
+    """Answer a dialog, if it still stands. Answers: AgentAnswered."""
+
+    agent_id: AgentId
+    answer: AgentAnswering
+
+
+class KillAgent(Effect, frozen=True):
+    """Kill the program, and let its sidecar say so. Answers: AgentExited."""
+
+    agent_id: AgentId
+    runtime: str
+    route: dict[str, str]
+
+
+class EndAgent(Effect, frozen=True):
+    """End the session and everything it started. Answers: AgentEnded."""
+
+    agent_id: AgentId
+    runtime: str
+    route: dict[str, str]
+    session_id: str = ""
+
+
+class RunGate(Effect, frozen=True):
+    """Run the command of a gate, once for each number. Answers: GateFinished."""
+
+    agent_id: AgentId
+    job_id: JobId
+    gate: int
+    script: str
+    env: dict[str, str]
+    cwd: str
+
+
+class ForgetAgent(Effect, frozen=True):
+    """Remove the session's files."""
+
+    agent_id: AgentId
+
+
 class Notify(Effect, frozen=True):
     """Tell people."""
 
@@ -118,6 +194,13 @@ AnyEffect = (
     | ForgetJob
     | CreateWorkspace
     | DeleteWorkspace
+    | SpawnAgent
+    | NudgeAgent
+    | AnswerAgent
+    | EndAgent
+    | KillAgent
+    | RunGate
+    | ForgetAgent
     | Notify
     | SetTimer
     | CancelTimer

@@ -9,7 +9,17 @@ from __future__ import annotations
 import msgspec
 
 from oj_daemon.runbook.model import Runbook
-from oj_daemon.wire.names import JobId, JobStatus, WorkspaceId, WorkspaceKind
+from oj_daemon.wire.names import (
+    AgentId,
+    DecisionId,
+    DecisionSource,
+    JobId,
+    JobStatus,
+    PromptKind,
+    Trigger,
+    WorkspaceId,
+    WorkspaceKind,
+)
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
@@ -57,6 +67,8 @@ class JobCreated(Event, frozen=True, tag="job:created"):
     evaluate: bool = False
     """Some locals or the ref hold `$(...)` and have to be evaluated first."""
     key: str = ""
+    crew: bool = False
+    """A stand-alone agent: `kind` names its definition, and its one step is the agent."""
 
 
 class JobEvaluated(Event, frozen=True, tag="job:evaluated"):
@@ -215,6 +227,308 @@ class WorkspaceDeleteFailed(Event, frozen=True, tag="workspace:delete_failed"):
     reason: str
 
 
+# Agents
+
+
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One option of a question or a decision."""
+
+    label: str
+    description: str = ""
+    recommended: bool = False
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One question of a dialog."""
+
+    question: str
+    header: str = ""
+    multi_select: bool = False
+    options: tuple[Choice, ...] = ()
+
+
+class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A dialog that an agent shows."""
+
+    kind: PromptKind
+    seq: int
+    """Number of this dialog within the sidecar's life: an answer names it, so that it cannot reach another one."""
+    tool: str = ""
+    input: str = ""
+    """What the tool would get, or the plan, as JSON or text."""
+    options: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+
+class AgentCreated(Event, frozen=True, tag="agent:created"):
+    """A run of an agent step needs a session."""
+
+    agent_id: AgentId
+    job_id: JobId
+    run: int
+    name: str
+    """The definition."""
+    session_id: str = ""
+    """The conversation to go on with; empty for a new one."""
+    message: str = ""
+    """First input when a conversation goes on; the prompt when a new one begins with it."""
+    attempts: dict[str, int] = {}
+    """Trigger -> how often its action was taken, carried over from the session before."""
+
+
+class AgentStarting(Event, frozen=True, tag="agent:starting"):
+    """There is a slot for it: it is ordered."""
+
+    agent_id: AgentId
+
+
+class AgentSpawned(Event, frozen=True, tag="agent:spawned"):
+    """Its sidecar is up; the route is what the next daemon needs to find it again."""
+
+    agent_id: AgentId
+    runtime: str
+    route: dict[str, str]
+    session_id: str = ""
+
+
+class AgentSpawnFailed(Event, frozen=True, tag="agent:spawn_failed"):
+    """It could not be started; nothing of it is left."""
+
+    agent_id: AgentId
+    reason: str
+
+
+class AgentReported(Event, frozen=True, tag="agent:reported"):
+    """Its sidecar says how it is."""
+
+    agent_id: AgentId
+    seq: int
+    """The sidecar's number of this state; lower ones are old news."""
+    state: str
+    """starting, working, idle, prompt, error, parked, unknown."""
+    prompt: Prompt | None = None
+    error: str = ""
+    """Category: unauthorized, out_of_credits, rate_limited, no_internet, server_error, other."""
+    detail: str = ""
+    last_message: str = ""
+    session_id: str = ""
+
+
+class AgentExited(Event, frozen=True, tag="agent:exited"):
+    """Its program has ended, or it and its sidecar have vanished."""
+
+    agent_id: AgentId
+    exit_code: int | None = None
+    reason: str = ""
+
+
+class AgentActed(Event, frozen=True, tag="agent:acted"):
+    """The action for a trigger is taken; counts against its attempts."""
+
+    agent_id: AgentId
+    trigger: Trigger
+    detail: str = ""
+    """What happened: the error's category, the kind of prompt, the exit code."""
+
+
+class AgentActionDue(Event, frozen=True, tag="agent:action_due"):
+    """The action for a trigger waits for its cooldown."""
+
+    agent_id: AgentId
+    trigger: Trigger
+    at: int
+    detail: str = ""
+
+
+class AgentNudging(Event, frozen=True, tag="agent:nudging"):
+    """A message is to be typed into the session."""
+
+    agent_id: AgentId
+    nudge: int
+    """Counts the messages to this agent; the sidecar types each number once."""
+    message: str
+
+
+class AgentNudged(Event, frozen=True, tag="agent:nudged"):
+    """The message was typed, or could not be."""
+
+    agent_id: AgentId
+    nudge: int
+    reason: str = ""
+    """Why not; empty when it was delivered."""
+
+
+class AgentAnswering(Event, frozen=True, tag="agent:answering"):
+    """A dialog is to be answered."""
+
+    agent_id: AgentId
+    prompt: int
+    """Its number."""
+    accept: bool | None = None
+    answers: tuple[tuple[str, ...], ...] = ()
+    """One for each question: the labels chosen, or one free text."""
+    text: str = ""
+    """Feedback: why not, or what to change in a plan."""
+    mode: str = ""
+    """How an accepted plan goes on: the label that was chosen."""
+
+
+class AgentAnswered(Event, frozen=True, tag="agent:answered"):
+    """The answer arrived, or the dialog was gone."""
+
+    agent_id: AgentId
+    prompt: int
+    reason: str = ""
+    """Why not; empty when it arrived."""
+
+
+class GateStarted(Event, frozen=True, tag="gate:started"):
+    """The command of a gate runs."""
+
+    agent_id: AgentId
+    gate: int
+    """Counts the gates of this agent."""
+    trigger: Trigger
+
+
+class GateFinished(Event, frozen=True, tag="gate:finished"):
+    """The command of a gate has ended."""
+
+    agent_id: AgentId
+    gate: int
+    exit_code: int | None
+    output: str = ""
+    """The end of what it printed on stderr."""
+
+
+class AgentKilled(Event, frozen=True, tag="agent:killed"):
+    """Someone asked for its program to be killed; that it exits follows."""
+
+    agent_id: AgentId
+
+
+class AgentOverdue(Event, frozen=True, tag="agent:overdue"):
+    """It was ordered long ago and has not shown a sign of life."""
+
+    agent_id: AgentId
+
+
+class AgentIgnored(Event, frozen=True, tag="agent:ignored"):
+    """A message was typed long ago and the agent still is as idle as before."""
+
+    agent_id: AgentId
+    nudge: int
+
+
+class AgentEscalated(Event, frozen=True, tag="agent:escalated"):
+    """What it did needs a human."""
+
+    agent_id: AgentId
+    source: DecisionSource
+    detail: str = ""
+
+
+class AgentEnding(Event, frozen=True, tag="agent:ending"):
+    """The session is to be ended, then it goes on as `why` says."""
+
+    agent_id: AgentId
+    why: str
+    """done, fail, resume (another session follows), end (its step was ended from outside)."""
+    error: str = ""
+    message: str = ""
+    """For resume: first input of the next session."""
+    fresh: bool = False
+    """For resume: the next session starts a new conversation."""
+
+
+class AgentEnded(Event, frozen=True, tag="agent:ended"):
+    """Nothing of the session is left."""
+
+    agent_id: AgentId
+    session_id: str = ""
+    """Its conversation, where it can be gone on with."""
+
+
+# Decisions
+
+
+class DecisionCreated(Event, frozen=True, tag="decision:created"):
+    """Someone has to decide before the agent's step goes on."""
+
+    decision_id: DecisionId
+    agent_id: AgentId
+    job_id: JobId
+    run: int
+    source: DecisionSource
+    context: str
+    options: tuple[Choice, ...]
+    questions: tuple[Question, ...] = ()
+    prompt: int = 0
+    """Number of the dialog that the answer goes to; 0 for none."""
+    deadline_at: int = 0
+    default: str = ""
+    """Label of the option that is chosen at the deadline; empty: it only says that nobody answered."""
+
+
+class DecisionResolved(Event, frozen=True, tag="decision:resolved"):
+    """It was decided."""
+
+    decision_id: DecisionId
+    choices: tuple[tuple[int, ...], ...] = ()
+    """One for each question (one in all when it has none): numbers from 1; empty with a message alone."""
+    message: str = ""
+    by: str = ""
+    """Who: user name, or `deadline`."""
+    channel: str = ""
+    """Through what: cli, run, tui, deadline."""
+
+
+class DecisionClosed(Event, frozen=True, tag="decision:closed"):
+    """It needs no answer any more, or was put aside."""
+
+    decision_id: DecisionId
+    why: str
+    dismissed: bool = False
+    """Put aside by someone: the owner still waits."""
+
+
+class DecisionReopened(Event, frozen=True, tag="decision:reopened"):
+    """It is open again."""
+
+    decision_id: DecisionId
+
+
+class DecisionExpired(Event, frozen=True, tag="decision:expired"):
+    """Its deadline passed and nobody had answered."""
+
+    decision_id: DecisionId
+
+
+AgentEvent = (
+    AgentCreated
+    | AgentStarting
+    | AgentSpawned
+    | AgentSpawnFailed
+    | AgentReported
+    | AgentExited
+    | AgentActed
+    | AgentActionDue
+    | AgentNudging
+    | AgentNudged
+    | AgentAnswering
+    | AgentAnswered
+    | AgentOverdue
+    | AgentKilled
+    | AgentIgnored
+    | AgentEscalated
+    | GateStarted
+    | GateFinished
+    | AgentEnding
+    | AgentEnded
+)
+DecisionEvent = (
+    DecisionCreated | DecisionResolved | DecisionClosed | DecisionReopened | DecisionExpired
+)
 JobEvent = (
     JobCreated
     | JobEvaluated
@@ -237,7 +551,7 @@ WorkspaceEvent = (
     | WorkspaceDeleteFailed
 )
 CatalogEvent = RunbookLoaded | ProjectSeen
-AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent
+AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent | AgentEvent | DecisionEvent
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,7 +16,7 @@ from working in one directory at cross purposes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
 from msgspec import structs
@@ -39,11 +39,21 @@ from oj_daemon.core.state import (
 )
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import argspec, suggest, template, words
-from oj_daemon.runbook.model import JobDef, RunAgent, RunJob, RunShell, Source, SourceKind, StepDef
+from oj_daemon.runbook.model import (
+    AgentDef,
+    JobDef,
+    RunAgent,
+    RunJob,
+    RunShell,
+    Source,
+    SourceKind,
+    StepDef,
+)
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     PREFIXES,
     TERMINAL,
+    DecisionStatus,
     JobId,
     JobStatus,
     StepStatus,
@@ -95,8 +105,8 @@ def _admit_run(state: State, request: requests.RunCommand, turn: Turn) -> Answer
     resolved = turn.resolved
     if resolved is None:
         raise Rejected(f"unknown command: {request.command}", code="not_found", hint="oj run")
-    definition = _job_definition(resolved)
-    created = _created(request, resolved, definition, turn)
+    definition, crew = _job_definition(resolved)
+    created = _created(request, resolved, definition, turn, crew=crew)
     facts: list[AnyEvent] = []
     if created.runbook not in state.runbooks:
         facts.append(events.RunbookLoaded(hash=created.runbook, runbook=resolved.runbook))
@@ -116,27 +126,22 @@ def _admit_run(state: State, request: requests.RunCommand, turn: Turn) -> Answer
     )
 
 
-def _job_definition(resolved: Resolved) -> JobDef:
-    command = resolved.command
-    if not isinstance(command.run, RunJob):
-        what = "an agent" if isinstance(command.run, RunAgent) else "a shell line"
-        raise Rejected(
-            f"command {command.name!r} runs {what}, not a job; the daemon of this version runs jobs only",
-            code="invalid",
-        )
-    definition = resolved.runbook.jobs[command.run.job]
-    agents = [step.name for step in definition.steps if isinstance(step.run, RunAgent)]
-    if agents:
-        raise Rejected(
-            f"job {definition.name!r} has agent steps ({', '.join(agents)}), which this version cannot run yet",
-            code="invalid",
-            hint="use shell steps",
-        )
-    return definition
+def _job_definition(resolved: Resolved) -> tuple[JobDef, bool]:
+    """What the command starts: a job, or a stand-alone agent, which is a job of one step."""
+    match resolved.command.run:
+        case RunJob(job=name):
+            return resolved.runbook.jobs[name], False
+        case RunAgent(agent=name):
+            return JobDef(name=name, steps=(StepDef(name=name, run=RunAgent(agent=name)),)), True
+        case _:
+            raise Rejected(
+                f"command {resolved.command.name!r} runs a shell line, which `oj run` does itself",
+                code="invalid",
+            )
 
 
 def _created(
-    request: requests.RunCommand, resolved: Resolved, definition: JobDef, turn: Turn
+    request: requests.RunCommand, resolved: Resolved, definition: JobDef, turn: Turn, *, crew: bool
 ) -> events.JobCreated:
     command = resolved.command
     supplied = argspec.bind(command.args, command.defaults, request.args, command.name)
@@ -161,7 +166,7 @@ def _created(
             code="invalid",
             hint=f"add it to the args or defaults of command {command.name!r}, or to the defaults of the job",
         )
-    job_id = JobId(turn.fresh(PREFIXES["job"]))
+    job_id = JobId(turn.fresh(PREFIXES["crew" if crew else "job"]))
     nonce = short_id(job_id)
     values = {f"var.{name}": value for name, value in arguments.items()}
     values["invoke.dir"] = request.invoke_dir
@@ -200,6 +205,7 @@ def _created(
         repo_root=repo_root,
         evaluate=dynamic,
         key=request.key,
+        crew=crew,
     )
 
 
@@ -357,15 +363,17 @@ def _resume_fact(
         steps = job.resume_point.steps
     else:
         steps = (definition.steps[0].name,)
-    renamed = _renamed(definition, job, variables or {})
+    renamed = _renamed(state, job, variables or {})
     return events.JobResumed(job_id=job.id, steps=steps, vars=renamed, message=message)
 
 
-def _renamed(definition: JobDef, job: Job, variables: dict[str, str]) -> dict[str, str]:
+def _renamed(state: State, job: Job, variables: dict[str, str]) -> dict[str, str]:
     """The new values under their full names; raises Rejected for a name that nothing in the job would ever read."""
+    definition = state.definition(job)
     known = {name for name in job.vars if name.startswith(SETTABLE)}
     known |= {f"var.{name}" for name in definition.vars}
-    known |= {name for name in _names_read(definition) if name.startswith(SETTABLE)}
+    agents = state.runbooks[job.runbook].agents
+    known |= {name for name in _names_read(definition, agents) if name.startswith(SETTABLE)}
     renamed = {
         name if name.startswith(SETTABLE) else f"var.{name}": value
         for name, value in variables.items()
@@ -380,24 +388,59 @@ def _renamed(definition: JobDef, job: Job, variables: dict[str, str]) -> dict[st
     return renamed
 
 
-def _names_read(definition: JobDef) -> Iterator[str]:
-    """Every name that a template of a step refers to."""
+def _names_read(definition: JobDef, agents: Mapping[str, AgentDef]) -> Iterator[str]:
+    """Every name that a template of a step, or of the agent it runs, refers to."""
     for step in definition.steps:
+        texts = [*step.env.values(), step.cwd or ""]
         if isinstance(step.run, RunShell):
             yield from (binding.name for binding in step.run.shell.bindings)
-        for text in (*step.env.values(), step.cwd or ""):
+        else:
+            agent = agents[step.run.agent]
+            texts += [agent.prompt or "", agent.cwd or "", *agent.env.values()]
+            for shell in (agent.run, *agent.prime.values()):
+                yield from (binding.name for binding in shell.bindings)
+        for text in texts:
             yield from (found.name for found in template.placeholders(text))
 
 
 def _admit_resume(state: State, request: requests.JobResume) -> Answer:
     job = state.find_job(request.id)
+    if job.status is JobStatus.WAITING:
+        return _admit_go_on(state, job, request)
     fact = _resume_fact(
         state, job, step=request.step, variables=request.vars, message=request.message or ""
     )
     warnings: tuple[str, ...] = ()
-    if request.message is not None:
+    kinds = {step.name: step.run for step in state.definition(job).steps}
+    if request.message is not None and all(
+        isinstance(kinds[name], RunShell) for name in fact.steps
+    ):
         warnings = ("shell steps take no message; it was ignored",)
     return Answer(replies.JobResumed(id=job.id, steps=fact.steps, warnings=warnings), [fact])
+
+
+def _admit_go_on(state: State, job: Job, request: requests.JobResume) -> Answer:
+    """A job that waits for decisions goes on without them: its agents get the message."""
+    facts: list[AnyEvent] = [
+        events.DecisionClosed(decision_id=decision.id, why="auto-dismissed by job resume")
+        for decision in state.decisions.values()
+        if decision.job_id == job.id
+        and decision.status in (DecisionStatus.OPEN, DecisionStatus.DISMISSED)
+    ]
+    message = request.message or "Please continue with the task."
+    steps: list[str] = []
+    for run in job.active:
+        agent = state.agent_of(job.id, run.run)
+        if run.status is not StepStatus.WAITING or agent is None:
+            continue
+        steps.append(run.step)
+        if agent.is_alive and not request.kill:
+            facts.append(
+                events.AgentNudging(agent_id=agent.id, nudge=agent.nudges + 1, message=message)
+            )
+        else:
+            facts.append(events.AgentEnding(agent_id=agent.id, why="resume", message=message))
+    return Answer(replies.JobResumed(id=job.id, steps=tuple(steps)), facts)
 
 
 def _admit_resume_all(state: State, request: requests.JobResumeAll) -> Answer:
@@ -448,22 +491,10 @@ def _prunable(job: Job, request: requests.JobPrune, now: int) -> bool:
 # --- accepts ---------------------------------------------------------------------------------------------------------
 
 
-def accepts(state: State, event: AnyEvent) -> bool:
+def accepts(state: State, event: events.JobEvent | events.CatalogEvent) -> bool:
     """Whether the fact may still become true; one that may not is dropped before it reaches the log."""
-    match event:
-        case events.JobCreated() | events.RunbookLoaded() | events.ProjectSeen():
-            return True
-        case (
-            events.WorkspaceCreated()
-            | events.WorkspaceReady()
-            | events.WorkspaceFailed()
-            | events.WorkspaceDeleting()
-            | events.WorkspaceDeleted()
-            | events.WorkspaceDeleteFailed()
-        ):
-            return True
-        case _:
-            pass
+    if isinstance(event, events.JobCreated | events.RunbookLoaded | events.ProjectSeen):
+        return True
     job = state.jobs.get(event.job_id)
     if job is None:
         return False
@@ -535,6 +566,7 @@ def _job_resumed(state: State, event: events.JobResumed, at: int) -> None:
         status=JobStatus.PENDING,
         starting=event.steps,
         vars={**job.vars, **event.vars},
+        message=event.message,
         marks=job.resume_point.marks if job.resume_point is not None else job.marks,
         visits={},
         ending=None,
@@ -566,7 +598,10 @@ def _step_retry_scheduled(state: State, event: events.StepRetryScheduled, at: in
 
 
 def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
-    entry = state.runbooks[event.runbook].jobs[event.kind].steps[0].name
+    # The one step of a stand-alone agent is called as the agent is.
+    entry = (
+        event.kind if event.crew else state.runbooks[event.runbook].jobs[event.kind].steps[0].name
+    )
     return Job(
         id=event.job_id,
         kind=event.kind,
@@ -584,6 +619,7 @@ def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
         created_at=at,
         updated_at=at,
         key=event.key,
+        crew=event.crew,
     )
 
 
@@ -702,7 +738,9 @@ def _step_started(state: State, event: events.StepStarted, at: int) -> None:
         structs.replace(
             job,
             updated_at=at,
-            status=JobStatus.RUNNING,
+            status=JobStatus.WAITING
+            if any(old.status is StepStatus.WAITING for old in job.runs)
+            else JobStatus.RUNNING,
             runs=(*job.runs, run),
             starting=(),
             ending=None,
@@ -786,7 +824,45 @@ def _outcome(job: Job, run: Run, event: events.StepExited) -> tuple[StepStatus, 
     return StepStatus.FAILED, f"shell exit code: {event.exit_code}"
 
 
+def _decision_open(
+    state: State, event: events.DecisionCreated | events.DecisionReopened, at: int
+) -> None:
+    job_id, run = _asked(state, event)
+    _put_run(state, state.jobs[job_id], at, run, status=StepStatus.WAITING)
+    _put_waiting(state, state.jobs[job_id], at)
+
+
+def _decision_over(
+    state: State, event: events.DecisionResolved | events.DecisionClosed, at: int
+) -> None:
+    if isinstance(event, events.DecisionClosed) and event.dismissed:
+        return
+    job_id, number = _asked(state, event)
+    run = state.jobs[job_id].run_of(number)
+    if run is not None and run.status is StepStatus.WAITING:
+        _put_run(state, state.jobs[job_id], at, number, status=StepStatus.RUNNING)
+        _put_waiting(state, state.jobs[job_id], at)
+
+
+def _asked(state: State, event: events.DecisionEvent) -> tuple[JobId, int]:
+    if isinstance(event, events.DecisionCreated):
+        return event.job_id, event.run
+    decision = state.decisions[event.decision_id]
+    return decision.job_id, decision.run
+
+
+def _put_waiting(state: State, job: Job, at: int) -> None:
+    """A job waits as long as one of its steps waits for a decision."""
+    if job.status in (JobStatus.RUNNING, JobStatus.WAITING):
+        waits = any(run.status is StepStatus.WAITING for run in job.runs)
+        _put(state, job, at, status=JobStatus.WAITING if waits else JobStatus.RUNNING)
+
+
 CHANGES: Final[Changes] = {
+    events.DecisionCreated: _decision_open,
+    events.DecisionReopened: _decision_open,
+    events.DecisionResolved: _decision_over,
+    events.DecisionClosed: _decision_over,
     events.JobCreated: _job_created,
     events.JobEvaluated: _job_evaluated,
     events.JobEnding: _job_ending,
@@ -837,10 +913,10 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             run = job.runs[number - 1]
             if run.deadline_at:
                 yield _timeout(job, run)
-            yield _start(state, job, run)
+            yield from _start(state, job, run)
         case events.StepTimedOut(job_id=job_id, run=number):
             job = state.jobs[job_id]
-            yield _end(job, job.runs[number - 1])
+            yield from _end(state, job, job.runs[number - 1])
         case events.StepRetryScheduled():
             yield _retry_timer(event.job_id, event)
         case events.StepExited(job_id=job_id, run=number):
@@ -850,7 +926,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             if job.ending is None:  # already gone on, in answer to another fact of this turn
                 return
             for run in job.active:
-                yield _end(job, run)
+                yield from _end(state, job, run)
             for run in job.runs:
                 if run.via == "retry" and run.finished_at == turn.now and not run.started_at:
                     yield effects.CancelTimer(key=f"retry:{job.id}/{run.run}")
@@ -878,11 +954,11 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
             if run.status is StepStatus.PENDING:
                 yield _retry_timer(job.id, run)
             elif run.timed_out or job.ending is not None:
-                yield _end(job, run)
+                yield from _end(state, job, run)
             else:
                 if run.deadline_at:
                     yield _timeout(job, run)
-                yield _start(state, job, run)
+                yield from _start(state, job, run)
 
 
 def _prepare(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
@@ -1121,16 +1197,18 @@ def label_of(job: Job, run: Run) -> str:
     return run.step if nth == 1 else f"{run.step}#{nth}"
 
 
-def _end(job: Job, run: Run) -> effects.EndStep:
-    return effects.EndStep(job_id=job.id, run=run.run, label=label_of(job, run))
+def _end(state: State, job: Job, run: Run) -> Iterator[AnyEffect]:
+    """The order to end a shell run; agent.py ends the sessions."""
+    if isinstance(step_of(state.definition(job), run.step).run, RunShell):
+        yield effects.EndStep(job_id=job.id, run=run.run, label=label_of(job, run))
 
 
-def _start(state: State, job: Job, run: Run) -> AnyEvent | AnyEffect:
-    """The order to start the run, or the fact that it cannot start."""
+def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
+    """The order to start a shell run, or the fact that it cannot start; agent.py starts the sessions."""
     step = step_of(state.definition(job), run.step)
     values = {**_values(job), "step": run.step}
-    if not isinstance(step.run, RunShell):  # refused by admit
-        return events.StepExited(job_id=job.id, run=run.run, error="this version runs no agents")
+    if not isinstance(step.run, RunShell):
+        return
     shell = step.run.shell
     directory = values["workspace"]
     try:
@@ -1140,11 +1218,12 @@ def _start(state: State, job: Job, run: Run) -> AnyEvent | AnyEffect:
         if step.cwd is not None:
             directory = _join(directory, template.render(step.cwd, values, job.env))
     except OjError as error:
-        return events.StepExited(
+        yield events.StepExited(
             job_id=job.id, run=run.run, error=f"could not start: {error.message}"
         )
+        return
     own = {"OJ_PROJECT": job.project, "OJ_JOB_ID": job.id, "OJ_STEP_NAME": run.step}
-    return effects.StartStep(
+    yield effects.StartStep(
         job_id=job.id,
         run=run.run,
         step=run.step,

@@ -12,7 +12,7 @@ from typing import Final, assert_never, get_args
 
 import msgspec
 
-from oj_daemon.core import events, job, workspace
+from oj_daemon.core import agent, decision, events, job, workspace
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Event
 from oj_daemon.core.state import Answer, Changes, Project, State, Turn
@@ -31,6 +31,10 @@ def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
     match request:
         case requests.WorkspaceDrop() | requests.WorkspacePrune():
             return workspace.admit(state, request, turn)
+        case requests.DecisionResolve() | requests.DecisionReopen():
+            return decision.admit(state, request)
+        case requests.AgentSend() | requests.AgentKill() | requests.AgentResume():
+            return agent.admit(state, request)
         case (
             requests.RunCommand()
             | requests.JobCancel()
@@ -46,18 +50,13 @@ def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
 
 def accepts(state: State, event: AnyEvent) -> bool:
     """Whether the fact may still become true."""
-    match event:
-        case (
-            events.WorkspaceCreated()
-            | events.WorkspaceReady()
-            | events.WorkspaceFailed()
-            | events.WorkspaceDeleting()
-            | events.WorkspaceDeleted()
-            | events.WorkspaceDeleteFailed()
-        ):
-            return workspace.accepts(state, event)
-        case _:
-            return job.accepts(state, event)
+    if isinstance(event, events.WorkspaceEvent):
+        return workspace.accepts(state, event)
+    if isinstance(event, events.AgentEvent):
+        return agent.accepts(state, event)
+    if isinstance(event, events.DecisionEvent):
+        return decision.accepts(state, event)
+    return job.accepts(state, event)
 
 
 def apply(state: State, event: AnyEvent, at: int) -> None:
@@ -73,7 +72,16 @@ def perform(state: State, facts: Iterable[AnyEvent], turn: Turn) -> Outcome:
 
 def recover(state: State, turn: Turn) -> Outcome:
     """After a restart: the orders of everything that is under way, and facts for what cannot go on."""
-    return _run(state, [*job.recover(state), *workspace.recover(state)], turn)
+    return _run(
+        state,
+        [
+            *job.recover(state),
+            *workspace.recover(state),
+            *agent.recover(state),
+            *decision.recover(state),
+        ],
+        turn,
+    )
 
 
 def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Outcome:
@@ -98,8 +106,11 @@ def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Out
 
 
 _REACTIONS: tuple[Callable[[State, AnyEvent, Turn], Iterator[AnyEvent | AnyEffect]], ...] = (
+    # Decisions first: one that became needless is closed before the agent's action is thought about.
+    decision.react,
     job.react,
     workspace.react,
+    agent.react,
 )
 
 
@@ -116,7 +127,11 @@ _OWN: Final[Changes] = {
     events.ProjectSeen: _project_seen,
 }
 _CHANGES: Final = {
-    fact: tuple(table[fact] for table in (_OWN, job.CHANGES, workspace.CHANGES) if fact in table)
+    fact: tuple(
+        table[fact]
+        for table in (_OWN, decision.CHANGES, job.CHANGES, workspace.CHANGES, agent.CHANGES)
+        if fact in table
+    )
     for fact in get_args(AnyEvent)
 }
 """What each fact changes. A table, because this is what a start does for every fact of the log: a `match` of so many

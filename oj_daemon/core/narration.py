@@ -10,8 +10,8 @@ from typing import Final
 
 from oj_daemon.core import events
 from oj_daemon.core.job import label_of
-from oj_daemon.core.state import Job, State
-from oj_daemon.wire.names import JobId, JobStatus, StepStatus
+from oj_daemon.core.state import Agent, Decision, Job, State
+from oj_daemon.wire.names import JobId, JobStatus, StepStatus, short_id
 
 JOB: Final = "job"
 """Label of lines about the job as a whole."""
@@ -40,10 +40,80 @@ def narrate(state: State, event: events.AnyEvent) -> Iterator[tuple[JobId, str, 
         ):
             return
         case _:
-            job = state.jobs.get(event.job_id)
-            if job is not None:
-                for label, text in _of_job(job, event):
-                    yield job.id, label, text
+            yield from _of_owner(state, event)
+
+
+def _of_owner(
+    state: State, event: events.JobEvent | events.AgentEvent | events.DecisionEvent
+) -> Iterator[tuple[JobId, str, str]]:
+    if isinstance(event, events.JobEvent):
+        job = state.jobs.get(event.job_id)
+        for label, text in _of_job(job, event) if job is not None else ():
+            yield event.job_id, label, text
+        return
+    if isinstance(event, events.AgentEvent):
+        agent = state.agents.get(event.agent_id)
+        if agent is not None and agent.job_id in state.jobs:
+            for text in _of_agent(agent, event):
+                yield agent.job_id, _label(state.jobs[agent.job_id], agent.run), text
+        return
+    decision = state.decisions.get(event.decision_id)
+    if decision is not None and decision.job_id in state.jobs:
+        for text in _of_decision(decision, event):
+            yield decision.job_id, _label(state.jobs[decision.job_id], decision.run), text
+
+
+def _of_agent(agent: Agent, event: events.AgentEvent) -> Iterator[str]:
+    short = short_id(agent.id)
+    match event:
+        case events.AgentCreated(session_id=session):
+            yield f"agent {agent.name} ({short}): see oj agent logs {short}" + (
+                f"; goes on with conversation {session}" if session else ""
+            )
+        case events.AgentSpawned():
+            yield "agent started"
+        case events.AgentSpawnFailed(reason=reason):
+            yield f"agent could not start: {reason}"
+        case events.AgentReported(state=reported, detail=detail):
+            yield f"agent is {reported}" + (f": {detail}" if detail else "")
+        case events.AgentExited(exit_code=code, reason=reason):
+            yield f"agent exited ({reason or f'exit code {code}'})"
+        case events.AgentActed(trigger=trigger, detail=detail):
+            yield f"acting on {trigger}" + (f" ({detail})" if detail != trigger else "")
+        case events.AgentActionDue(trigger=trigger):
+            yield f"the action for {trigger} waits for its cooldown"
+        case events.AgentNudging(message=message):
+            yield f"tells the agent: {message}"
+        case events.AgentNudged(reason=reason) if reason:
+            yield f"the message did not arrive: {reason}"
+        case events.AgentAnswered(reason=reason):
+            yield f"the answer did not arrive: {reason}" if reason else "the answer arrived"
+        case events.GateStarted():
+            yield "gate started"
+        case events.GateFinished(exit_code=code, output=output):
+            yield f"gate ended (exit {code})" + (f": {output}" if output else "")
+        case events.AgentEnding(why=why):
+            yield f"ending the agent ({why})"
+        case events.AgentEnded():
+            yield "agent ended"
+        case _:
+            return
+
+
+def _of_decision(decision: Decision, event: events.DecisionEvent) -> Iterator[str]:
+    short = short_id(decision.id)
+    match event:
+        case events.DecisionCreated(source=source):
+            yield f"decision needed ({source}): oj decision show {short}"
+        case events.DecisionResolved(by=by, choices=choices, message=message):
+            chosen = "; ".join(",".join(str(number) for number in each) for each in choices)
+            yield f"decided by {by or 'someone'}: {' '.join(part for part in (chosen, message) if part)}"
+        case events.DecisionClosed(why=why):
+            yield f"decision closed: {why}"
+        case events.DecisionReopened():
+            yield f"decision reopened: oj decision show {short}"
+        case events.DecisionExpired():
+            yield "the deadline of the decision passed"
 
 
 def _of_job(job: Job, event: events.JobEvent) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,20 @@ from typing import Final
 
 import msgspec
 
-from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.events import AgentAnswering, AnyEvent, Choice, Prompt, Question
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import CommandDef, JobDef, Runbook, StepDef
+from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
 from oj_daemon.wire.names import (
+    ENDED_AGENTS,
+    AgentId,
+    AgentStatus,
+    DecisionId,
+    DecisionSource,
+    DecisionStatus,
     JobId,
     JobStatus,
     StepStatus,
+    Trigger,
     WorkspaceId,
     WorkspaceKind,
     WorkspaceStatus,
@@ -107,6 +114,9 @@ class Job(Data, frozen=True):
     updated_at: int = 0
     finished_at: int = 0
     key: str = ""
+    crew: bool = False
+    message: str = ""
+    """What the last resume said; for the agent step that goes on."""
 
     @property
     def active(self) -> tuple[Run, ...]:
@@ -136,6 +146,85 @@ class Workspace(Data, frozen=True):
     created_at: int = 0
 
 
+class Agent(Data, frozen=True):
+    """One session of an agent program, for one run of an agent step."""
+
+    id: AgentId
+    job_id: JobId
+    run: int
+    name: str
+    status: AgentStatus = AgentStatus.QUEUED
+    is_ordered: bool = False
+    session_id: str = ""
+    message: str = ""
+    attempts: dict[str, int] = {}
+    runtime: str = ""
+    route: dict[str, str] = {}
+    seq: int = 0
+    state: str = ""
+    """As last reported."""
+    prompt: Prompt | None = None
+    error: str = ""
+    detail: str = ""
+    last_message: str = ""
+    has_exited: bool = False
+    exit_code: int | None = None
+    exit_reason: str = ""
+    pending: Trigger | None = None
+    """The trigger whose action waits for its cooldown until `pending_at`."""
+    pending_at: int = 0
+    pending_detail: str = ""
+    nudges: int = 0
+    nudged: int = 0
+    """The last message of which it is known what became of it."""
+    nudge: str = ""
+    """The last message."""
+    answering: AgentAnswering | None = None
+    """An answer of which it is not known yet what became of it."""
+    gates: int = 0
+    gate: Trigger | None = None
+    """What the gate that runs now is about."""
+    ending: str = ""
+    """Why it is being ended; see AgentEnding."""
+    ending_error: str = ""
+    ending_message: str = ""
+    is_fresh: bool = False
+    """The session that follows starts a new conversation."""
+    created_at: int = 0
+    updated_at: int = 0
+    ended_at: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether messages can reach it."""
+        return self.status in (AgentStatus.RUNNING, AgentStatus.WAITING) and not self.has_exited
+
+
+class Decision(Data, frozen=True):
+    """A question to a human."""
+
+    id: DecisionId
+    agent_id: AgentId
+    job_id: JobId
+    run: int
+    source: DecisionSource
+    context: str
+    options: tuple[Choice, ...]
+    questions: tuple[Question, ...] = ()
+    prompt: int = 0
+    status: DecisionStatus = DecisionStatus.OPEN
+    note: str = ""
+    """Why it was closed, or what became of the answer."""
+    deadline_at: int = 0
+    default: str = ""
+    choices: tuple[tuple[int, ...], ...] = ()
+    message: str = ""
+    by: str = ""
+    channel: str = ""
+    created_at: int = 0
+    resolved_at: int = 0
+
+
 class Project(Data, frozen=True):
     """A project that was used."""
 
@@ -151,6 +240,8 @@ class StateData(msgspec.Struct, omit_defaults=True):
     """Oldest change first."""
     workspaces: list[Workspace] = []
     projects: list[Project] = []
+    agents: list[Agent] = []
+    decisions: list[Decision] = []
     runbooks: dict[str, Runbook] = {}
 
 
@@ -162,12 +253,19 @@ class State:
         """Oldest change first: a record that changes moves to the end."""
         self.workspaces: dict[WorkspaceId, Workspace] = {}
         self.projects: dict[str, Project] = {}
+        self.agents: dict[AgentId, Agent] = {}
+        """Oldest first."""
+        self.decisions: dict[DecisionId, Decision] = {}
+        """Oldest first."""
         self.runbooks: dict[str, Runbook] = {}
         # Derived.
         self.live: dict[JobId, None] = {}
         """Jobs that have not ended; suspended ones count as live."""
         self.failed: dict[JobId, None] = {}
         """Failed jobs, oldest first."""
+        self.live_agents: dict[AgentId, None] = {}
+        """Sessions that have not ended."""
+        self.open_decisions: dict[DecisionId, None] = {}
         self.keys: dict[str, JobId] = {}
         """Idempotency key -> job."""
         self.runbook_uses: dict[str, int] = {}
@@ -208,11 +306,81 @@ class State:
         else:
             self.failed.pop(job.id, None)
 
+    def put_agent(self, agent: Agent) -> None:
+        """Store a new or changed session."""
+        self.agents[agent.id] = agent
+        if agent.status in ENDED_AGENTS:
+            self.live_agents.pop(agent.id, None)
+        else:
+            self.live_agents[agent.id] = None
+
+    def put_decision(self, decision: Decision) -> None:
+        """Store a new or changed decision."""
+        self.decisions[decision.id] = decision
+        if decision.status is DecisionStatus.OPEN:
+            self.open_decisions[decision.id] = None
+        else:
+            self.open_decisions.pop(decision.id, None)
+
     # Reading.
 
     def definition(self, job: Job) -> JobDef:
-        """The job's definition, as it was when the job was made."""
+        """The job's definition, as it was when the job was made; that of a stand-alone agent is made of the agent's."""
+        if job.crew:
+            return JobDef(
+                name=job.kind, steps=(StepDef(name=job.kind, run=RunAgent(agent=job.kind)),)
+            )
         return self.runbooks[job.runbook].jobs[job.kind]
+
+    def agent_definition(self, agent: Agent) -> AgentDef:
+        """The session's definition, as it was when its job was made."""
+        return self.runbooks[self.jobs[agent.job_id].runbook].agents[agent.name]
+
+    def agent_of(self, job_id: JobId, run: int) -> Agent | None:
+        """The session that works, or waits to work, on a run."""
+        for agent_id in self.live_agents:
+            agent = self.agents[agent_id]
+            if agent.job_id == job_id and agent.run == run:
+                return agent
+        return None
+
+    def decision_of(self, job_id: JobId, run: int) -> Decision | None:
+        """The open decision about a run."""
+        for decision_id in self.open_decisions:
+            decision = self.decisions[decision_id]
+            if decision.job_id == job_id and decision.run == run:
+                return decision
+        return None
+
+    def find_decision(self, ref: str) -> Decision:
+        """By id or unique prefix."""
+        exact = self.decisions.get(DecisionId(ref))
+        if exact is not None:
+            return exact
+        return self.decisions[DecisionId(self._find(ref, "Decision", self.decisions, []))]
+
+    def find_agent(self, ref: str) -> Agent:
+        """By id or unique prefix of it, or by its job: the newest session of that."""
+        exact = self.agents.get(AgentId(ref))
+        if exact is not None:
+            return exact
+        try:
+            return self.agents[AgentId(self._find(ref, "Agent", self.agents, []))]
+        except Rejected as unknown:
+            if unknown.code != "not_found":
+                raise
+            try:
+                job = self.find_job(ref)
+            except Rejected:
+                raise unknown from None
+            found = [agent for agent in self.agents.values() if agent.job_id == job.id]
+            if not found:
+                raise Rejected(
+                    f"job {short_id(job.id)} has had no agent",
+                    code="not_found",
+                    hint=f"oj job show {short_id(job.id)}",
+                ) from None
+            return found[-1]
 
     def find_job(self, ref: str) -> Job:
         """By id, unique prefix of the id or of its part after the prefix, or name of one job that has not ended."""
@@ -257,6 +425,8 @@ class State:
             jobs=list(self.jobs.values()),
             workspaces=list(self.workspaces.values()),
             projects=list(self.projects.values()),
+            agents=list(self.agents.values()),
+            decisions=list(self.decisions.values()),
             runbooks=dict(self.runbooks),
         )
 
@@ -269,6 +439,10 @@ class State:
             state.put_job(job)
         state.workspaces = {workspace.id: workspace for workspace in data.workspaces}
         state.projects = {project.name: project for project in data.projects}
+        for agent in data.agents:
+            state.put_agent(agent)
+        for decision in data.decisions:
+            state.put_decision(decision)
         return state
 
 
@@ -327,6 +501,7 @@ def step_of(definition: JobDef, name: str) -> StepDef:
 
 def check(state: State) -> Iterator[str]:
     """Invariants that hold between turns; yields what is broken (for tests and the chaos script)."""
+    yield from _check_agents(state)
     for job in state.jobs.values():
         active = job.active
         if job.runbook not in state.runbooks:
@@ -351,3 +526,38 @@ def check(state: State) -> Iterator[str]:
     for workspace in state.workspaces.values():
         if workspace.job_id not in state.jobs and workspace.status is not WorkspaceStatus.DELETING:
             yield f"{workspace.id}: owner {workspace.job_id} is gone"
+
+
+def _check_agents(state: State) -> Iterator[str]:
+    for agent_id in state.live_agents:
+        agent = state.agents[agent_id]
+        job = state.jobs.get(agent.job_id)
+        run = job.run_of(agent.run) if job is not None else None
+        if run is None or run.status not in ACTIVE:
+            yield f"{agent_id}: lives, but its run {agent.run} of {agent.job_id} is over"
+    for job_id in state.live:
+        job = state.jobs[job_id]
+        for run in job.active:
+            if run.status is StepStatus.PENDING or not isinstance(
+                step_of(state.definition(job), run.step).run, RunAgent
+            ):
+                continue
+            count = sum(
+                1
+                for id_ in state.live_agents
+                if (state.agents[id_].job_id, state.agents[id_].run) == (job_id, run.run)
+            )
+            if count != 1:
+                yield f"{job_id}: run {run.run} has {count} sessions"
+            waits = run.status is StepStatus.WAITING
+            if waits and job.ending is None and job.status is not JobStatus.WAITING:
+                yield f"{job_id}: step {run.step} waits, the job is {job.status}"
+    for decision_id in state.open_decisions:
+        decision = state.decisions[decision_id]
+        if decision.agent_id not in state.live_agents:
+            yield f"{decision_id}: open, but its agent has ended"
+    asked = [
+        (state.decisions[id_].job_id, state.decisions[id_].run) for id_ in state.open_decisions
+    ]
+    if len(asked) != len(set(asked)):
+        yield f"two decisions are open about one run: {asked}"

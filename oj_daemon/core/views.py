@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from oj_daemon.core.state import Job, Run, State, Workspace
+from oj_daemon.core.events import Choice
+from oj_daemon.core.state import Agent, Decision, Job, Run, State, Workspace
 from oj_daemon.runbook.model import RunAgent
 from oj_daemon.wire import replies
-from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus, WorkspaceStatus
+from oj_daemon.wire.names import TERMINAL, AgentStatus, JobStatus, StepStatus, WorkspaceStatus
 
 SHOWN_SCOPES: Final = ("var.", "local.", "source.", "invoke.", "args.")
 RECENT_MS: Final = 12 * 3_600_000
@@ -296,6 +297,124 @@ def _recent_failures(state: State, now: int) -> Iterator[Job]:
         if now - job.finished_at > RECENT_MS:
             return
         yield job
+
+
+def agent_view(state: State, agent: Agent) -> replies.AgentView:
+    """One session."""
+    job = state.jobs[agent.job_id]
+    return replies.AgentView(
+        id=agent.id,
+        name=agent.name,
+        owner=f"{'crew' if job.crew else 'job'}:{job.id}",
+        job_name=job.name,
+        step=job.runs[agent.run - 1].step,
+        project=job.project,
+        status=agent.status,
+        state=agent.state,
+        detail=_agent_detail(agent),
+        last_message=agent.last_message,
+        session_id=agent.session_id,
+        runtime=agent.runtime,
+        attempts=agent.attempts,
+        exit_reason=agent.exit_reason,
+        created_at_ms=agent.created_at,
+        updated_at_ms=agent.updated_at,
+        finished_at_ms=agent.ended_at,
+    )
+
+
+def _agent_detail(agent: Agent) -> str:
+    """Why the session is as it is, in one line."""
+    if agent.status is AgentStatus.QUEUED:
+        return "waits for a free slot (max_concurrency)"
+    if agent.gate is not None:
+        return "its gate runs"
+    if agent.pending is not None:
+        return f"the action for {agent.pending} waits for its cooldown"
+    if agent.prompt is not None:
+        return f"asks: {agent.prompt.kind}"
+    if agent.error:
+        return f"{agent.error}: {agent.detail}"
+    return agent.exit_reason or _first_line(agent.detail)
+
+
+def agents(
+    state: State, *, project: str | None, job: str | None, status: str | None, limit: int | None
+) -> replies.Agents:
+    """Newest first."""
+    owner = state.find_job(job).id if job is not None else None
+    found = [
+        agent
+        for agent in reversed(state.agents.values())
+        if (project is None or state.jobs[agent.job_id].project == project)
+        and (owner is None or agent.job_id == owner)
+        and (status is None or agent.status == status.lower())
+    ]
+    return replies.Agents(
+        agents=tuple(agent_view(state, agent) for agent in found[:limit]), total=len(found)
+    )
+
+
+def decision_view(state: State, decision: Decision) -> replies.DecisionView:
+    """One decision."""
+    job = state.jobs[decision.job_id]
+    agent = state.agents.get(decision.agent_id)
+    return replies.DecisionView(
+        id=decision.id,
+        owner_id=job.id,
+        owner_name=job.name,
+        project=job.project,
+        agent_id=decision.agent_id,
+        agent_name=agent.name if agent is not None else "",
+        step=job.runs[decision.run - 1].step,
+        source=decision.source,
+        status=decision.status,
+        summary=_first_line(decision.context),
+        context=decision.context,
+        options=_options(decision.options),
+        question_groups=tuple(
+            replies.QuestionView(
+                question=question.question,
+                header=question.header,
+                multi_select=question.multi_select,
+                options=_options(question.options),
+            )
+            for question in decision.questions
+        ),
+        choices=decision.choices,
+        message=decision.message,
+        by=decision.by,
+        channel=decision.channel,
+        note=decision.note,
+        created_at_ms=decision.created_at,
+        resolved_at_ms=decision.resolved_at,
+        deadline_at_ms=decision.deadline_at,
+        default=decision.default,
+    )
+
+
+def _options(choices: Iterable[Choice]) -> tuple[replies.OptionView, ...]:
+    return tuple(
+        replies.OptionView(
+            number=number,
+            label=choice.label,
+            description=choice.description,
+            recommended=choice.recommended,
+        )
+        for number, choice in enumerate(choices, 1)
+    )
+
+
+def decisions(state: State, *, project: str | None, closed: bool) -> replies.Decisions:
+    """Newest first; with `closed` also those that are no longer open."""
+    chosen = reversed(state.decisions) if closed else reversed(state.open_decisions)
+    return replies.Decisions(
+        decisions=tuple(
+            decision_view(state, state.decisions[decision_id])
+            for decision_id in chosen
+            if project is None or state.jobs[state.decisions[decision_id].job_id].project == project
+        )
+    )
 
 
 def projects(state: State) -> replies.Projects:

@@ -26,7 +26,13 @@ ID_LENGTH: Final = 16
 """Characters after the prefix: 80 bits."""
 SHORT_LENGTH: Final = 8
 """Characters of the short form."""
-PREFIXES: Final = {"job": "job-", "agent": "agt-", "crew": "crw-", "workspace": "wks-", "decision": "dec-"}
+PREFIXES: Final = {
+    "job": "job-",
+    "agent": "agt-",
+    "crew": "crw-",
+    "workspace": "wks-",
+    "decision": "dec-",
+}
 
 
 def short_id(full: str) -> str:
@@ -60,7 +66,9 @@ class JobStatus(StrEnum):
         return self in TERMINAL
 
 
-TERMINAL: Final = frozenset({JobStatus.SUSPENDED, JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED})
+TERMINAL: Final = frozenset(
+    {JobStatus.SUSPENDED, JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED}
+)
 
 
 class StepStatus(StrEnum):
@@ -77,6 +85,70 @@ class StepStatus(StrEnum):
     """Ended by us: a sibling failed, or the job was cancelled."""
     SUSPENDED = "suspended"
     """Ended by a suspend; runs again on resume."""
+
+
+class AgentStatus(StrEnum):
+    """Where one agent session is."""
+
+    QUEUED = "queued"
+    """Waits for a free slot of its definition (`max_concurrency`)."""
+    STARTING = "starting"
+    """Ordered; its program is not known to be ready."""
+    RUNNING = "running"
+    """Working, or about to."""
+    WAITING = "waiting"
+    """Idle, or at a prompt: somebody or something has to act."""
+    ENDING = "ending"
+    """It is being ended."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """It could not start, or its owner failed with it."""
+    GONE = "gone"
+    """It ended by itself, or vanished, and was replaced or given up."""
+
+
+ENDED_AGENTS: Final = frozenset({AgentStatus.COMPLETED, AgentStatus.FAILED, AgentStatus.GONE})
+
+
+class Trigger(StrEnum):
+    """What an agent did that its definition has an action for."""
+
+    IDLE = "idle"
+    DEAD = "dead"
+    PROMPT = "prompt"
+    ERROR = "error"
+
+
+class PromptKind(StrEnum):
+    """What a dialog of the agent asks."""
+
+    PERMISSION = "permission"
+    PLAN = "plan"
+    QUESTION = "question"
+    SETUP = "setup"
+
+
+class DecisionSource(StrEnum):
+    """Why a human is asked."""
+
+    IDLE = "idle"
+    DEAD = "dead"
+    ERROR = "error"
+    GATE = "gate"
+    APPROVAL = "approval"
+    QUESTION = "question"
+    PLAN = "plan"
+
+
+class DecisionStatus(StrEnum):
+    """Where a decision is."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    DISMISSED = "dismissed"
+    """Put aside by someone; its owner still waits, and `oj decision reopen` brings it back."""
+    OBSOLETE = "obsolete"
+    """No longer needed: superseded, or the agent went on or ended."""
 
 
 class WorkspaceStatus(StrEnum):

@@ -279,6 +279,83 @@ class WorkspacesDropped(Reply, frozen=True, tag=True):
     """Id, reason."""
 
 
+class OptionView(View, frozen=True):
+    number: int
+    label: str
+    description: str
+    recommended: bool
+
+
+class QuestionView(View, frozen=True):
+    question: str
+    header: str
+    multi_select: bool
+    options: tuple[OptionView, ...]
+
+
+class DecisionView(Reply, frozen=True, tag=True):
+    id: str
+    owner_id: str
+    owner_name: str
+    project: str
+    agent_id: str
+    agent_name: str
+    step: str
+    source: str
+    status: str
+    summary: str
+    """First line of the context."""
+    context: str
+    options: tuple[OptionView, ...]
+    question_groups: tuple[QuestionView, ...]
+    choices: tuple[tuple[int, ...], ...]
+    message: str
+    by: str
+    channel: str
+    note: str
+    """Why it was closed, or what became of the answer."""
+    created_at_ms: int
+    resolved_at_ms: int
+    deadline_at_ms: int
+    default: str
+
+
+class Decisions(Reply, frozen=True, tag=True):
+    decisions: tuple[DecisionView, ...]
+
+
+class DecisionResolved(Reply, frozen=True, tag=True):
+    id: str
+
+
+class AgentView(Reply, frozen=True, tag=True):
+    id: str
+    name: str
+    owner: str
+    """`job:<id>` or `crew:<id>`."""
+    job_name: str
+    step: str
+    project: str
+    status: str
+    state: str
+    """As its sidecar last reported."""
+    detail: str
+    """What it waits for, or the error."""
+    last_message: str
+    session_id: str
+    runtime: str
+    attempts: dict[str, int]
+    exit_reason: str
+    created_at_ms: int
+    updated_at_ms: int
+    finished_at_ms: int
+
+
+class Agents(Reply, frozen=True, tag=True):
+    agents: tuple[AgentView, ...]
+    total: int
+
+
 class ProjectSummary(View, frozen=True):
     name: str
     root: str
@@ -323,6 +400,30 @@ class Overview(Reply, frozen=True, tag=True):
 
 
 AnyReply = (
-    Ok | Error | HelloReply | DaemonInfo | DaemonStopping | JobStarted | Jobs | WorkspaceView | JobDetail | JobChanges | Log | Story
-    | JobsCancelled | JobsSuspended | JobResumed | JobsResumed | Pruned | Workspaces | WorkspacesDropped | Projects | Overview
+    Ok
+    | Error
+    | HelloReply
+    | DaemonInfo
+    | DaemonStopping
+    | JobStarted
+    | Jobs
+    | WorkspaceView
+    | JobDetail
+    | JobChanges
+    | Log
+    | Story
+    | JobsCancelled
+    | JobsSuspended
+    | JobResumed
+    | JobsResumed
+    | Pruned
+    | Workspaces
+    | WorkspacesDropped
+    | Projects
+    | Overview
+    | DecisionView
+    | Decisions
+    | DecisionResolved
+    | AgentView
+    | Agents
 )

@@ -11,7 +11,9 @@ from __future__ import annotations
 import msgspec
 
 
-class Request(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True):
+class Request(
+    msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True
+):
     """Base of all requests."""
 
 
@@ -226,17 +228,101 @@ class WorkspacePrune(Request, frozen=True, tag=True):
     project: str | None = None
 
 
+class DecisionResolve(Request, frozen=True, tag=True):
+    """Answer a decision. Reply: DecisionResolved."""
+
+    id: str
+    choices: tuple[tuple[int, ...], ...] = ()
+    """One for each question (one in all when there are none): numbers from 1; several only where a question allows it."""
+    message: str = ""
+    by: str = ""
+    """Who answers."""
+    channel: str = "cli"
+
+
+class DecisionReopen(Request, frozen=True, tag=True):
+    """Open a dismissed decision again. Reply: DecisionResolved."""
+
+    id: str
+
+
+class DecisionList(Request, frozen=True, tag=True):
+    """Reply: Decisions, newest first."""
+
+    project: str | None = None
+    all: bool = False
+    """Also those that are no longer open."""
+
+
+class DecisionShow(Request, frozen=True, tag=True):
+    """Reply: DecisionView."""
+
+    id: str
+
+
+class AgentList(Request, frozen=True, tag=True):
+    """Reply: Agents, newest first."""
+
+    project: str | None = None
+    job: str | None = None
+    status: str | None = None
+    limit: int | None = 20
+
+
+class AgentShow(Request, frozen=True, tag=True):
+    """Reply: AgentView. The id may be that of an agent, or of its job: the newest of that."""
+
+    id: str
+
+
+class AgentSend(Request, frozen=True, tag=True):
+    """Type a message into a session. Reply: AgentView."""
+
+    id: str
+    message: str
+
+
+class AgentKill(Request, frozen=True, tag=True):
+    """End a session; what its definition says about dying follows. Reply: AgentView."""
+
+    id: str
+
+
+class AgentResume(Request, frozen=True, tag=True):
+    """End a session and go on with its conversation in a new one. Reply: AgentView."""
+
+    id: str
+    message: str | None = None
+
+
 class ProjectList(Request, frozen=True, tag=True):
     """Reply: Projects."""
 
 
 JobRequest = JobCancel | JobSuspend | JobResume | JobResumeAll | JobPrune
 """Requests that change jobs."""
+DecisionRequest = DecisionResolve | DecisionReopen
+"""Requests that change decisions."""
+AgentRequest = AgentSend | AgentKill | AgentResume
+"""Requests that change sessions."""
 WorkspaceRequest = WorkspaceDrop | WorkspacePrune
 Query = (
-    Ping | DaemonStatus | StatusOverview | JobList | JobShow | JobStory | JobWatch | JobLogs | WorkspaceList | WorkspaceShow
+    Ping
+    | DaemonStatus
+    | StatusOverview
+    | JobList
+    | JobShow
+    | JobStory
+    | JobWatch
+    | JobLogs
+    | WorkspaceList
+    | WorkspaceShow
     | ProjectList
+    | DecisionList
+    | DecisionShow
+    | AgentList
+    | AgentShow
 )
 """Requests that change nothing."""
-Change = RunCommand | JobRequest | WorkspaceRequest
+Change = RunCommand | JobRequest | WorkspaceRequest | DecisionRequest | AgentRequest
 AnyRequest = Hello | DaemonStop | Query | Change

@@ -7,7 +7,7 @@ one, and the invariants of `state.check` must hold. So each scenario is also a t
 from __future__ import annotations
 
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from oj_daemon.core import effects, events, machine
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.state import Job, Policy, Resolved, State, Turn, check
 from oj_daemon.runbook.model import (
+    AgentDef,
     ArgSpec,
     CommandDef,
     JobDef,
@@ -46,6 +47,27 @@ def step(name: str, script: str = "true", **attributes: object) -> StepDef:
 def job(*steps: StepDef, **attributes: object) -> JobDef:
     """A job of these steps."""
     return msgspec.structs.replace(JobDef(name="build", steps=steps), **attributes)
+
+
+def agent_step(name: str, agent: str = "coder", **attributes: Any) -> StepDef:
+    """An agent step."""
+    return msgspec.convert(
+        {"name": name, "run": {"type": "agent", "agent": agent}, **attributes}, StepDef
+    )
+
+
+def coder(**attributes: Any) -> AgentDef:
+    """An agent definition."""
+    text = attributes.pop("script", "claude")
+    return msgspec.convert(
+        {
+            "name": "coder",
+            "run": {"text": text, "script": text},
+            "prompt": "Do ${var.what}.",
+            **attributes,
+        },
+        AgentDef,
+    )
 
 
 def runbook(
@@ -83,9 +105,9 @@ class Scenario:
         """Ids in order, so that a failing scenario reads well."""
         return f"{prefix}{next(self._numbers):016d}"
 
-    def turn(self) -> Turn:
+    def turn(self, command: str = "build") -> Turn:
         resolved = Resolved(
-            runbook=self.book, hash=content_hash(self.book), command=self.book.commands["build"]
+            runbook=self.book, hash=content_hash(self.book), command=self.book.commands[command]
         )
         return Turn(now=self.now, fresh=self.fresh, policy=Policy(), resolved=resolved)
 
@@ -110,6 +132,17 @@ class Scenario:
         )
         assert isinstance(reply, JobStarted)
         return self.state.jobs[JobId(reply.job_id)]
+
+    def ask_crew(self) -> Job:
+        """`oj run crew`: a stand-alone agent."""
+        turn = self.turn("crew")
+        request = requests.RunCommand(
+            project="demo", project_root=ROOT, invoke_dir=ROOT, command="crew"
+        )
+        answer = machine.admit(self.state, request, turn)
+        self._take(machine.perform(self.state, answer.facts, turn))
+        assert isinstance(answer.reply, JobStarted)
+        return self.state.jobs[JobId(answer.reply.job_id)]
 
     def tell(self, fact: events.AnyEvent) -> None:
         """The world reports."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from oj_daemon.core import events, job, workspace
+from oj_daemon.core import agent, decision, events, job, workspace
 
 
 def test_every_fact_changes_something_but_those_that_only_lead_to_others() -> None:
-    changing = {*job.CHANGES, *workspace.CHANGES, events.RunbookLoaded, events.ProjectSeen}
+    nouns = {*job.CHANGES, *workspace.CHANGES, *agent.CHANGES, *decision.CHANGES}
+    changing = {*nouns, events.RunbookLoaded, events.ProjectSeen}
     assert set(get_args(events.AnyEvent)) - changing == {events.JobEvaluateFailed}

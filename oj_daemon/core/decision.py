@@ -1,0 +1,522 @@
+"""Decisions: questions to a human, each about one run of an agent step.
+
+Rule: at most one is open about a run. An answer is checked against what was asked before it is acknowledged, is bound to the
+dialog that was shown, and reaches the session as data, never as typed text. A decision that nobody needs any more (the agent
+went on, someone answered at its terminal, it ended) closes itself and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, assert_never
+
+from msgspec import structs
+
+from oj_daemon.core import effects, events
+from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.events import AnyEvent, Choice, Question
+from oj_daemon.core.state import Agent, Answer, Changes, Decision, State, Turn
+from oj_daemon.errors import Rejected
+from oj_daemon.runbook.model import AgentAction, AgentDef
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import (
+    PREFIXES,
+    DecisionId,
+    DecisionSource,
+    DecisionStatus,
+    Trigger,
+    short_id,
+)
+
+CONTEXT_LENGTH: Final = 2000
+"""Characters of an agent's last message in a decision's context (spec 5.3)."""
+
+NUDGE, RETRY, DONE, SKIP = "Nudge", "Retry", "Done", "Skip"
+CANCEL, DISMISS = "Cancel", "Dismiss"
+APPROVE, DENY, OTHER, REVISE = "Approve", "Deny", "Other", "Revise"
+ACCEPTS: Final = ("Accept (clear context)", "Accept (auto edits)", "Accept (manual edits)")
+
+OPTIONS: Final = {
+    DecisionSource.IDLE: (NUDGE, DONE, CANCEL, DISMISS),
+    DecisionSource.DEAD: (RETRY, SKIP, CANCEL, DISMISS),
+    DecisionSource.ERROR: (RETRY, SKIP, CANCEL, DISMISS),
+    DecisionSource.GATE: (RETRY, SKIP, CANCEL),
+    DecisionSource.APPROVAL: (APPROVE, DENY, CANCEL, DISMISS),
+    DecisionSource.PLAN: (*ACCEPTS, REVISE, CANCEL),
+    DecisionSource.QUESTION: (OTHER, CANCEL, DISMISS),
+}
+"""What can be chosen (spec 5.1); for one question its own options come first."""
+RECOMMENDED: Final = frozenset({NUDGE, RETRY, ACCEPTS[0]})
+LIVE: Final = frozenset(
+    {DecisionSource.IDLE, DecisionSource.QUESTION, DecisionSource.PLAN, DecisionSource.APPROVAL}
+)
+"""Sources that make no sense once the agent's program has ended."""
+
+
+# --- admit -----------------------------------------------------------------------------------------------------------
+
+
+def admit(state: State, request: requests.DecisionRequest) -> Answer:
+    """Decide whether an answer fits; raises Rejected when it does not."""
+    match request:
+        case requests.DecisionResolve():
+            return _admit_resolve(state, request)
+        case requests.DecisionReopen(id=ref):
+            decision = state.find_decision(ref)
+            if decision.status is not DecisionStatus.DISMISSED:
+                raise Rejected(
+                    f"decision {short_id(decision.id)} is {decision.status}, not dismissed",
+                    code="conflict",
+                )
+            return Answer(
+                replies.DecisionResolved(id=decision.id),
+                [events.DecisionReopened(decision_id=decision.id)],
+            )
+        case _:
+            assert_never(request)
+
+
+def _admit_resolve(state: State, request: requests.DecisionResolve) -> Answer:
+    decision = state.find_decision(request.id)
+    short = short_id(decision.id)
+    if decision.status is not DecisionStatus.OPEN:
+        said = {
+            DecisionStatus.RESOLVED: "is already resolved",
+            DecisionStatus.DISMISSED: "was dismissed",
+        }
+        raise Rejected(
+            f"decision {short} {said.get(decision.status, f'is obsolete: {decision.note}')}",
+            code="conflict",
+            hint=f"oj decision reopen {short}"
+            if decision.status is DecisionStatus.DISMISSED
+            else "oj decision list",
+        )
+    if not request.choices and not request.message:
+        raise Rejected(
+            f"decision {short} needs a choice or a message",
+            code="invalid",
+            hint=f"oj decision show {short}",
+        )
+    _check_choices(decision, request.choices)
+    if _label(decision, request.choices) == DISMISS:
+        why = f"dismissed by {request.by or 'someone'}"
+        dismissed = events.DecisionClosed(decision_id=decision.id, why=why, dismissed=True)
+        return Answer(replies.DecisionResolved(id=decision.id), [dismissed])
+    fact = events.DecisionResolved(
+        decision_id=decision.id,
+        choices=request.choices,
+        message=request.message,
+        by=request.by,
+        channel=request.channel,
+    )
+    return Answer(replies.DecisionResolved(id=decision.id), [fact])
+
+
+def _check_choices(decision: Decision, choices: Sequence[tuple[int, ...]]) -> None:
+    if not choices:
+        return
+    if len(decision.questions) > 1:
+        if len(choices) != len(decision.questions):
+            raise Rejected(
+                f"expected {len(decision.questions)} choices (one per question), got {len(choices)}",
+                code="invalid",
+            )
+        for number, (question, chosen) in enumerate(
+            zip(decision.questions, choices, strict=True), 1
+        ):
+            _check_numbers(
+                chosen, len(question.options) + 1, question.multi_select, f"question {number}: "
+            )
+        return
+    if len(choices) > 1:
+        raise Rejected(f"expected one choice, got {len(choices)}", code="invalid")
+    several = len(decision.questions) == 1 and decision.questions[0].multi_select
+    _check_numbers(choices[0], len(decision.options), several, "")
+
+
+def _check_numbers(chosen: Sequence[int], count: int, several: bool, where: str) -> None:
+    if not chosen or (len(chosen) > 1 and not several):
+        raise Rejected(f"{where}expected one choice, got {len(chosen)}", code="invalid")
+    for number in chosen:
+        if not 1 <= number <= count:
+            raise Rejected(f"{where}choice {number} out of range (1..{count})", code="invalid")
+
+
+# --- accepts, apply --------------------------------------------------------------------------------------------------
+
+
+def accepts(state: State, event: events.DecisionEvent) -> bool:
+    """Whether the fact may still become true."""
+    if isinstance(event, events.DecisionCreated):
+        return (
+            state.decision_of(event.job_id, event.run) is None
+            and event.agent_id in state.live_agents
+        )
+    decision = state.decisions.get(event.decision_id)
+    if decision is None:
+        return False
+    if isinstance(event, events.DecisionReopened):
+        return (
+            decision.status is DecisionStatus.DISMISSED
+            and decision.agent_id in state.live_agents
+            and state.decision_of(decision.job_id, decision.run) is None
+        )
+    if isinstance(event, events.DecisionClosed) and decision.status is DecisionStatus.DISMISSED:
+        return not event.dismissed
+    return decision.status is DecisionStatus.OPEN
+
+
+def _created(state: State, event: events.DecisionCreated, at: int) -> None:
+    state.put_decision(
+        Decision(
+            id=event.decision_id,
+            agent_id=event.agent_id,
+            job_id=event.job_id,
+            run=event.run,
+            source=event.source,
+            context=event.context,
+            options=event.options,
+            questions=event.questions,
+            prompt=event.prompt,
+            deadline_at=event.deadline_at,
+            default=event.default,
+            created_at=at,
+        )
+    )
+
+
+def _resolved(state: State, event: events.DecisionResolved, at: int) -> None:
+    state.put_decision(
+        structs.replace(
+            state.decisions[event.decision_id],
+            status=DecisionStatus.RESOLVED,
+            choices=event.choices,
+            message=event.message,
+            by=event.by,
+            channel=event.channel,
+            resolved_at=at,
+        )
+    )
+
+
+def _closed(state: State, event: events.DecisionClosed, at: int) -> None:
+    status = DecisionStatus.DISMISSED if event.dismissed else DecisionStatus.OBSOLETE
+    decision = state.decisions[event.decision_id]
+    state.put_decision(structs.replace(decision, status=status, note=event.why, resolved_at=at))
+
+
+def _reopened(state: State, event: events.DecisionReopened, at: int) -> None:  # noqa: ARG001 - the table's signature
+    decision = state.decisions[event.decision_id]
+    state.put_decision(
+        structs.replace(
+            decision,
+            status=DecisionStatus.OPEN,
+            note="",
+            choices=(),
+            message="",
+            deadline_at=0,
+            resolved_at=0,
+        )
+    )
+
+
+def _expired(state: State, event: events.DecisionExpired, at: int) -> None:  # noqa: ARG001 - the table's signature
+    decision = state.decisions[event.decision_id]
+    state.put_decision(
+        structs.replace(decision, note="nobody answered until its deadline", deadline_at=0)
+    )
+
+
+def _answered(state: State, event: events.AgentAnswered, at: int) -> None:  # noqa: ARG001 - the table's signature
+    if not event.reason:
+        return
+    for decision in reversed(state.decisions.values()):
+        if decision.agent_id == event.agent_id and decision.prompt == event.prompt:
+            state.put_decision(
+                structs.replace(decision, note=f"the answer did not arrive: {event.reason}")
+            )
+            return
+
+
+def _job_deleted(state: State, event: events.JobDeleted, at: int) -> None:  # noqa: ARG001 - the table's signature
+    for decision_id in [
+        id_ for id_, each in state.decisions.items() if each.job_id == event.job_id
+    ]:
+        del state.decisions[decision_id]
+        state.open_decisions.pop(decision_id, None)
+
+
+CHANGES: Final[Changes] = {
+    events.DecisionCreated: _created,
+    events.DecisionResolved: _resolved,
+    events.DecisionClosed: _closed,
+    events.DecisionReopened: _reopened,
+    events.DecisionExpired: _expired,
+    events.AgentAnswered: _answered,
+    events.JobDeleted: _job_deleted,
+}
+"""What each fact changes of the decisions."""
+
+
+# --- react -----------------------------------------------------------------------------------------------------------
+
+
+def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """What follows now that the fact is true."""
+    match event:
+        case events.AgentEscalated(agent_id=agent_id, source=source, detail=detail):
+            yield _ask(state, state.agents[agent_id], source, detail, turn)
+        case events.AgentReported(agent_id=agent_id):
+            agent = state.agents[agent_id]
+            for decision in _waiting(state, agent):
+                gone = decision.prompt and (
+                    agent.prompt is None or agent.prompt.seq != decision.prompt
+                )
+                if gone:
+                    yield _close(decision, "answered at the agent's terminal")
+                elif (
+                    agent.state == "working"
+                    and not decision.prompt
+                    and decision.source is not DecisionSource.GATE
+                ):
+                    yield _close(decision, "auto-dismissed: agent became active")
+        case events.AgentExited(agent_id=agent_id):
+            for decision in _waiting(state, state.agents[agent_id]):
+                if decision.source in LIVE:
+                    yield _close(decision, "auto-dismissed: agent exited")
+        case events.AgentEnding(agent_id=agent_id):
+            for decision in _waiting(state, state.agents[agent_id]):
+                yield _close(decision, "auto-dismissed: the agent is being ended")
+        case events.JobResumed(job_id=job_id):
+            for decision in state.decisions.values():
+                if decision.job_id == job_id and decision.status in (
+                    DecisionStatus.OPEN,
+                    DecisionStatus.DISMISSED,
+                ):
+                    yield _close(decision, "auto-dismissed by job resume")
+        case (
+            events.DecisionCreated(decision_id=decision_id)
+            | events.DecisionReopened(decision_id=decision_id)
+        ):
+            decision = state.decisions[decision_id]
+            job = state.jobs[decision.job_id]
+            text = (
+                f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
+            )
+            yield effects.Notify(title=f"Decision needed: {job.name}", text=text, job_id=job.id)
+            if decision.deadline_at:
+                yield _deadline(decision)
+        case events.DecisionExpired(decision_id=decision_id):
+            yield from _expire(state, state.decisions[decision_id])
+        case events.DecisionResolved(decision_id=decision_id):
+            yield effects.CancelTimer(key=f"decision:{decision_id}")
+            yield from _carry_out(state, state.decisions[decision_id])
+        case events.DecisionClosed(decision_id=decision_id):
+            yield effects.CancelTimer(key=f"decision:{decision_id}")
+        case _:
+            pass
+
+
+def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
+    """Deadlines of open decisions."""
+    for decision_id in state.open_decisions:
+        if state.decisions[decision_id].deadline_at:
+            yield _deadline(state.decisions[decision_id])
+
+
+def _waiting(state: State, agent: Agent) -> list[Decision]:
+    """Decisions about the agent that are open or were put aside."""
+    return [
+        decision
+        for decision in state.decisions.values()
+        if decision.agent_id == agent.id
+        and decision.status in (DecisionStatus.OPEN, DecisionStatus.DISMISSED)
+    ]
+
+
+def _close(decision: Decision, why: str) -> events.DecisionClosed:
+    return events.DecisionClosed(decision_id=decision.id, why=why)
+
+
+def _deadline(decision: Decision) -> effects.SetTimer:
+    return effects.SetTimer(
+        key=f"decision:{decision.id}",
+        at=decision.deadline_at,
+        fact=events.DecisionExpired(decision_id=decision.id),
+    )
+
+
+def _ask(
+    state: State, agent: Agent, source: DecisionSource, detail: str, turn: Turn
+) -> events.DecisionCreated:
+    job = state.jobs[agent.job_id]
+    prompt = (
+        agent.prompt
+        if source in (DecisionSource.APPROVAL, DecisionSource.QUESTION, DecisionSource.PLAN)
+        else None
+    )
+    questions = prompt.questions if prompt is not None else ()
+    labels = OPTIONS[source]
+    own = questions[0].options if len(questions) == 1 else ()
+    timeout, default = _escalation(state.agent_definition(agent))
+    return events.DecisionCreated(
+        decision_id=DecisionId(turn.fresh(PREFIXES["decision"])),
+        agent_id=agent.id,
+        job_id=agent.job_id,
+        run=agent.run,
+        source=source,
+        context=_context(agent, job.name, source, detail),
+        options=(
+            *own,
+            *(Choice(label=label, recommended=label in RECOMMENDED) for label in labels),
+        ),
+        questions=questions,
+        prompt=prompt.seq if prompt is not None else 0,
+        deadline_at=turn.now + timeout if timeout else 0,
+        default=default,
+    )
+
+
+def _escalation(definition: AgentDef) -> tuple[int, str]:
+    """Deadline and default of the definition's escalations."""
+    for action in (
+        definition.on_idle,
+        definition.on_dead,
+        definition.on_prompt,
+        *definition.on_error,
+    ):
+        if action is not None and action.action is AgentAction.ESCALATE and action.timeout_ms:
+            return action.timeout_ms, action.default or ""
+    return 0, ""
+
+
+def _context(agent: Agent, job: str, source: DecisionSource, detail: str) -> str:
+    headline = {
+        DecisionSource.IDLE: f'Agent {agent.name} in job "{job}" is idle and waits ({detail}).',
+        DecisionSource.DEAD: f'Agent {agent.name} in job "{job}" exited unexpectedly: {detail}.',
+        DecisionSource.ERROR: f'Agent {agent.name} in job "{job}" had an error: {detail}. {agent.detail}'.rstrip(),
+        DecisionSource.GATE: f'Gate command failed in job "{job}": {detail}',
+        DecisionSource.APPROVAL: f'Agent {agent.name} in job "{job}" asks for permission.',
+        DecisionSource.QUESTION: f'Agent {agent.name} in job "{job}" is asking a question.',
+        DecisionSource.PLAN: f'Agent {agent.name} in job "{job}" is requesting plan approval.',
+    }[source]
+    parts = [headline]
+    prompt = agent.prompt
+    if prompt is not None and source is DecisionSource.APPROVAL:
+        parts.append(f"{prompt.tool}: {prompt.input}"[:CONTEXT_LENGTH])
+    if prompt is not None and source is DecisionSource.QUESTION:
+        parts += [f"[{question.header}] {question.question}" for question in prompt.questions]
+    if prompt is not None and source is DecisionSource.PLAN:
+        parts.append(f"Plan:\n{prompt.input}"[:CONTEXT_LENGTH])
+    elif agent.last_message:
+        parts.append(f"Last agent message:\n{agent.last_message[:CONTEXT_LENGTH]}")
+    return "\n\n".join(parts)
+
+
+def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
+    """The deadline passed: choose the default, or tell people once more that nobody has answered."""
+    labels = [choice.label.lower() for choice in decision.options]
+    if decision.default.lower() in labels:
+        number = labels.index(decision.default.lower()) + 1
+        yield events.DecisionResolved(
+            decision_id=decision.id, choices=((number,),), by="deadline", channel="deadline"
+        )
+        return
+    job = state.jobs[decision.job_id]
+    yield effects.Notify(
+        title=f"Still undecided: {job.name}",
+        text=f"Nobody answered: oj decision show {decision.id}",
+        job_id=job.id,
+    )
+
+
+# --- what a decision does ---------------------------------------------------------------------------------------------
+
+
+def _carry_out(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
+    agent = state.agents[decision.agent_id]
+    label = _label(decision, decision.choices)
+    message = decision.message
+    if label == CANCEL:
+        yield events.JobEnding(job_id=decision.job_id, why="cancel", error="cancelled by decision")
+        return
+    match decision.source:
+        case DecisionSource.IDLE | DecisionSource.DEAD | DecisionSource.ERROR | DecisionSource.GATE:
+            if label in (DONE, SKIP):
+                yield events.AgentEnding(agent_id=agent.id, why="done")
+            elif decision.source is DecisionSource.GATE and label == RETRY:
+                yield events.GateStarted(
+                    agent_id=agent.id, gate=agent.gates + 1, trigger=_gate_trigger(state, agent)
+                )
+            elif decision.source is DecisionSource.IDLE and agent.is_alive:
+                yield events.AgentNudging(
+                    agent_id=agent.id,
+                    nudge=agent.nudges + 1,
+                    message=message or "Please continue with the task.",
+                )
+            else:
+                yield events.AgentEnding(
+                    agent_id=agent.id,
+                    why="resume",
+                    message=message or "Please continue with the task.",
+                )
+        case DecisionSource.APPROVAL | DecisionSource.PLAN | DecisionSource.QUESTION:
+            yield _answer(decision, label, message)
+        case _:
+            assert_never(decision.source)
+
+
+def _gate_trigger(state: State, agent: Agent) -> Trigger:
+    definition = state.agent_definition(agent)
+    if agent.has_exited and definition.on_dead.action is AgentAction.GATE:
+        return Trigger.DEAD
+    return Trigger.IDLE
+
+
+def _label(decision: Decision, choices: Sequence[tuple[int, ...]]) -> str:
+    """Which of our own options was chosen; empty for a message alone and for the options of a question."""
+    if len(decision.questions) > 1 or not choices:
+        return ""
+    number = choices[0][0]
+    own = len(decision.options) - len(OPTIONS[decision.source])
+    return decision.options[number - 1].label if number > own else ""
+
+
+def _answer(decision: Decision, label: str, message: str) -> events.AgentAnswering:
+    match decision.source:
+        case DecisionSource.APPROVAL:
+            return events.AgentAnswering(
+                agent_id=decision.agent_id,
+                prompt=decision.prompt,
+                accept=label == APPROVE,
+                text=message,
+            )
+        case DecisionSource.PLAN:
+            accept = label in ACCEPTS
+            return events.AgentAnswering(
+                agent_id=decision.agent_id,
+                prompt=decision.prompt,
+                accept=accept,
+                text=message,
+                mode=label if accept else "",
+            )
+        case _:
+            return events.AgentAnswering(
+                agent_id=decision.agent_id,
+                prompt=decision.prompt,
+                answers=tuple(_answers(decision, message)),
+                text=message,
+            )
+
+
+def _answers(decision: Decision, message: str) -> Iterator[tuple[str, ...]]:
+    """For each question the labels chosen; the message stands for Other and for no choice."""
+    questions = decision.questions or (Question(question=""),)
+    for index, question in enumerate(questions):
+        chosen = decision.choices[index] if index < len(decision.choices) else ()
+        labels = [
+            question.options[number - 1].label
+            for number in chosen
+            if number <= len(question.options)
+        ]
+        yield tuple(labels) or (message,)
