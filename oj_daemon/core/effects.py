@@ -88,7 +88,10 @@ class DeleteWorkspace(Effect, frozen=True):
 
 
 class SpawnAgent(Effect, frozen=True):
-    """Start the session, or find it again where it is. Answers: AgentSpawned, AgentSpawnFailed; later AgentReported, AgentExited."""
+    """Start the session, or find it again where it is. Answers: AgentSpawned, AgentSpawnFailed.
+
+    From then on its AgentReported and AgentExited come.
+    """
 
     agent_id: AgentId
     job_id: JobId

@@ -22,6 +22,19 @@ from oj_daemon.wire.names import (
 )
 from tests.support.scenario import Scenario, agent_step, coder, job, runbook, step
 
+RUNNING, WAITING, ENDING = JobStatus.RUNNING, JobStatus.WAITING, JobStatus.ENDING
+DONE, FAILED, CANCELLED, SUSPENDED = (
+    JobStatus.DONE,
+    JobStatus.FAILED,
+    JobStatus.CANCELLED,
+    JobStatus.SUSPENDED,
+)
+QUEUED, STARTING, OPEN, DISMISSED = (
+    AgentStatus.QUEUED,
+    AgentStatus.STARTING,
+    DecisionStatus.OPEN,
+    DecisionStatus.DISMISSED,
+)
 GATE = {"text": "make test", "script": "make test"}
 
 
@@ -120,7 +133,7 @@ def test_an_agent_step_starts_a_session_with_its_prompt_and_is_done_when_it_idle
         events.AgentSpawned(agent_id=world.agent.id, runtime="local", route={"socket": "/s"})
     )
     world.reports("working")
-    assert world.status is JobStatus.RUNNING
+    assert world.status is RUNNING
     world.reports("idle")
     assert world.started() == [], "first the session ends"
     assert world.ended_agent() == "done"
@@ -168,7 +181,7 @@ def test_when_the_attempts_are_used_up_a_human_is_asked_and_the_job_waits() -> N
     assert len(world.nudges()) == 1
     world.reports("working")
     world.reports("idle")
-    assert world.status is JobStatus.WAITING
+    assert world.status is WAITING
     assert (world.decision.source, world.decision.status) == (
         DecisionSource.IDLE,
         DecisionStatus.OPEN,
@@ -215,22 +228,22 @@ def test_what_can_be_decided_about_an_idle_agent(choice: int, outcome: str) -> N
     world = AgentWorld(on_idle={"action": "escalate"})
     world.begin()
     world.reports("idle")
-    assert world.status is JobStatus.WAITING
+    assert world.status is WAITING
     world.decide(choice, message="do the rest" if choice == 1 else "")
     if outcome == "nudge":
         assert world.nudges() == ["do the rest"]
-        assert world.status is JobStatus.RUNNING
+        assert world.status is RUNNING
     elif outcome == "done":
         assert world.ended_agent() == "done"
         assert world.started() == ["commit"]
     elif outcome == "cancel":
         assert world.ended_agent() == "end"
-        assert world.status is JobStatus.CANCELLED
+        assert world.status is CANCELLED
     else:
-        assert world.status is JobStatus.WAITING
-        assert world.decision.status is DecisionStatus.DISMISSED
+        assert world.status is WAITING
+        assert world.decision.status is DISMISSED
         world.ask(requests.DecisionReopen(id=world.decision.id))
-        assert world.decision.status is DecisionStatus.OPEN
+        assert world.decision.status is OPEN
 
 
 def test_an_answer_that_does_not_fit_is_refused_and_the_decision_stays_open() -> None:
@@ -243,7 +256,7 @@ def test_an_answer_that_does_not_fit_is_refused_and_the_decision_stays_open() ->
         world.decide()
     with pytest.raises(Rejected, match="expected one choice, got 2"):
         world.decide(1, 2)
-    assert world.decision.status is DecisionStatus.OPEN
+    assert world.decision.status is OPEN
     world.decide(2)
     with pytest.raises(Rejected, match="already resolved"):
         world.decide(2)
@@ -305,7 +318,7 @@ def test_an_agent_that_becomes_active_by_itself_needs_no_decision_any_more() -> 
     world.reports("idle")
     world.reports("working")
     assert world.decision.note == "auto-dismissed: agent became active"
-    assert world.status is JobStatus.RUNNING
+    assert world.status is RUNNING
 
 
 def test_a_permission_is_asked_of_a_human_and_the_answer_names_the_dialog() -> None:
@@ -328,7 +341,7 @@ def test_a_person_at_the_terminal_may_answer_first() -> None:
     world.asks(PromptKind.PERMISSION, 1)
     world.reports("working")
     assert world.decision.note == "answered at the agent's terminal"
-    assert world.status is JobStatus.RUNNING
+    assert world.status is RUNNING
     world.asks(PromptKind.PERMISSION, 2)
     world.asks(PromptKind.PERMISSION, 3)
     assert world.decision.prompt == 3, "another dialog is another decision"
@@ -436,7 +449,7 @@ def test_errors_are_matched_by_their_category() -> None:
     world.spawned()
     world.reports("error", error="unauthorized", detail="401")
     assert world.ended_agent() == "fail"
-    assert world.status is JobStatus.FAILED
+    assert world.status is FAILED
     assert "unauthorized" in world.job.error
 
 
@@ -464,7 +477,7 @@ def test_cancel_ends_the_session_first_and_a_dying_agent_is_not_revived() -> Non
     world.ask(requests.JobCancel(ids=(world.job.id,)))
     world.dies(143)
     assert world.ended_agent() == "end"
-    assert world.status is JobStatus.CANCELLED
+    assert world.status is CANCELLED
     assert world.taken(effects.SpawnAgent) == []
 
 
@@ -474,7 +487,7 @@ def test_suspend_keeps_the_conversation_for_resume() -> None:
     session = world.agent.session_id
     world.ask(requests.JobSuspend(ids=(world.job.id,)))
     world.ended_agent()
-    assert world.status is JobStatus.SUSPENDED
+    assert world.status is SUSPENDED
     world.ask(requests.JobResume(id=world.job.id, message="carry on"))
     (order,) = world.taken(effects.SpawnAgent)
     assert (order.session_id, order.message) == (session, "carry on")
@@ -487,7 +500,7 @@ def test_resume_of_a_waiting_job_closes_the_decision_and_tells_the_agent() -> No
     world.ask(requests.JobResume(id=world.job.id, message="try this"))
     assert world.decision.note == "auto-dismissed by job resume"
     assert world.nudges() == ["try this"]
-    assert world.status is JobStatus.RUNNING
+    assert world.status is RUNNING
 
 
 def test_a_failing_sibling_ends_the_session_too() -> None:
@@ -496,9 +509,9 @@ def test_a_failing_sibling_ends_the_session_too() -> None:
     world.exits("init")
     world.spawned()
     world.exits("lint", 1)
-    assert world.status is JobStatus.ENDING
+    assert world.status is ENDING
     assert world.ended_agent() == "end"
-    assert world.status is JobStatus.FAILED
+    assert world.status is FAILED
     assert [run.status for run in world.job.runs] == [
         StepStatus.DONE,
         StepStatus.CANCELLED,
@@ -511,7 +524,7 @@ def test_a_timeout_ends_the_session_and_counts_as_a_failure_of_the_step() -> Non
     world.begin()
     world.passes(5000)
     assert world.ended_agent() == "end"
-    assert world.status is JobStatus.FAILED
+    assert world.status is FAILED
     assert "timed out" in world.job.error
 
 
@@ -520,14 +533,14 @@ def test_no_more_sessions_of_a_definition_live_than_it_allows_and_the_rest_waits
     first, second = world.run(), world.run()
     assert len(world.taken(effects.SpawnAgent)) == 1
     assert world.agent.job_id == second.id
-    assert world.agent.status is AgentStatus.QUEUED
+    assert world.agent.status is QUEUED
     one = world.state.agent_of(first.id, 1)
     assert one is not None
     world.tell(events.AgentSpawned(agent_id=one.id, runtime="local", route={}))
     world.tell(events.AgentReported(agent_id=one.id, seq=1, state="idle"))
     world.tell(events.AgentEnded(agent_id=one.id))
     assert len(world.taken(effects.SpawnAgent)) == 1
-    assert world.agent.status is AgentStatus.STARTING
+    assert world.agent.status is STARTING
 
 
 def test_a_queued_session_whose_job_is_cancelled_ends_without_an_order() -> None:
@@ -536,7 +549,7 @@ def test_a_queued_session_whose_job_is_cancelled_ends_without_an_order() -> None
     second = world.run()
     world.ask(requests.JobCancel(ids=(second.id,)))
     assert world.taken(effects.EndAgent) == []
-    assert world.state.jobs[second.id].status is JobStatus.CANCELLED
+    assert world.state.jobs[second.id].status is CANCELLED
 
 
 def test_a_stand_alone_agent_is_a_crew_that_escalates_when_it_idles() -> None:
@@ -545,10 +558,10 @@ def test_a_stand_alone_agent_is_a_crew_that_escalates_when_it_idles() -> None:
     assert reply.id.startswith("crw-")
     world.spawned()
     world.reports("idle")
-    assert world.state.jobs[reply.id].status is JobStatus.WAITING
+    assert world.state.jobs[reply.id].status is WAITING
     world.decide(2)
     world.ended_agent()
-    assert world.state.jobs[reply.id].status is JobStatus.DONE
+    assert world.state.jobs[reply.id].status is DONE
 
 
 def test_after_a_restart_the_session_is_looked_for_where_it_was() -> None:
