@@ -52,7 +52,7 @@ def test_the_header_counts_what_the_sections_show_and_projects_are_sorted(busy: 
     assert header.startswith("oj daemon: running ")
     for part in ("2 active jobs", "1 suspended", "1 recent failure"):
         assert f" | {part}" in header
-    assert ["two", "one"] == [row.split()[1] for row in found["shop/Jobs"]]
+    assert [row.split()[1] for row in found["shop/Jobs"]] == ["two", "one"]
     assert "exit code: 3" in shown
 
 
