@@ -24,7 +24,7 @@ from oj_daemon.engine import Engine
 from oj_daemon.errors import OjError, Rejected, RunbookError
 from oj_daemon.executor import Executor
 from oj_daemon.runbook import load
-from oj_daemon.runbook.model import Runbook, content_hash
+from oj_daemon.runbook.model import content_hash
 from oj_daemon.store.logs import read_log
 from oj_daemon.store.segment import read_segments, segment_names
 from oj_daemon.wire import replies, requests
@@ -34,8 +34,8 @@ from oj_daemon.wire.requests import AnyRequest
 
 LOG_BYTES: Final = 1024 * 1024
 """Most log text in one reply of JobWatch."""
-HASHES: Final = 256
-"""Runbooks whose hash is remembered."""
+KNOWN: Final = 32
+"""Commands whose meaning is remembered, with the texts that say it: the same texts mean the same."""
 STRAY_AGE_SECONDS: Final = 12 * 3600
 """Age from which `oj workspace prune` takes folders that no workspace is known for."""
 
@@ -49,6 +49,7 @@ class Dispatch:
         self._wal_dir = state_dir / "wal"
         self._workspaces = state_dir / "workspaces"
         self._started = time.monotonic()
+        self._resolved: dict[tuple[requests.Sources, str, str | None], Resolved] = {}
 
     async def handle(self, request: AnyRequest) -> AnyReply:
         """Answer one request; Rejected and RunbookError become an Error reply."""
@@ -118,7 +119,14 @@ class Dispatch:
         """What the shipped texts say about the command; None lets the core refuse (or repeat an earlier answer)."""
         if request.key and request.key in self._engine.state.keys:
             return None
-        return await asyncio.to_thread(_resolved, request)
+        asked = (request.sources, request.command, request.runbook)
+        known = self._resolved.pop(asked, None)
+        if known is None:
+            known = await asyncio.to_thread(_resolved, request)
+        self._resolved[asked] = known
+        if len(self._resolved) > KNOWN:
+            del self._resolved[next(iter(self._resolved))]
+        return known
 
     # Jobs
 
@@ -247,7 +255,7 @@ def _resolved(request: requests.RunCommand) -> Resolved:
     found = catalog.find_command(request.command, request.runbook)
     return Resolved(
         runbook=found.runbook,
-        hash=_hash_of(found.runbook),
+        hash=content_hash(found.runbook),
         command=found.definition,
         warnings=tuple(
             problem.render()
@@ -255,19 +263,6 @@ def _resolved(request: requests.RunCommand) -> Resolved:
             if problem.warning
         ),
     )
-
-
-def _hash_of(runbook: Runbook) -> str:
-    """Content hash, computed once for each runbook object (catalogs are cached)."""
-    known = _hashes.get(id(runbook))
-    if known is None or known[0] is not runbook:
-        if len(_hashes) > HASHES:
-            _hashes.clear()
-        known = _hashes[id(runbook)] = (runbook, content_hash(runbook))
-    return known[1]
-
-
-_hashes: dict[int, tuple[Runbook, str]] = {}
 
 
 def _strays(

@@ -78,8 +78,13 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._encoder = msgspec.json.Encoder()
         self._unsaved: deque[tuple[int, int, list[AnyEvent], list[AnyEffect]]] = deque()
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """Turns that are not on disk yet, or whose orders have not left."""
+        self._askers: _Waiters = deque()
+        """Who waits for a change of its own to be on disk."""
+        self._waiters: _Waiters = deque()
+        """Who waits for that, and for it to be told and ordered."""
         self._flush_due = False
+        self._leave_due = False
         self._closed = False
         self._changed: dict[JobId, int] = {}
         self._news: asyncio.Future[None] = self._loop.create_future()
@@ -128,7 +133,8 @@ class Engine:
             self._record(
                 machine.perform(self.state, answer.facts, turn), turn, type(request).__name__
             )
-        await self.durable()
+        if self._wal.durable < self._wal.seq:
+            await self._wait(self._askers)
         return answer.reply
 
     def report(self, fact: AnyEvent, cause: str) -> None:
@@ -179,8 +185,11 @@ class Engine:
             raise StoreError(
                 "the daemon can no longer write its log and is ending", code="unavailable"
             )
+        await self._wait(self._waiters)
+
+    async def _wait(self, waiters: _Waiters) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append((self._wal.seq, waiter))
+        waiters.append((self._wal.seq, waiter))
         await waiter
 
     def _flush(self) -> None:
@@ -191,9 +200,19 @@ class Engine:
             self._release(self._wal.durable)
 
     def _release(self, durable: int) -> None:
+        """All up to this record is on disk: whoever asked is answered first, and the world, which takes longer, is next."""
         if self._failure.done():
             return
-        while self._unsaved and self._unsaved[0][0] <= durable:
+        _wake(self._askers, durable)
+        if not self._leave_due:
+            self._leave_due = True
+            self._loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """Tell what happened, and let the orders go."""
+        self._leave_due = False
+        durable = self._wal.durable
+        while self._unsaved and self._unsaved[0][0] <= durable and not self._failure.done():
             seq, at, facts, effects = self._unsaved.popleft()
             if logger.isEnabledFor(logging.DEBUG):
                 for fact in facts:
@@ -201,11 +220,9 @@ class Engine:
             self.on_facts(facts, at)
             for effect in effects:
                 self.on_effect(effect, seq)
-        while self._waiters and self._waiters[0][0] <= durable:
-            _, waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-        self.touch()
+        if not self._failure.done():
+            _wake(self._waiters, durable)
+            self.touch()
 
     def _call_soon(self, callback: Callable[..., None], *args: object) -> None:
         """From the writer thread; a loop that has ended needs no news."""
@@ -236,8 +253,7 @@ class Engine:
             return
         self._failure.set_exception(error)
         self._failure.exception()  # whoever waits for `broken` sees it; without that it would be reported as lost
-        while self._waiters:
-            _, waiter = self._waiters.popleft()
+        for _, waiter in (*self._askers, *self._waiters):
             if not waiter.done():
                 waiter.set_exception(
                     StoreError(
@@ -334,6 +350,16 @@ def _decode_state(version: int, body: bytes) -> StateData:
     if version == VERSION:
         return msgspec.json.decode(body, type=StateData)
     return msgspec.convert(migrate(version, msgspec.json.decode(body)), type=StateData)
+
+
+_Waiters = deque[tuple[int, asyncio.Future[None]]]
+
+
+def _wake(waiters: _Waiters, durable: int) -> None:
+    while waiters and waiters[0][0] <= durable:
+        _, waiter = waiters.popleft()
+        if not waiter.done():
+            waiter.set_result(None)
 
 
 def _ignore(*_: object) -> None:

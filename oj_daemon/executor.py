@@ -12,7 +12,7 @@ import logging
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -137,12 +137,18 @@ class Executor:
 
     def narrate(self, lines: Iterable[tuple[JobId, str, str]], at: int) -> None:
         """Write lines to job logs."""
+        said: dict[JobId, list[tuple[str, str]]] = {}
         for job_id, label, text in lines:
-            self._line(job_id, label, text, at)
+            said.setdefault(job_id, []).append((label, text))
+        for job_id, texts in said.items():
+            self._lines(job_id, texts, at)
 
-    def _line(self, job_id: JobId, label: str, text: str, at: int | None = None) -> None:
+    def _line(self, job_id: JobId, label: str, text: str) -> None:
+        self._lines(job_id, [(label, text)], self._now())
+
+    def _lines(self, job_id: JobId, texts: Sequence[tuple[str, str]], at: int) -> None:
         try:
-            self.logs.line(job_id, label, text, self._now() if at is None else at)
+            self.logs.lines(job_id, texts, at)
         except StoreError as error:
             self._fail(error)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from oj_daemon import processes
-from oj_daemon.core.events import AnyEvent
+from oj_daemon.core.events import AnyEvent, JobFinished
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy
 from oj_daemon.dispatch import Dispatch, jobs_active
@@ -47,8 +47,11 @@ class Works:
         engine.on_facts = self._tell
 
     def _tell(self, facts: Iterable[AnyEvent], at: int) -> None:
+        state = self.engine.state
+        self.executor.narrate((line for fact in facts for line in narrate(state, fact)), at)
         for fact in facts:
-            self.executor.narrate(narrate(self.engine.state, fact), at)
+            if isinstance(fact, JobFinished):
+                self.executor.logs.close(fact.job_id)
 
     async def handle(self, request: requests.AnyRequest) -> replies.AnyReply:
         """Answer one request."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oj_bench import __main__ as program
-from oj_bench import harness, peers
+from oj_bench import daemon, harness, peers, states
 
 
 def result(
@@ -96,3 +96,46 @@ def test_the_table_shows_a_missed_goal() -> None:
 def test_every_row_leads_to_a_function(name: str) -> None:
     module, _, attribute = program.ROWS[name][0].partition(":")
     assert callable(getattr(__import__(module, fromlist=["_"]), attribute))
+
+
+def bench(tmp_path: Path) -> harness.Bench:
+    made = harness.Bench(Path(__file__).resolve().parents[1], tmp_path, quick=True)
+    made.python = sys.executable
+    return made
+
+
+def test_a_synthetic_state_folder_is_one_that_a_daemon_starts_on(tmp_path: Path) -> None:
+    state = states.make(tmp_path / "s", finished=3, live=2, kind="three")
+    with daemon.Daemon(bench(tmp_path), state) as running, running.client() as client:
+        jobs = client.call("JobList", limit=None)["jobs"]
+        assert sorted(job["status"] for job in jobs) == ["completed"] * 3 + ["running"] * 2
+        assert {job["step_status"] for job in jobs} == {"completed", "pending"}
+        assert running.memory() > 0
+        assert running.start_cpu > 0
+
+
+def test_jobs_of_the_bench_run_and_their_daemon_is_gone_afterwards(tmp_path: Path) -> None:
+    with daemon.Daemon(bench(tmp_path), tmp_path / "s") as running:
+        pid = running.pid
+        with running.client() as client:
+            daemon.Jobs(client, tmp_path, states.RUNBOOK, "one").run(3, at_once=2)
+            jobs = client.call("JobList")["jobs"]
+        assert [job["status"] for job in jobs] == ["completed"] * 3
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_daemon_that_does_not_start_is_a_reason_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("not a folder")
+    with pytest.raises(harness.RowError, match="the daemon did not start: Error"):
+        daemon.Daemon(bench(tmp_path), tmp_path / "s").__enter__()
+
+
+def test_no_variable_of_the_caller_reaches_a_daemon_of_the_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OJ_DAEMON_URL", "tcp://example.org:1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    env = daemon.environment(bench(tmp_path), tmp_path / "s")
+    assert {name: value for name, value in env.items() if name.startswith(("OJ_", "KUBE"))} == {
+        "OJ_STATE_DIR": str(tmp_path / "s")
+    }

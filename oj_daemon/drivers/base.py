@@ -238,6 +238,8 @@ class Signal(msgspec.Struct, frozen=True):
     tool: str = ""
     input: str = ""
     tool_use_id: str = ""
+    turn_id: str = ""
+    """Which turn of the agent this belongs to, where it says so."""
     last_message: str | None = None
     session_id: str = ""
     transcript_path: str = ""
@@ -369,8 +371,6 @@ class Launch(msgspec.Struct, frozen=True):
     """True in a container: what asks for a sandbox has one."""
     answer_timeout_s: int = 86_400
     """How long a hook may wait for a decision."""
-    patterns: Json = {}
-    """For `generic`: what the runbook says about the screens of this program."""
 
 
 class LaunchPlan(msgspec.Struct, frozen=True):
@@ -439,6 +439,10 @@ class Driver(Protocol):
     quiet_ms: int
     """A screen that has not changed for so long means idle; 0: never."""
 
+    def configured(self, patterns: Json) -> Driver:
+        """Return this driver with what the runbook says about the screens of its program; Rejected when wrong."""
+        ...
+
     def plan(self, launch: Launch) -> LaunchPlan:
         """Return how to start the program."""
         ...
@@ -473,10 +477,6 @@ class Driver(Protocol):
 
     def nudge(self, text: str, pacing: Pacing) -> Keys:
         """Return the keys that send a message."""
-        ...
-
-    def start_reply(self, script_output: str) -> str:
-        """Return what the session start hook prints for this context."""
         ...
 
     def stop_reply(self, reason: str) -> str:

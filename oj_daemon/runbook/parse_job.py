@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable
+from itertools import combinations
 
 import msgspec
 
@@ -33,6 +34,8 @@ from oj_daemon.runbook.suggest import did_you_mean
 from oj_daemon.runbook.tree import Entry, Node, Object, kind_of
 from oj_daemon.runbook.unit import Ref, Unit
 
+MAX_BRANCHES = 100
+"""Branches of one fan-out that are compared with each other."""
 FOLDER_NAMES = ("id", "root", "nonce", "type")
 EARLY_NAMES = (*FOLDER_NAMES, "repo_root", "repo")
 GIT_NAMES = (*EARLY_NAMES, "branch", "ref")
@@ -438,6 +441,7 @@ def _check_transitions(
             hint = f"`{name}` starts by itself when the steps in its `after` are done; leave one of the two out"
             ctx.error(at, f"{where} leads to step `{name}`, which has `after`", hint)
     _check_after(ctx, steps, known)
+    _check_meetings(ctx, steps, job_level, by_name)
     _check_reachable(ctx, steps, job_level, by_name)
 
 
@@ -467,6 +471,66 @@ def _check_after(ctx: Context, steps: list[_Step], known: list[str]) -> None:
         ctx.error(
             first.after[0][1], f"steps wait for each other in a circle: {' after '.join(cycle)}"
         )
+
+
+def _check_meetings(
+    ctx: Context,
+    steps: list[_Step],
+    job_level: list[tuple[str, Targets]],
+    by_name: dict[str, _Step],
+) -> None:
+    """Refuse a step that branches beside each other lead to: it would run once or twice, as their timing has it.
+
+    A failure ends the other branches before it leads on, so only `on_done` and `after` make branches.
+    """
+    follows = {name: [each for each, _ in step.on_done] for name, step in by_name.items()}
+    for step in steps:
+        for name, _ in step.after:
+            follows.get(name, []).append(step.name)
+    told: set[str] = set()
+    forks = [step.on_done for step in steps]
+    forks += [targets for key, targets in job_level if key == "on_done"]
+    for fork in forks:
+        heads = {name: at for name, at in fork[:MAX_BRANCHES] if name in by_name}
+        if len(heads) < 2:
+            continue
+        reached = {name: _reach(name, follows) for name in heads}
+        for one, other in combinations(heads, 2):
+            here = _ways(one, reached[one] - reached[other], by_name)
+            there = _ways(other, reached[other] - reached[one], by_name)
+            for name in sorted(here.keys() & there.keys() - told):
+                told.add(name)
+                ends = [way for way in (here[name], there[name]) if way is not None]
+                at = ends[-1][1] if ends else heads[other]
+                wanted = ", ".join(f'"{end}"' for end, _ in ends)
+                ctx.error(
+                    at,
+                    f"branches that run side by side (`{one}` and `{other}`) both lead to step `{name}`",
+                    f"give step `{name}` after = [{wanted}], and let no on_done lead to it",
+                )
+
+
+def _reach(head: str, follows: dict[str, list[str]]) -> set[str]:
+    """Steps that a branch can get to while nothing fails."""
+    reached: set[str] = set()
+    todo = [head]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += follows.get(name, [])
+    return reached
+
+
+def _ways(
+    head: str, own: set[str], by_name: dict[str, _Step]
+) -> dict[str, tuple[str, Node] | None]:
+    """Where the steps that only this branch has lead to, by which of them; the head (None) is entered by the fork."""
+    ways: dict[str, tuple[str, Node] | None] = {}
+    for name in sorted(own & by_name.keys()):
+        for target, at in by_name[name].on_done:
+            ways.setdefault(target, (name, at))
+    return {**ways, head: None}
 
 
 def _check_reachable(

@@ -21,6 +21,9 @@ class ChildStarted(msgspec.Struct, frozen=True):
     session_id: str = ""
     transcript_path: str = ""
     accept_dialogs: tuple[str, ...] = ()
+    """Start-up dialogs that may be dismissed unasked (groom auto); none otherwise."""
+    has_prompt: bool = False
+    """It was started with a message: an input line on the screen is no sign of idleness before that was taken."""
 
 
 class ChildExited(msgspec.Struct, frozen=True):
@@ -293,8 +296,15 @@ class SaveTranscript(msgspec.Struct, frozen=True):
     """Keep a copy of the session log before it is compacted: before the outputs that follow."""
 
 
+class Note(msgspec.Struct, frozen=True):
+    """A line for the log of the sidecar."""
+
+    text: str
+
+
 Output = (
-    Broadcast
+    Note
+    | Broadcast
     | SetTimer
     | CancelTimer
     | TypeKeys

@@ -13,8 +13,9 @@ import ctypes
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -70,10 +71,17 @@ class LogBook:
 
     def line(self, job_id: str, step: str, text: str, at: int) -> None:
         """Append one line about a step (several, if the text has several)."""
-        lines = text.encode("utf-8", "replace").splitlines() or [b""]
+        self.lines(job_id, [(step, text)], at)
+
+    def lines(self, job_id: str, texts: Iterable[tuple[str, str]], at: int) -> None:
+        """The same for several steps and texts, in one write."""
+        block = b"".join(
+            _stamped(text.encode("utf-8", "replace").splitlines() or [b""], step, at)
+            for step, text in texts
+        )
         log = self._job(job_id)
         with log.lock:
-            log.append(_stamped(lines, step, at))
+            log.append(block)
 
     def copier(self, job_id: str, run: str, step: str, raw: Path, *, limit: int) -> OutputCopier:
         """A copier of one run's raw output, which goes on where an earlier one for this run stopped."""
@@ -290,14 +298,18 @@ def read_log(path: Path, *, lines: int | None = None, offset: int | None = None)
 def _stamped(lines: list[bytes], step: str, at: int) -> bytes:
     if not lines:
         return b""
-    when = datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    prefix = f"{when} [{step}] ".encode("utf-8", "replace")
+    prefix = f"{_when(at // 1000)} [{step}] ".encode("utf-8", "replace")
     block = prefix + (b"\n" + prefix).join(lines) + b"\n"
     try:
         block.decode()
     except UnicodeDecodeError:
         block = block.decode("utf-8", "replace").encode()
     return block
+
+
+@lru_cache(maxsize=8)
+def _when(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _complete_lines(data: bytes, *, is_final: bool) -> tuple[list[bytes], int]:

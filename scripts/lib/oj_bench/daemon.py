@@ -35,6 +35,7 @@ class Daemon:
         self.env = environment(bench, state)
         self.settings = settings.load(self.env)
         self._python = bench.python
+        self._root = bench.root
         self._errors = state.parent / f"{state.name}.err"
         self._process: subprocess.Popen[bytes] | None = None
         self.start_seconds = 0.0
@@ -48,7 +49,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 [self._python, "-m", "oj_daemon"],
                 env=self.env,
-                cwd="/",
+                cwd=self._root,  # so that it is this checkout's
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
