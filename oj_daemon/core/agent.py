@@ -343,8 +343,6 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
                 yield events.AgentEnding(
                     agent_id=agent.id, why="end", error=job.ending.error if job.ending else ""
                 )
-        case events.JobDeleted():
-            yield from ()
         case (
             events.AgentCreated(agent_id=agent_id)
             | events.AgentStarting(agent_id=agent_id)
@@ -419,7 +417,9 @@ def _follow(
                 )
                 yield from _start_next(state, agent)
         case events.AgentKilled():
-            yield effects.KillAgent(agent_id=agent.id, runtime=agent.runtime, route=agent.route)
+            yield effects.KillAgent(
+                agent_id=agent.id, job_id=agent.job_id, runtime=agent.runtime, route=agent.route
+            )
         case events.AgentOverdue():
             reason = f"it showed no sign of life for {START_UP_MS // 1000} s"
             yield events.AgentExited(agent_id=agent.id, reason=reason)
@@ -453,8 +453,8 @@ def _follow(
             yield _action_timer(agent)
         case events.AgentActed(trigger=trigger, detail=detail):
             yield from _act(state, agent, trigger, detail)
-        case events.AgentNudging(nudge=nudge, message=message):
-            yield effects.NudgeAgent(agent_id=agent.id, nudge=nudge, message=message)
+        case events.AgentNudging():
+            yield _nudge(agent)
         case events.AgentNudged(nudge=nudge, reason=""):
             yield effects.SetTimer(
                 key=f"ignored:{agent.id}",
@@ -462,7 +462,7 @@ def _follow(
                 fact=events.AgentIgnored(agent_id=agent.id, nudge=nudge),
             )
         case events.AgentAnswering():
-            yield effects.AnswerAgent(agent_id=agent.id, answer=event)
+            yield _give_answer(agent, event)
         case events.GateStarted():
             yield from _run_gate(state, agent)
         case events.GateFinished():
@@ -494,7 +494,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
         if agent.seq == 0:
             yield _overdue(agent, agent.updated_at)
         if agent.nudged < agent.nudges:
-            yield effects.NudgeAgent(agent_id=agent.id, nudge=agent.nudges, message=agent.nudge)
+            yield _nudge(agent)
         elif agent.nudges and agent.state == "idle":
             yield effects.SetTimer(
                 key=f"ignored:{agent.id}",
@@ -502,7 +502,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
                 fact=events.AgentIgnored(agent_id=agent.id, nudge=agent.nudges),
             )
         if agent.answering is not None:
-            yield effects.AnswerAgent(agent_id=agent.id, answer=agent.answering)
+            yield _give_answer(agent, agent.answering)
         if agent.gate is not None:
             yield from _run_gate(state, agent)
 
@@ -749,9 +749,34 @@ def _action_timer(agent: Agent) -> effects.SetTimer:
     )
 
 
+def _nudge(agent: Agent) -> effects.NudgeAgent:
+    return effects.NudgeAgent(
+        agent_id=agent.id,
+        job_id=agent.job_id,
+        runtime=agent.runtime,
+        route=agent.route,
+        nudge=agent.nudges,
+        message=agent.nudge,
+    )
+
+
+def _give_answer(agent: Agent, answer: events.AgentAnswering) -> effects.AnswerAgent:
+    return effects.AnswerAgent(
+        agent_id=agent.id,
+        job_id=agent.job_id,
+        runtime=agent.runtime,
+        route=agent.route,
+        answer=answer,
+    )
+
+
 def _end(agent: Agent) -> effects.EndAgent:
     return effects.EndAgent(
-        agent_id=agent.id, runtime=agent.runtime, route=agent.route, session_id=agent.session_id
+        agent_id=agent.id,
+        job_id=agent.job_id,
+        runtime=agent.runtime,
+        route=agent.route,
+        session_id=agent.session_id,
     )
 
 
@@ -799,12 +824,15 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
             name: template.render(text, values, job.env) for name, text in definition.env.items()
         }
         bound = template.resolve(definition.run.bindings, values)
-        prime = {
-            source: template.script_for(shell, values) for source, shell in definition.prime.items()
-        }
+        prime: dict[str, str] = {}
         prime_env: dict[str, str] = {}
-        for shell in definition.prime.values():
-            prime_env |= template.resolve(shell.bindings, values)
+        for index, (source, shell) in enumerate(definition.prime.items()):
+            # Each script was compiled by itself, so its variables need names of their own among the others.
+            own = f"OJ_P{index}_"
+            script = template.script_for(shell, values)
+            prime[source] = "set -euo pipefail\n" + script.replace("OJ_V", own)
+            resolved = template.resolve(shell.bindings, values)
+            prime_env |= {name.replace("OJ_V", own): value for name, value in resolved.items()}
         directory = values["workspace"]
         if definition.cwd is not None:
             directory = _join(directory, template.render(definition.cwd, values, job.env))

@@ -483,40 +483,26 @@ def _label(decision: Decision, choices: Sequence[tuple[int, ...]]) -> str:
 
 
 def _answer(decision: Decision, label: str, message: str) -> events.AgentAnswering:
+    to = decision.agent_id, decision.prompt
     match decision.source:
         case DecisionSource.APPROVAL:
             return events.AgentAnswering(
-                agent_id=decision.agent_id,
-                prompt=decision.prompt,
-                accept=label == APPROVE,
-                text=message,
+                agent_id=to[0], prompt=to[1], accept=label == APPROVE, text=message
             )
         case DecisionSource.PLAN:
             accept = label in ACCEPTS
+            option = ACCEPTS.index(label) + 1 if accept else None
             return events.AgentAnswering(
-                agent_id=decision.agent_id,
-                prompt=decision.prompt,
-                accept=accept,
-                text=message,
-                mode=label if accept else "",
+                agent_id=to[0], prompt=to[1], accept=accept, option=option, text=message
             )
         case _:
-            return events.AgentAnswering(
-                agent_id=decision.agent_id,
-                prompt=decision.prompt,
-                answers=tuple(_answers(decision, message)),
-                text=message,
-            )
+            answers = tuple(_answers(decision, message))
+            return events.AgentAnswering(agent_id=to[0], prompt=to[1], answers=answers)
 
 
-def _answers(decision: Decision, message: str) -> Iterator[tuple[str, ...]]:
-    """For each question the labels chosen; the message stands for Other and for no choice."""
-    questions = decision.questions or (Question(question=""),)
-    for index, question in enumerate(questions):
+def _answers(decision: Decision, message: str) -> Iterator[events.QuestionAnswer]:
+    """For each question the numbers chosen; the message stands for Other and for no choice."""
+    for index, question in enumerate(decision.questions or (Question(question=""),)):
         chosen = decision.choices[index] if index < len(decision.choices) else ()
-        labels = [
-            question.options[number - 1].label
-            for number in chosen
-            if number <= len(question.options)
-        ]
-        yield tuple(labels) or (message,)
+        numbers = tuple(number for number in chosen if number <= len(question.options))
+        yield events.QuestionAnswer(options=numbers, text="" if numbers else message)

@@ -110,6 +110,8 @@ class SpawnAgent(Effect, frozen=True):
     prime: dict[str, str] = {}
     """Session source ("" for every one) -> script whose output becomes context."""
     prime_env: dict[str, str] = {}
+    extra: dict[str, object] = {}
+    """More of the sidecar's configuration, such as the patterns of a generic program."""
     runtime: str = ""
     route: dict[str, str] = {}
     """Where it was, when it is looked for again."""
@@ -121,6 +123,9 @@ class NudgeAgent(Effect, frozen=True):
     """Type a message, once for each number. Answers: AgentNudged."""
 
     agent_id: AgentId
+    job_id: JobId
+    runtime: str
+    route: dict[str, str]
     nudge: int
     message: str
 
@@ -129,6 +134,9 @@ class AnswerAgent(Effect, frozen=True):
     """Answer a dialog, if it still stands. Answers: AgentAnswered."""
 
     agent_id: AgentId
+    job_id: JobId
+    runtime: str
+    route: dict[str, str]
     answer: AgentAnswering
 
 
@@ -136,6 +144,7 @@ class KillAgent(Effect, frozen=True):
     """Kill the program, and let its sidecar say so. Answers: AgentExited."""
 
     agent_id: AgentId
+    job_id: JobId
     runtime: str
     route: dict[str, str]
 
@@ -144,6 +153,7 @@ class EndAgent(Effect, frozen=True):
     """End the session and everything it started. Answers: AgentEnded."""
 
     agent_id: AgentId
+    job_id: JobId
     runtime: str
     route: dict[str, str]
     session_id: str = ""
@@ -161,7 +171,7 @@ class RunGate(Effect, frozen=True):
 
 
 class ForgetAgent(Effect, frozen=True):
-    """Remove the session's files."""
+    """Remove the session's files. Answers: none."""
 
     agent_id: AgentId
 

@@ -358,6 +358,15 @@ class AgentNudged(Event, frozen=True, tag="agent:nudged"):
     """Why not; empty when it was delivered."""
 
 
+class QuestionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was chosen for one question."""
+
+    options: tuple[int, ...] = ()
+    """Numbers from 1."""
+    text: str = ""
+    """Free text, for Other."""
+
+
 class AgentAnswering(Event, frozen=True, tag="agent:answering"):
     """A dialog is to be answered."""
 
@@ -365,12 +374,12 @@ class AgentAnswering(Event, frozen=True, tag="agent:answering"):
     prompt: int
     """Its number."""
     accept: bool | None = None
-    answers: tuple[tuple[str, ...], ...] = ()
-    """One for each question: the labels chosen, or one free text."""
+    option: int | None = None
+    """Number, from 1, of the way in which an accepted plan goes on."""
+    answers: tuple[QuestionAnswer, ...] = ()
+    """One for each question."""
     text: str = ""
     """Feedback: why not, or what to change in a plan."""
-    mode: str = ""
-    """How an accepted plan goes on: the label that was chosen."""
 
 
 class AgentAnswered(Event, frozen=True, tag="agent:answered"):

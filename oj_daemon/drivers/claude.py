@@ -76,7 +76,8 @@ INTERRUPTED: Final = "[Request interrupted by user"
 REJECTED: Final = "User rejected tool use"
 ECHOES: Final = ("<command-name>", "<command-message>", "<local-command-", "<bash-")
 RETRYING: Final = re.compile(
-    r"(?P<what>API error.*?)\s*·\s*Retrying in .*?attempt (?P<attempt>\d+)/(?P<attempts>\d+)", re.IGNORECASE
+    r"(?P<what>API error.*?)\s*·\s*Retrying in .*?attempt (?P<attempt>\d+)/(?P<attempts>\d+)",
+    re.IGNORECASE,
 )
 SPINNER: Final = re.compile(r"^\s?[·✢✳✶✻✽*∗]\s+\S[^·]*…")
 MARKER: Final = "❯"
@@ -205,7 +206,9 @@ class Claude:
         )
         match event:
             case "SessionStart":
-                return _with(base, need=Need.START, start_source=_text(payload.get("source")) or "unknown")
+                return _with(
+                    base, need=Need.START, start_source=_text(payload.get("source")) or "unknown"
+                )
             case "UserPromptSubmit":
                 return _with(
                     base,
@@ -222,10 +225,16 @@ class Claude:
             case "PermissionRequest":
                 prompt = _tool_prompt(tool, tool_input, Channel.HOOK, is_ready=True)
                 return _with(
-                    base, state=AgentState.PROMPT, prompt=prompt, cause=_asks(prompt), need=Need.ANSWER
+                    base,
+                    state=AgentState.PROMPT,
+                    prompt=prompt,
+                    cause=_asks(prompt),
+                    need=Need.ANSWER,
                 )
             case "PostToolUse" | "PostToolUseFailure":
-                return _with(base, state=AgentState.WORKING, cause=f"hook:tool({tool})", ends=Ends.TOOL)
+                return _with(
+                    base, state=AgentState.WORKING, cause=f"hook:tool({tool})", ends=Ends.TOOL
+                )
             case "Notification":
                 return _notification(base, _text(payload.get("notification_type")))
             case "Stop":
@@ -247,7 +256,9 @@ class Claude:
                     error=AgentError(category=_category(word, detail), detail=detail),
                 )
             case "SessionEnd":
-                return _with(base, ends=Ends.TURN, cause=f"hook:end({_text(payload.get('reason'))})")
+                return _with(
+                    base, ends=Ends.TURN, cause=f"hook:end({_text(payload.get('reason'))})"
+                )
             case _:
                 return base
 
@@ -292,7 +303,9 @@ class Claude:
             kind = _dialog_kind(bottom)
             if kind is None:
                 return base
-            return _with(base, dialog=Dialog(kind.value, options, selected, kind, _dialog_text(bottom)))
+            return _with(
+                base, dialog=Dialog(kind.value, options, selected, kind, _dialog_text(bottom))
+            )
         if any(line.lstrip().startswith(MARKER) for line in bottom[-3:]):
             return _status(base, bottom, bottom[-2:])
         if any(_is_spinner(line) for line in bottom[-6:]):
@@ -327,7 +340,11 @@ class Claude:
 
     def stop_reply(self, reason: str) -> str:
         """Return what the stop hook prints."""
-        return json.dumps({"decision": "block", "reason": reason}, ensure_ascii=False) if reason else ""
+        return (
+            json.dumps({"decision": "block", "reason": reason}, ensure_ascii=False)
+            if reason
+            else ""
+        )
 
 
 DRIVER: Final[Driver] = Claude()
@@ -476,9 +493,16 @@ def _log_entry(entry: Json) -> Signal | None:
             return _log_system(entry)
         case "attachment":
             note = entry.get("attachment")
-            if isinstance(note, Mapping) and note.get("type") == "hook_blocking_error" and note.get("hookEvent") == "Stop":
+            if (
+                isinstance(note, Mapping)
+                and note.get("type") == "hook_blocking_error"
+                and note.get("hookEvent") == "Stop"
+            ):
                 return Signal(
-                    source=Source.LOG, state=AgentState.WORKING, tier=Tier.HOOK, cause="log:stop_blocked"
+                    source=Source.LOG,
+                    state=AgentState.WORKING,
+                    tier=Tier.HOOK,
+                    cause="log:stop_blocked",
                 )
             return None
         case _:
@@ -513,7 +537,11 @@ def _log_user(entry: Json) -> Signal | None:
     if any(text.startswith(ECHOES) for text in texts):
         return None
     if not results:
-        return _with(base, state=AgentState.WORKING, cause="log:user", ends=Ends.TURN) if texts else None
+        return (
+            _with(base, state=AgentState.WORKING, cause="log:user", ends=Ends.TURN)
+            if texts
+            else None
+        )
     tool_use_id = _text(results[0].get("tool_use_id"))
     said = [entry.get("toolUseResult"), *(result.get("content") for result in results)]
     is_rejected = any(isinstance(text, str) and text.startswith(REJECTED) for text in said)
@@ -564,7 +592,9 @@ def _log_tool_use(base: Signal, uses: list[Json]) -> Signal:
     )
     if tool in {"AskUserQuestion", "ExitPlanMode"}:
         prompt = _tool_prompt(tool, tool_input, Channel.KEYS, is_ready=False)
-        return _with(base, state=AgentState.PROMPT, prompt=prompt, cause=f"log:prompt({prompt.kind})")
+        return _with(
+            base, state=AgentState.PROMPT, prompt=prompt, cause=f"log:prompt({prompt.kind})"
+        )
     return _with(base, state=AgentState.WORKING, cause=f"log:tool({tool})")
 
 
@@ -572,7 +602,11 @@ def _log_system(entry: Json) -> Signal | None:
     match entry.get("subtype"):
         case "turn_duration":
             return Signal(
-                source=Source.LOG, state=AgentState.IDLE, tier=Tier.HOOK, cause="log:turn", ends=Ends.TURN
+                source=Source.LOG,
+                state=AgentState.IDLE,
+                tier=Tier.HOOK,
+                cause="log:turn",
+                ends=Ends.TURN,
             )
         case "api_error":
             attempt, attempts = _number(entry.get("retryAttempt")), _number(entry.get("maxRetries"))
@@ -583,7 +617,9 @@ def _log_system(entry: Json) -> Signal | None:
                 source=Source.LOG,
                 state=AgentState.WORKING,
                 cause="log:retrying",
-                error=AgentError(error_category(detail), detail[:500], attempt, max(attempt, attempts)),
+                error=AgentError(
+                    error_category(detail), detail[:500], attempt, max(attempt, attempts)
+                ),
             )
         case _:
             return None
@@ -619,7 +655,11 @@ def _blocks(entry: Json) -> list[Json]:
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
-    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+    return (
+        [block for block in content if isinstance(block, Mapping)]
+        if isinstance(content, list)
+        else []
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- screen
@@ -652,7 +692,9 @@ def _status(base: Signal, above: list[str], below: list[str]) -> Signal:
                 int(retry["attempts"]),
             )
             return _with(base, state=AgentState.WORKING, cause="screen:retrying", error=error)
-    if any(INTERRUPT_HINT in line for line in below) or any(_is_spinner(line) for line in above[-6:]):
+    if any(INTERRUPT_HINT in line for line in below) or any(
+        _is_spinner(line) for line in above[-6:]
+    ):
         return _with(base, state=AgentState.WORKING, cause="screen:thinking")
     return _with(base, state=AgentState.IDLE, cause="screen:idle")
 
@@ -674,7 +716,10 @@ def _dialog_kind(bottom: list[str]) -> PromptKind | None:
 
 def _dialog_text(bottom: list[str]) -> str:
     """Return what a dialog asks: the lines from the rule above it to its options."""
-    top = max((i for i, line in enumerate(bottom[:-1]) if RULE.match(line) and not _is_footer(bottom, i)), default=-1)
+    top = max(
+        (i for i, line in enumerate(bottom[:-1]) if RULE.match(line) and not _is_footer(bottom, i)),
+        default=-1,
+    )
     lines = []
     for line in bottom[top + 1 :]:
         if read_options([line])[0]:
@@ -685,9 +730,9 @@ def _dialog_text(bottom: list[str]) -> str:
 
 def _is_footer(bottom: list[str], rule: int) -> bool:
     """Whether the first option stands above this rule: then it only parts the last option off."""
-    return any(line.lstrip(f" {MARKER}").startswith("1.") for line in bottom[max(0, rule - 30) : rule]) and not any(
-        line.lstrip(f" {MARKER}").startswith("1.") for line in bottom[rule:]
-    )
+    return any(
+        line.lstrip(f" {MARKER}").startswith("1.") for line in bottom[max(0, rule - 30) : rule]
+    ) and not any(line.lstrip(f" {MARKER}").startswith("1.") for line in bottom[rule:])
 
 
 # -------------------------------------------------------------------------------------------------------------- answers
@@ -709,13 +754,17 @@ def _hook_yes_no(prompt: Prompt, answer: Answer) -> Delivery:
     accept = answer.accept
     if answer.option is not None:
         if not 1 <= answer.option <= max(len(prompt.options), 1):
-            return Refusal(f"there is no option {answer.option}: this prompt has {len(prompt.options)}")
+            return Refusal(
+                f"there is no option {answer.option}: this prompt has {len(prompt.options)}"
+            )
         accept = prompt.options[answer.option - 1].lower().startswith("yes")
     if accept is None and answer.text:
         accept = False
     if accept is None:
         return Refusal("the answer says neither yes nor no")
-    return _decide(allow=accept, message=answer.text or DENIED, choice="allow" if accept else "deny")
+    return _decide(
+        allow=accept, message=answer.text or DENIED, choice="allow" if accept else "deny"
+    )
 
 
 def _decide(*, allow: bool, message: str, choice: str) -> HookAnswer:
@@ -735,7 +784,9 @@ def _hook_question(prompt: Prompt, answer: Answer) -> Delivery:
             return _decide(allow=False, message=DENIED, choice="deny")
         return Refusal("the answer chooses no option and has no text")
     if len(given) != len(prompt.questions):
-        return Refusal(f"expected {len(prompt.questions)} answers (one for each question), got {len(given)}")
+        return Refusal(
+            f"expected {len(prompt.questions)} answers (one for each question), got {len(given)}"
+        )
     answers: dict[str, str] = {}
     for number, (question, chosen) in enumerate(zip(prompt.questions, given, strict=True), start=1):
         problem = _check_choice(question, chosen, number)
@@ -845,7 +896,9 @@ def _type_question(prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
 
 
 def _find(options: Sequence[str], word: str) -> int:
-    return next((i for i, label in enumerate(options, 1) if re.match(rf"{word}\b", label, re.IGNORECASE)), 0)
+    return next(
+        (i for i, label in enumerate(options, 1) if re.match(rf"{word}\b", label, re.IGNORECASE)), 0
+    )
 
 
 def typed(text: str, pacing: Pacing) -> Keys:
@@ -881,7 +934,11 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0
+    return (
+        int(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        else 0
+    )
 
 
 def _compact(value: object) -> str:

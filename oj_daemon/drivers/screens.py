@@ -17,13 +17,32 @@ RULE: Final = re.compile(r"^\s*[─━]{10,}\s*$")
 
 CATEGORIES: Final = (
     (ErrorCategory.OUT_OF_CREDITS, ("credit", "billing", "quota exceeded", "insufficient funds")),
-    (ErrorCategory.UNAUTHORIZED, ("authenticat", "unauthorized", "api key", "401", "403", "log in", "/login", "oauth")),
-    (ErrorCategory.RATE_LIMITED, ("rate limit", "rate_limit", "429", "usage limit", "too many requests")),
+    (
+        ErrorCategory.UNAUTHORIZED,
+        ("authenticat", "unauthorized", "api key", "401", "403", "log in", "/login", "oauth"),
+    ),
+    (
+        ErrorCategory.RATE_LIMITED,
+        ("rate limit", "rate_limit", "429", "usage limit", "too many requests"),
+    ),
     (
         ErrorCategory.NO_INTERNET,
-        ("timeout", "timed out", "enotfound", "econn", "eai_again", "dns", "network", "connection", "fetch failed"),
+        (
+            "timeout",
+            "timed out",
+            "enotfound",
+            "econn",
+            "eai_again",
+            "dns",
+            "network",
+            "connection",
+            "fetch failed",
+        ),
     ),
-    (ErrorCategory.SERVER_ERROR, ("overloaded", "server error", "server_error", "500", "502", "503", "504", "529")),
+    (
+        ErrorCategory.SERVER_ERROR,
+        ("overloaded", "server error", "server_error", "500", "502", "503", "504", "529"),
+    ),
 )
 
 

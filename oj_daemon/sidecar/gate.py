@@ -205,7 +205,10 @@ def start_script(start: StartConfig, source: str) -> str:
         text = chosen.text if not commands or chosen.text.endswith("\n") else f"{chosen.text}\n"
         lines.append(f"printf %s {shlex.quote(text)}")
     # Not `( ... ) || ...`: bash ignores `set -e` inside of such a list.
-    lines += [f"(\n{command}\n)\noj_status=$?; [ $oj_status = 0 ] || oj_prime=$oj_status" for command in commands]
+    lines += [
+        f"(\n{command}\n)\noj_status=$?; [ $oj_status = 0 ] || oj_prime=$oj_status"
+        for command in commands
+    ]
     if commands:
         lines.append('(exit "${oj_prime:-0}")')
     return "\n".join(lines)

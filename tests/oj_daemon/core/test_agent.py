@@ -366,7 +366,7 @@ def test_a_question_offers_its_own_options_then_other() -> None:
     assert "[Colour] Which colour?" in world.decision.context
     world.decide(2)
     (order,) = world.taken(effects.AnswerAgent)
-    assert order.answer.answers == (("blue",),)
+    assert order.answer.answers == (events.QuestionAnswer(options=(2,)),)
 
 
 def test_several_questions_need_one_choice_each_and_allow_several_labels_where_they_say_so() -> (
@@ -386,7 +386,10 @@ def test_several_questions_need_one_choice_each_and_allow_several_labels_where_t
         requests.DecisionResolve(id=world.decision.id, choices=((3,), (1, 2)), message="neither")
     )
     (order,) = world.taken(effects.AnswerAgent)
-    assert order.answer.answers == (("neither",), ("a", "b"))
+    assert order.answer.answers == (
+        events.QuestionAnswer(text="neither"),
+        events.QuestionAnswer(options=(1, 2)),
+    )
 
 
 @pytest.mark.parametrize(("choice", "accept"), [(1, True), (3, True), (4, False)])

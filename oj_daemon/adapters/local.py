@@ -1,0 +1,217 @@
+"""Agents on this machine: each in a sidecar that is run like a step, so that it outlives the daemon and leaves nothing.
+
+Rule: the sidecar is a run of `shell.py` (claimed once, found again by its folder, ended with everything it started), whose
+script becomes `oj-sidecar`. What is needed to find it again is in the route: the path of its socket.
+
+    <state>/agents/<agent id>/config.json   what the sidecar is told
+                              session/      the sidecar's own files
+    <state>/runs/<job id>/<agent id>/       the run
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from oj_daemon import drivers
+from oj_daemon.adapters.session import Session
+from oj_daemon.core import events
+from oj_daemon.core.effects import SpawnAgent
+from oj_daemon.errors import AdapterError, OjError
+from oj_daemon.settings import SOCKET_PATH_LIMIT
+from oj_daemon.shell import RunSpec, RunState, ShellRuns
+from oj_daemon.store.files import replace_file
+from oj_daemon.wire.names import AgentId, JobId
+
+NAME: Final = "local"
+READY_SECONDS: Final = 30.0
+READY_POLL: Final = 0.05
+LINGER_SECONDS: Final = 60
+"""How long a sidecar stays after its agent ended, should no daemon be there to read its last screen."""
+LOG_TAIL: Final = 2000
+"""Bytes of a sidecar's log that a failed start shows."""
+
+
+class LocalAgents:
+    """Starts, finds, steers and ends the agents of one state folder."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        shell: ShellRuns,
+        environ: Mapping[str, str],
+        inherited: Mapping[str, str],
+    ) -> None:
+        self._folder = state_dir / "agents"
+        self._shell = shell
+        self._environ = environ
+        self._inherited = inherited
+        self._jobs: dict[AgentId, JobId] = {}
+
+    def run_id(self, agent_id: AgentId, job_id: JobId) -> str:
+        """The run that the sidecar is."""
+        return f"{job_id}/{agent_id}"
+
+    async def spawn(self, order: SpawnAgent) -> tuple[dict[str, str], str]:
+        """Start the session, or find it where it runs; returns its route and its conversation. Raises AdapterError."""
+        self._jobs[order.agent_id] = order.job_id
+        run_id = self.run_id(order.agent_id, order.job_id)
+        socket = order.route.get("socket") or self._socket(order.agent_id)
+        if self._shell.adopt(run_id).state is RunState.NEVER:
+            if order.route:
+                raise AdapterError("its session is gone", code="gone")
+            self._begin(order, run_id, socket)
+        session = self.session(order.agent_id, order.job_id, socket)
+        health = await self._ready(session, run_id)
+        return {"socket": socket}, str(health.get("session_id") or "")
+
+    def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:
+        folder = self._folder / order.agent_id
+        if not Path(order.cwd).is_dir():
+            raise AdapterError(
+                f"start agent in {order.cwd}: there is no such directory", code="cwd"
+            )
+        (folder / "session").mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = folder / "config.json"
+        replace_file(config, msgspec.json.encode(_config(order)), durable=False)
+        words = [
+            sys.executable, "-m", "oj_daemon.sidecar.main",
+            "--socket", socket, "--agent", order.driver, "--agent-config", str(config),
+            "--session-dir", str(folder / "session"), "--cwd", order.cwd, "--log-format", "text",
+            "--exit-with-child", str(LINGER_SECONDS),
+        ]  # fmt: skip
+        if order.session_id:
+            words += ["--resume", order.session_id]
+        # The driver adds its arguments behind the command, where "$@" takes them up.
+        command = ["bash", "-c", f'{order.script.rstrip()} "$@"', "agent"]
+        script = "exec " + " ".join(shlex.quote(word) for word in [*words, "--", *command])
+        self._shell.start(
+            RunSpec(run_id=run_id, script=script, env=self._env(order), cwd=Path("/"))
+        )
+
+    def _env(self, order: SpawnAgent) -> dict[str, str]:
+        """What the sidecar and its agent get: nothing of the shell that started the daemon, but what a driver asks for."""
+        wanted = drivers.load_driver(order.driver).credential_env
+        passed = {
+            name: value
+            for name, value in self._inherited.items()
+            if name in wanted
+            or name.startswith("OJ_SIDECAR_")
+            or name in ("CLAUDE_CONFIG_DIR", "ANTHROPIC_BASE_URL")
+        }
+        package = str(Path(__file__).resolve().parents[2])
+        path = {"PYTHONPATH": package} if (Path(package) / "pyproject.toml").exists() else {}
+        return {**self._environ, **path, **passed, **order.prime_env, **order.env}
+
+    def _socket(self, agent_id: AgentId) -> str:
+        """A path that fits into the address of a unix socket."""
+        path = str(self._folder / agent_id / "sock")
+        if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+            return path
+        folder = Path(tempfile.gettempdir()) / f"oj-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise AdapterError(
+                f"use {folder} for the sockets of agents: it belongs to another user", code="denied"
+            )
+        return str(folder / hashlib.sha256(path.encode()).hexdigest()[:16])
+
+    async def _ready(self, session: Session, run_id: str) -> dict[str, object]:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                return await session.ask("GET", "health")
+            except AdapterError as error:
+                found = self._shell.adopt(run_id)
+                if found.state is not RunState.RUNNING or time.monotonic() > deadline:
+                    raise AdapterError(
+                        f"the sidecar did not come up: {self._last_words(run_id)}", code="spawn"
+                    ) from error
+            await asyncio.sleep(READY_POLL)
+
+    def _last_words(self, run_id: str) -> str:
+        try:
+            text = (self._shell.folder(run_id) / "output").read_bytes()[-LOG_TAIL:]
+        except FileNotFoundError:
+            text = b""
+        return text.decode("utf-8", "replace").strip() or "it said nothing"
+
+    def session(self, agent_id: AgentId, job_id: JobId, socket: str) -> Session:
+        """The client of a sidecar."""
+        run_id = self.run_id(agent_id, job_id)
+        return Session(
+            agent_id, socket, lambda: self._shell.adopt(run_id).state is RunState.RUNNING
+        )
+
+    async def follow(
+        self,
+        order: SpawnAgent,
+        route: Mapping[str, str],
+        report: Callable[[events.AgentEvent], None],
+    ) -> events.AgentExited:
+        """Report what the agent does until it has exited."""
+        session = self.session(order.agent_id, order.job_id, route["socket"])
+        return await session.follow(order.seq, report)
+
+    async def kill(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> None:
+        """Kill the program; its sidecar tells that it exited."""
+        await self.session(agent_id, job_id, route["socket"]).ask(
+            "POST", "signal", {"signal": "KILL"}
+        )
+
+    async def end(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> str:
+        """End the session and everything it started; returns its conversation, where it is known."""
+        run_id = self.run_id(agent_id, job_id)
+        session_id = ""
+        if route.get("socket") and self._shell.adopt(run_id).state is RunState.RUNNING:
+            try:
+                health = await self.session(agent_id, job_id, route["socket"]).ask("GET", "health")
+                session_id = str(health.get("session_id") or "")
+                await self.session(agent_id, job_id, route["socket"]).ask("POST", "shutdown", {})
+            except OjError:
+                pass  # what does not answer is killed
+        await self._shell.end(run_id, grace_seconds=5.0)
+        await self._shell.wait(run_id)
+        self._shell.remove(run_id)
+        if route.get("socket"):
+            Path(route["socket"]).unlink(missing_ok=True)
+        return session_id
+
+    def forget(self, agent_id: AgentId) -> None:
+        """Remove the session's files."""
+        shutil.rmtree(self._folder / agent_id, ignore_errors=True)
+
+
+def _config(order: SpawnAgent) -> dict[str, object]:
+    """The sidecar's configuration file (sidecar specification 2.5)."""
+    start: dict[str, object] = {}
+    if "" in order.prime:
+        start["shell"] = [order.prime[""]]
+    named = {source: {"shell": [script]} for source, script in order.prime.items() if source}
+    if named:
+        start["event"] = named
+    stop: dict[str, object] = {"mode": order.stop}
+    if order.stop_prompt:
+        stop["prompt"] = order.stop_prompt
+    prompt = order.message if order.session_id else (order.message or order.prompt)
+    settings = _workspace_settings(Path(order.cwd))
+    return {"settings": settings, "stop": stop, "start": start, "prompt": prompt, **order.extra}
+
+
+def _workspace_settings(folder: Path) -> object:
+    """The agent settings that the workspace brings, which ours are merged into."""
+    try:
+        return msgspec.json.decode((folder / ".claude" / "settings.json").read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return {}

@@ -1,0 +1,198 @@
+"""Client of a sidecar's API: what an agent does becomes facts, what is decided reaches it.
+
+Rule: news is asked for from the last number that is known, so a connection that breaks misses nothing and repeats nothing.
+Whether the agent lives is never concluded from a broken connection: `is_up` says whether its sidecar still runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from oj_daemon.core import events
+from oj_daemon.core.events import (
+    AgentAnswering,
+    AgentExited,
+    AgentReported,
+    Choice,
+    Prompt,
+    Question,
+)
+from oj_daemon.errors import AdapterError
+from oj_daemon.wire.names import AgentId, PromptKind
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 0.2
+REPLY_SECONDS: Final = 30.0
+"""Longest wait for one reply; a nudge is answered when it is typed."""
+QUIET_SECONDS: Final = 30.0
+"""Heartbeat of the stream."""
+STATES: Final = {"parked": "working", "restarting": "starting"}
+"""States of a sidecar that mean another one to us."""
+
+
+class Session:
+    """One sidecar, reached by its unix socket."""
+
+    def __init__(self, agent_id: AgentId, socket: str, is_up: Callable[[], bool]) -> None:
+        self.agent_id = agent_id
+        self._socket = socket
+        self._is_up = is_up
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[ClientSession]:
+        import aiohttp  # noqa: PLC0415 - 200 ms and 10 MB, for daemons that run agents
+
+        connector = aiohttp.UnixConnector(path=self._socket)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REPLY_SECONDS)
+        async with aiohttp.ClientSession(
+            "http://sidecar", connector=connector, timeout=timeout
+        ) as client:
+            yield client
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        """One request to `/api/v1`; raises AdapterError when there is no answer, or a refusal."""
+        import aiohttp  # noqa: PLC0415 - see above
+
+        try:
+            async with asyncio.timeout(REPLY_SECONDS), self._connected() as client:
+                async with client.request(method, f"/api/v1/{path}", json=body) as reply:
+                    text = await reply.read()
+                    if reply.status >= 400:  # noqa: PLR2004 - HTTP
+                        raise AdapterError(_refusal(text), code=str(reply.status))
+                    decoded: dict[str, Any] = msgspec.json.decode(text or b"{}")
+                    return decoded
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            raise AdapterError(
+                f"ask the agent's sidecar for {path}: {type(error).__name__}: {error}",
+                code="unreachable",
+            ) from error
+
+    async def follow(self, since: int, report: Callable[[events.AgentEvent], None]) -> AgentExited:
+        """Report every state after number `since`; returns when the agent has exited or nothing of it is left."""
+        import aiohttp  # noqa: PLC0415 - see above
+
+        while True:
+            try:
+                async with self._connected() as client:
+                    url = f"/ws?subscribe=state&since_seq={since}"
+                    async with client.ws_connect(
+                        url, heartbeat=QUIET_SECONDS, max_msg_size=0
+                    ) as stream:
+                        async for message in stream:
+                            if message.type is not aiohttp.WSMsgType.TEXT:
+                                continue
+                            frame = msgspec.json.decode(message.data)
+                            exited = self._exit(frame)
+                            if exited is not None:
+                                return exited
+                            fact = self._report(frame)
+                            if fact is not None:
+                                since = max(since, fact.seq)
+                                report(fact)
+            except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+                logger.debug("stream of %s broke: %s", self.agent_id, error)
+            if not self._is_up():
+                return AgentExited(agent_id=self.agent_id, reason="its session is gone")
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _exit(self, frame: Mapping[str, Any]) -> AgentExited | None:
+        if frame.get("event") == "exit":
+            code, number = frame.get("code"), frame.get("signal")
+        elif frame.get("event") == "transition" and frame.get("next") == "exited":
+            code, number = frame.get("code"), frame.get("signal")
+        else:
+            return None
+        reason = f"killed by signal {number}" if number is not None else ""
+        return AgentExited(agent_id=self.agent_id, exit_code=code, reason=reason)
+
+    def _report(self, frame: Mapping[str, Any]) -> AgentReported | None:
+        if frame.get("event") != "transition":
+            return None
+        shown = frame.get("prompt")
+        if shown is not None and not shown.get("ready", True):
+            return None  # its options are still being read; the same number comes again
+        state = str(frame.get("next", "unknown"))
+        return AgentReported(
+            agent_id=self.agent_id,
+            seq=int(frame.get("seq", 0)),
+            state=STATES.get(state, state),
+            prompt=_prompt(shown) if shown is not None else None,
+            error=str(frame.get("error_category") or ""),
+            detail=str(frame.get("error_detail") or ""),
+            last_message=str(frame.get("last_message") or ""),
+            session_id=str(frame.get("session_id") or ""),
+        )
+
+    async def nudge(self, number: int, message: str) -> str:
+        """Type a message, once for each number; says why not, empty when it was typed."""
+        body = {"message": message, "id": str(number)}
+        try:
+            reply = await self.ask("POST", "agent/nudge", body)
+        except AdapterError as error:
+            return error.message
+        return "" if reply.get("delivered") else str(reply.get("reason") or "it was not delivered")
+
+    async def answer(self, answer: AgentAnswering) -> str:
+        """Answer the dialog of that number; says why not, empty when the answer arrived."""
+        body: dict[str, object] = {"prompt_seq": answer.prompt}
+        if answer.accept is not None:
+            body["accept"] = answer.accept
+        if answer.option is not None:
+            body["option"] = answer.option
+        if answer.text:
+            body["text"] = answer.text
+        if answer.answers:
+            body["answers"] = [
+                {"options": list(each.options), "text": each.text or None}
+                for each in answer.answers
+            ]
+        try:
+            reply = await self.ask("POST", "agent/respond", body)
+        except AdapterError as error:
+            return error.message
+        return "" if reply.get("delivered") else str(reply.get("reason") or "it was not delivered")
+
+
+def _refusal(text: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(text)["error"]["message"])
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return text.decode("utf-8", "replace")[:200] or "refused without a reason"
+
+
+def _prompt(shape: Mapping[str, Any]) -> Prompt:
+    return Prompt(
+        kind=PromptKind(shape.get("type", "permission")),
+        seq=int(shape.get("seq", 0)),
+        tool=str(shape.get("tool") or ""),
+        input=str(shape.get("input") or ""),
+        options=tuple(shape.get("options") or ()),
+        questions=tuple(
+            Question(
+                question=str(each.get("question", "")),
+                header=str(each.get("header") or ""),
+                multi_select=bool(each.get("multi_select")),
+                options=tuple(
+                    Choice(label=label, description=description or "")
+                    for label, description in zip(
+                        each.get("options") or (),
+                        [*(each.get("descriptions") or ()), *[""] * len(each.get("options") or ())],
+                        strict=False,
+                    )
+                ),
+            )
+            for each in shape.get("questions") or ()
+        ),
+    )
