@@ -101,7 +101,7 @@ def _main_checkout(top: Path) -> Path | None:
         text = link.read_text(encoding="utf-8", errors="surrogateescape")
         folder = top / text.removeprefix("gitdir:").strip()
         common = (folder / "commondir").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
+    except (OSError, ValueError):  # a folder, gone, or a name with NUL
         return None
     git_folder = Path(os.path.normpath(folder / common.strip()))
     return git_folder.parent if git_folder.name == ".git" and git_folder.parent.is_dir() else None
@@ -120,13 +120,13 @@ def _configured_name(root: Path) -> str:
 
     try:
         section = tomllib.loads(text).get("project", {})
-    except tomllib.TOMLDecodeError as failure:
+    except (tomllib.TOMLDecodeError, RecursionError) as failure:
         message = f"Could not read {path}: {failure}"
         raise OjError(
             message, code="invalid", hint="correct the file, or name the project with --project"
         ) from failure
     name = section.get("name", "") if isinstance(section, dict) else ""
-    return name if isinstance(name, str) else ""
+    return name if isinstance(name, str) and name.strip() else ""
 
 
 def _ask_git(folder: Path, *words: str) -> subprocess.Popen[str]:
