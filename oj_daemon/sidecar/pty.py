@@ -313,9 +313,7 @@ def _spawn(launch: Launch, terminal: str) -> int:
     path = shutil.which(name, path=launch.env.get("PATH", os.defpath))
     if path is None:
         reason = (
-            "it is not executable or not there"
-            if os.sep in name
-            else "no such program on the PATH"
+            "it is not executable or not there" if os.sep in name else "no such program on the PATH"
         )
         raise AdapterError(f"start {name}: {reason}", code="spawn")
     try:
