@@ -165,11 +165,19 @@ def test_a_plain_folder_has_no_repository(tmp_path: Path) -> None:
     assert repository(tmp_path) is None
 
 
-def test_a_machine_without_git_has_no_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert repository(tmp_path) is None
+    with pytest.raises(OjError, match=r"No such file or directory: git") as caught:
+        repository(tmp_path)
+    assert "install git" in caught.value.hint
+
+
+def test_a_repository_that_git_refuses_is_not_taken_for_none(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path / "it's")
+    (repo / ".git" / "HEAD").write_text("nonsense")
+    with pytest.raises(OjError, match="not a git repository") as caught:
+        repository(repo)
+    assert caught.value.hint == f"git -C '{tmp_path}/it'\"'\"'s' status"
 
 
 @pytest.mark.parametrize(
