@@ -113,27 +113,6 @@ class Ctx:
         with autostart.connect(self.settings) as client:
             return client.call(type, **fields)
 
-    def sources(self) -> dict[str, Any]:
-        """The fields of RunCommand that only this machine knows (system.md D1 and D2)."""
-        from oj_cli import project  # noqa: PLC0415 - imports subprocess; actions only
-        from oj_daemon.runbook import sources  # noqa: PLC0415 - actions only
-
-        found = sources.read(self.root, self.settings.state_dir)
-        texts = list(found.files.values())
-        # Asking git costs three processes; only a text that says the word can have a use for the answers.
-        wants_git = any("git" in text for text in texts)
-        return {
-            "project": self.project,
-            "project_root": str(self.root),
-            "invoke_dir": str(self.invoke_dir),
-            "sources": {
-                "files": [{"path": path, "text": text} for path, text in found.files.items()],
-                "problems": [[entry.path, entry.reason] for entry in found.unreadable],
-            },
-            "env": sources.env_values(texts, self.settings.inherited.reveal()),
-            "repo": project.repository(self.invoke_dir) if wants_git else None,
-        }
-
 
 def pass_ctx(command: Callable[Concatenate[Ctx, P], R]) -> Callable[P, R]:
     """Decorate a command so that its first argument is the `Ctx` of this call."""

@@ -6,6 +6,7 @@ Rule: found from the folder upwards and from what the user said; nothing is aske
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def project_name(root: Path) -> str:
 def repository(folder: Path) -> dict[str, str] | None:
     """Root, URL, branch and commit of the git work tree around `folder`; None where there is none.
 
+    OjError when git cannot be asked, or does not want to know a repository that is there.
     The three questions run at the same time, because each costs a process start.
     """
     questions = {
@@ -54,12 +56,25 @@ def repository(folder: Path) -> dict[str, str] | None:
     }
     try:
         asked = {key: _ask_git(folder, *words) for key, words in questions.items()}
-    except OSError:  # no git on this machine: nothing to tell; a job that needs it says so
-        return None
+    except OSError as failure:
+        raise OjError(
+            f"could not ask git about {folder}: {failure.strerror}: {failure.filename or 'git'}",
+            code="invalid",
+            hint="install git, or put it on PATH; oj doctor",
+        ) from failure
     answers = {key: _answer(process) for key, process in asked.items()}
-    if not answers["root"]:
-        return None
-    return {**answers, "url": without_credentials(answers["url"])}
+    root, trouble = answers["root"]
+    if not root:
+        if _checkout_top(folder) is None:
+            return None
+        # There is a repository, and git will not have it: another user's, broken, on a dead share.
+        raise OjError(
+            f"could not ask git about {folder}: {trouble or 'it gave no answer'}",
+            code="invalid",
+            hint=f"git -C {shlex.quote(str(folder))} status",
+        )
+    told = {key: answer for key, (answer, _) in answers.items()}
+    return {**told, "url": without_credentials(told["url"])}
 
 
 def without_credentials(url: str) -> str:
@@ -101,7 +116,7 @@ def _main_checkout(top: Path) -> Path | None:
         text = link.read_text(encoding="utf-8", errors="surrogateescape")
         folder = top / text.removeprefix("gitdir:").strip()
         common = (folder / "commondir").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
+    except (OSError, ValueError):  # a folder, gone, or a name with NUL
         return None
     git_folder = Path(os.path.normpath(folder / common.strip()))
     return git_folder.parent if git_folder.name == ".git" and git_folder.parent.is_dir() else None
@@ -120,13 +135,13 @@ def _configured_name(root: Path) -> str:
 
     try:
         section = tomllib.loads(text).get("project", {})
-    except tomllib.TOMLDecodeError as failure:
+    except (tomllib.TOMLDecodeError, RecursionError) as failure:
         message = f"Could not read {path}: {failure}"
         raise OjError(
             message, code="invalid", hint="correct the file, or name the project with --project"
         ) from failure
     name = section.get("name", "") if isinstance(section, dict) else ""
-    return name if isinstance(name, str) else ""
+    return name if isinstance(name, str) and name.strip() else ""
 
 
 def _ask_git(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -134,17 +149,21 @@ def _ask_git(folder: Path, *words: str) -> subprocess.Popen[str]:
         ["git", "-C", str(folder), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="surrogateescape",
     )
 
 
-def _answer(process: subprocess.Popen[str]) -> str:
+def _answer(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What git says, and what it complains about if it says nothing."""
     with process:
         try:
-            answer, _ = process.communicate(timeout=GIT_SECONDS)
+            answer, trouble = process.communicate(timeout=GIT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            return ""
-    return answer.strip() if process.returncode == 0 else ""
+            return "", f"it took longer than {GIT_SECONDS} s"
+    if process.returncode == 0:
+        return answer.strip(), ""
+    first, _, _ = trouble.strip().partition("\n")
+    return "", first.removeprefix("fatal: ")

@@ -265,7 +265,7 @@ class Executor:
         run_id = f"{effect.job_id}/{name}"
         folder = self.shell.folder(run_id)
         errors = folder / "errors"
-        script = f"exec 2>{shlex.quote(str(errors))}\n{template.script_for(text.shell, values)}"
+        script = f"exec 2>{shlex.quote(str(errors))}\n{text.shell.script}"
         env = {**self._environ, **effect.env, **template.resolve(text.shell.bindings, values)}
         self.shell.start(RunSpec(run_id=run_id, script=script, env=env, cwd=Path(effect.cwd)))
         try:

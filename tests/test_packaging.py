@@ -174,10 +174,12 @@ def test_a_build_argument_that_is_no_commit_ends_the_build(tree: Path, tmp_path:
     )
 
 
-def test_the_sidecar_program_says_its_version_and_that_agents_come_later(tmp_path: Path) -> None:
+def test_the_sidecar_program_says_its_version_and_refuses_a_senseless_command_line(
+    tmp_path: Path,
+) -> None:
     start = "import sys; from oj_daemon.sidecar.main import main; sys.exit(main())"
     version = run("-c", start, "--version", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert (version.returncode, version.stdout[:11]) == (0, "oj-sidecar ")
-    refused = run("-c", start, "--agent", "x", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    refused = run("-c", start, "--agent", "claude", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "agents are not part of this version yet" in refused.stderr
+    assert refused.stderr.startswith("error: ")

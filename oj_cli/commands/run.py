@@ -252,13 +252,12 @@ def run_shell(ctx: Ctx, command: CommandDef, arguments: dict[str, str]) -> int:
     values["workspace"] = str(ctx.root)
     try:
         environ = template.resolve(shell.bindings, values)
-        script = template.script_for(shell, values)
     except Rejected as failure:
         raise OjError(
             f"cannot run `{command.name}`: {failure.message}", code=failure.code, hint=failure.hint
         ) from failure
     inherited = ctx.settings.inherited.reveal()
-    return run_bash(script, ctx.root, {**inherited, "OJ_PROJECT": ctx.project, **environ})
+    return run_bash(shell.script, ctx.root, {**inherited, "OJ_PROJECT": ctx.project, **environ})
 
 
 # A job, by the daemon

@@ -1214,7 +1214,6 @@ def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
     try:
         env = {name: template.render(text, values, job.env) for name, text in step.env.items()}
         bound = template.resolve(shell.bindings, values)
-        script = template.script_for(shell, values)
         if step.cwd is not None:
             directory = _join(directory, template.render(step.cwd, values, job.env))
     except OjError as error:
@@ -1228,7 +1227,7 @@ def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
         run=run.run,
         step=run.step,
         label=label_of(job, run),
-        script=script,
+        script=shell.script,
         env={**job.env, **env, **bound, **own},
         cwd=directory,
     )

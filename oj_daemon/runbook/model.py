@@ -26,15 +26,13 @@ class Use(StrEnum):
     ANY = "any"
     INTEGER = "integer"
     """Stands in arithmetic, where bash evaluates the value: only an integer may pass."""
-    LITERAL = "literal"
-    """Pasted into a here-document whose delimiter is quoted; refused if a line of it equals `Binding.delimiter`."""
 
 
 class Binding(Def, frozen=True):
     """One placeholder of a shell template and the environment variable that carries its value."""
 
     env: str
-    """`OJ_V0`, `OJ_V1`, ...; for `Use.LITERAL` the marker text in the script that the value replaces."""
+    """`OJ_V0`, `OJ_V1`, ..."""
     name: str
     """The dotted name that was written, such as `var.title` or `workspace`."""
     offset: int | None = None
@@ -43,7 +41,6 @@ class Binding(Def, frozen=True):
     default: str | None = None
     """`${var.x:-text}`: used where the value is unset or empty."""
     use: Use = Use.ANY
-    delimiter: str = ""
 
 
 class Shell(Def, frozen=True):

@@ -1,4 +1,4 @@
-"""Finding a project, and reading the text of its runbooks and libraries.
+"""Reading the text of a project's runbooks and libraries.
 
 Rule: the standard library only, because every `oj` command that needs definitions reads them with this file and ships the
 text (system.md D1). Nothing here knows what a text means; the environment is passed in, never read.
@@ -42,56 +42,6 @@ class Sources:
 
     files: dict[str, str] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
-
-
-# The project
-
-
-def find_root(start: Path) -> Path:
-    """The nearest folder upwards that holds `.oj`; for a linked git worktree its main checkout, if that has `.oj` too."""
-    start = Path(os.path.abspath(start))  # noqa: PTH100  resolve() would follow the links a person came by
-    for folder in (start, *start.parents):
-        if (folder / ".oj").is_dir():
-            return _main_checkout(folder) or folder
-    return start
-
-
-def _main_checkout(folder: Path) -> Path | None:
-    """The main checkout of a linked worktree that has `.oj`."""
-    try:
-        text = (folder / ".git").read_text(encoding="utf-8", errors="replace")
-        if not text.startswith("gitdir:"):
-            return None
-        private = folder / text.removeprefix("gitdir:").strip()
-        # <main>/.git/worktrees/<name>; `commondir` there leads to <main>/.git. Submodules have no such file.
-        common = private / (private / "commondir").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):  # not a file, or not text
-        return None
-    common = Path(os.path.normpath(common))
-    main = common.parent
-    return main if common.name == ".git" and (main / ".oj").is_dir() else None
-
-
-def project_name(root: Path, flag: str | None = None, environment: str | None = None) -> str:
-    """Flag, else environment, else `.oj/config.toml`, else the folder's name, else `default`."""
-    return flag or environment or _configured_name(root) or root.name or "default"
-
-
-def _configured_name(root: Path) -> str | None:
-    """`[project] name` of the project's config; a broken file is as good as none."""
-    path = root / ".oj" / "config.toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
-    import tomllib  # noqa: PLC0415  20 ms that projects without this file need not pay
-
-    try:
-        project = tomllib.loads(text).get("project")
-    except (ValueError, RecursionError):
-        return None
-    name = project.get("name") if isinstance(project, dict) else None
-    return name if isinstance(name, str) and name.strip() else None
 
 
 # The texts

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import Binding, Shell, Use
+from oj_daemon.runbook.model import Binding, Use
 
 NAMESPACES: Final = frozenset({"args", "const", "invoke", "item", "local", "source", "step", "var"})
 """First parts of dotted names that are ours; any other dotted name is somebody else's text."""
@@ -122,31 +122,10 @@ def resolve(bindings: Iterable[Binding], values: Mapping[str, str]) -> dict[str,
     filled = {}
     for binding in bindings:
         value = _fill(binding.name, binding.offset, binding.length, binding.default, values)
-        if binding.use is Use.LITERAL:
-            _check_literal(binding, value)
-            continue
         if binding.use is Use.INTEGER:
             value = _integer(binding.name, value)
         filled[binding.env] = _environment_string(binding, value)
     return filled
-
-
-def script_for(shell: Shell, values: Mapping[str, str]) -> str:
-    """What bash runs: the script, with the value in place of each `Use.LITERAL` marker."""
-    literal = {binding.env: binding for binding in shell.bindings if binding.use is Use.LITERAL}
-    if not literal:
-        return shell.script
-
-    def paste(match: re.Match[str]) -> str:
-        binding = literal[match[0]]
-        value = _fill(binding.name, binding.offset, binding.length, binding.default, values)
-        _check_literal(binding, value)
-        return value
-
-    # One pass over all markers: a value that holds the text of a marker must not be filled in turn.
-    return re.sub(
-        "|".join(map(re.escape, sorted(literal, key=len, reverse=True))), paste, shell.script
-    )
 
 
 def _placeholder(match: re.Match[str]) -> Placeholder:
@@ -207,17 +186,6 @@ def _environment_string(binding: Binding, value: str) -> str:
             hint="put it into a file of the workspace and pass the path",
         )
     return value
-
-
-def _check_literal(binding: Binding, value: str) -> None:
-    if "\0" in value:
-        raise BadValue(binding.name, "it contains a NUL character, which no script can hold")
-    if binding.delimiter in (line.lstrip("\t") for line in value.split("\n")):
-        raise BadValue(
-            binding.name,
-            f"one of its lines is {binding.delimiter!r}, which would end the here-document early",
-            hint="choose a delimiter that no value holds",
-        )
 
 
 def _shown(value: str) -> str:

@@ -6,7 +6,7 @@ them neither fails nor waits; questions that the program asks its terminal are a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 HISTORY_LINES: Final = 1000
@@ -94,7 +94,7 @@ class _Ghostty:
         self._terminal.resize(cols, rows)
         self._rows = rows
 
-    def _padded(self, lines: Any) -> list[str]:
+    def _padded(self, lines: Iterable[str]) -> list[str]:
         found = list(lines)[: self._rows]
         return found + [""] * (self._rows - len(found))
 

@@ -241,6 +241,38 @@ def test_a_wait_goes_on_when_the_daemon_comes_back(gated: World, how: str) -> No
     assert seen.count("gate completed") == 1
 
 
+@pytest.mark.parametrize("words", [(), ("--wait",)])
+def test_control_c_of_a_run_leaves_the_job_alone(gated: World, words: tuple[str, ...]) -> None:
+    """C36: exit 0, or 130 where the wait was asked for."""
+    child = gated.spawn("run", *words, "build", "slow", "0")
+    read_until(child, "started")
+    job_id = gated.oj("job", "list", "-n", "1", "-o", "json").json[0]["id"]
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == (130 if words else 0)
+    assert "Traceback" not in err
+    (gated.project / "go").touch()
+    assert gated.finish(job_id)["status"] == "completed"
+
+
+def test_what_run_prints_as_next_commands_works_as_it_stands(gated: World) -> None:
+    """A008, C35, Y2."""
+    shown = gated.oj("run", "--detach", "quick", "q", "0").out.splitlines()
+    assert shown[:2] == ["Project: shop", "Command: quick"]
+    assert shown[2].startswith("Started q (job: ")
+    hints = [line.partition("oj ")[2].split() for line in shown[3:]]
+    assert [words[:-1] for words in hints] == [
+        ["job", "show"],
+        ["job", "wait"],
+        ["logs", "-f"],
+        ["suspend"],
+        ["cancel"],
+    ]
+    gated.finish(hints[0][-1])
+    for words in hints:
+        gated.oj(*words)
+
+
 def test_a_wait_without_a_daemon_says_so_at_once(world: World) -> None:
     """C11: a query starts nothing."""
     assert "Daemon not running" in world.oj("job", "wait", "x", code=1).err

@@ -79,28 +79,6 @@ def test_a_setting_that_is_ignored_is_warned_about(cli: Harness) -> None:
     assert done.err.count("Warning: OJ_TIMEOUT_IPC_MS='soon' is ignored") == 1
 
 
-def test_a_run_ships_texts_environment_and_place(cli: Harness) -> None:
-    runbooks = cli.work / ".oj" / "runbooks"
-    runbooks.mkdir()
-    text = 'job "a" { run = "${COLOUR:-red} ${UNSET:-x}" }'
-    (runbooks / "a.hcl").write_text(text)
-    (runbooks / "b.hcl").write_bytes(b"\xff")
-    cli.setenv("COLOUR", "blue")
-    inner = cli.work / "inner"
-    inner.mkdir()
-    assert Ctx(options(directory=str(inner))).sources() == {
-        "project": "shop",
-        "project_root": str(cli.work),
-        "invoke_dir": str(inner),
-        "sources": {
-            "files": [{"path": ".oj/runbooks/a.hcl", "text": text}],
-            "problems": [[".oj/runbooks/b.hcl", "not UTF-8 text (byte 0xff in line 1, column 1)"]],
-        },
-        "env": {"COLOUR": "blue"},
-        "repo": None,
-    }
-
-
 def test_a_deleted_folder_is_an_error_and_no_traceback(cli: Harness) -> None:
     gone = cli.work / "gone"
     gone.mkdir()

@@ -96,9 +96,12 @@ def test_a_submodule_is_no_worktree(tmp_path: Path) -> None:
     assert find_root(inner) == inner
 
 
-def test_a_worktree_whose_link_leads_nowhere_is_its_own_root(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "gitdir: /nonexistent/.git/worktrees/tree\n", "nonsense", "gitdir:", "\0"]
+)
+def test_a_worktree_whose_link_leads_nowhere_is_its_own_root(tmp_path: Path, text: str) -> None:
     tree = marked(tmp_path / "tree")
-    (tree / ".git").write_text("gitdir: /nonexistent/.git/worktrees/tree\n")
+    (tree / ".git").write_text(text)
     assert find_root(tree) == tree
 
 
@@ -111,7 +114,7 @@ def test_the_name_comes_from_the_configuration_else_from_the_folder(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[other]\nname='x'", "project = 3", "[project]\nname = 3", "[project]\nname = ''"]
+    "text", ["", "[other]\nname='x'", "project = 3", "[project]\nname = 3", "[project]\nname = ' '"]
 )
 def test_a_configuration_without_a_name_changes_nothing(tmp_path: Path, text: str) -> None:
     root = marked(tmp_path / "shop")
@@ -119,7 +122,7 @@ def test_a_configuration_without_a_name_changes_nothing(tmp_path: Path, text: st
     assert project_name(root) == "shop"
 
 
-@pytest.mark.parametrize("content", [b"[project\nname=", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"[project\nname=", b"\xff\xfe", b"x = " + b"[" * 5000])
 def test_a_broken_configuration_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     root = marked(tmp_path / "shop")
     (root / ".oj" / "config.toml").write_bytes(content)
@@ -162,11 +165,19 @@ def test_a_plain_folder_has_no_repository(tmp_path: Path) -> None:
     assert repository(tmp_path) is None
 
 
-def test_a_machine_without_git_has_no_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert repository(tmp_path) is None
+    with pytest.raises(OjError, match=r"No such file or directory: git") as caught:
+        repository(tmp_path)
+    assert "install git" in caught.value.hint
+
+
+def test_a_repository_that_git_refuses_is_not_taken_for_none(tmp_path: Path) -> None:
+    repo = new_repository(tmp_path / "it's")
+    (repo / ".git" / "HEAD").write_text("nonsense")
+    with pytest.raises(OjError, match="not a git repository") as caught:
+        repository(repo)
+    assert caught.value.hint == f"git -C '{tmp_path}/it'\"'\"'s' status"
 
 
 @pytest.mark.parametrize(

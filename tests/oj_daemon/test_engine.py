@@ -89,6 +89,33 @@ def test_reply_and_orders_wait_for_the_disk_and_keep_the_order_of_the_records() 
     run(scenario)
 
 
+def test_a_request_is_answered_before_the_world_is_told_and_a_question_after_that() -> None:
+    async def scenario() -> None:
+        log = SlowLog()
+        engine, _ = slow_engine(log)
+        order: list[str] = []
+        engine.on_facts = lambda _facts, _at: order.append("told")
+
+        async def ask() -> None:
+            await engine.submit(RUN, resolved())
+            order.append("answered")
+
+        async def question() -> None:
+            await engine.durable()
+            order.append("shown")
+
+        both = [asyncio.ensure_future(ask())]
+        await asyncio.sleep(0)
+        both.append(asyncio.ensure_future(question()))
+        await settle()
+        log.durable = 1
+        engine._release(1)
+        await asyncio.gather(*both)
+        assert order == ["answered", "told", "shown"]
+
+    run(scenario)
+
+
 def test_a_request_that_changes_nothing_still_waits_for_what_it_has_seen() -> None:
     async def scenario() -> None:
         log = SlowLog()

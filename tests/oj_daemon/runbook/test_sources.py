@@ -1,4 +1,4 @@
-"""Finding a project and reading its texts."""
+"""Reading a project's texts."""
 
 from __future__ import annotations
 
@@ -16,113 +16,6 @@ def write(path: Path, text: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def git(folder: Path, *words: str) -> None:
-    settings = [
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@example.org",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    subprocess.run(["git", *settings, *words], cwd=folder, check=True, capture_output=True)
-
-
-# The project root
-
-
-def test_the_nearest_folder_with_oj_is_the_root(tmp_path: Path) -> None:
-    (tmp_path / ".oj").mkdir()
-    (tmp_path / "a" / ".oj").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
-    (tmp_path / "d").mkdir()
-    assert sources.find_root(tmp_path / "a" / "b" / "c") == tmp_path / "a"
-    assert sources.find_root(tmp_path / "a") == tmp_path / "a"
-    assert sources.find_root(tmp_path / "d") == tmp_path
-
-
-def test_without_oj_the_folder_itself_is_the_root(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    write(tmp_path / ".oj", "a file, not a folder")
-    assert sources.find_root(tmp_path / "a") == tmp_path / "a"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A git repository with `.oj` in it."""
-    main = tmp_path / "main"
-    write(main / ".oj" / "config.toml")
-    git(main, "init")
-    git(main, "add", ".")
-    git(main, "commit", "-m", "first")
-    return main
-
-
-def test_a_linked_worktree_belongs_to_its_main_checkout(checkout: Path, tmp_path: Path) -> None:
-    git(checkout, "worktree", "add", "../linked")
-    assert (tmp_path / "linked" / ".oj").is_dir()
-    assert sources.find_root(tmp_path / "linked") == checkout
-
-
-def test_a_linked_worktree_stands_alone_if_the_main_checkout_has_no_oj(
-    checkout: Path, tmp_path: Path
-) -> None:
-    git(checkout, "worktree", "add", "../linked")
-    git(checkout, "rm", "-rq", ".oj")
-    assert sources.find_root(tmp_path / "linked") == tmp_path / "linked"
-
-
-def test_a_submodule_is_a_project_of_its_own(checkout: Path, tmp_path: Path) -> None:
-    outer = tmp_path / "outer"
-    write(outer / ".oj" / "config.toml")
-    git(outer, "init")
-    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", str(checkout), "inner")
-    assert (outer / "inner" / ".git").is_file()
-    assert sources.find_root(outer / "inner") == outer / "inner"
-
-
-@pytest.mark.parametrize("text", ["", "gitdir: /nowhere/at/all", "nonsense", "gitdir:", "\0"])
-def test_a_git_file_that_leads_nowhere_changes_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / ".oj").mkdir()
-    write(tmp_path / ".git", text)
-    assert sources.find_root(tmp_path) == tmp_path
-
-
-# The project name
-
-
-def test_the_name_comes_from_flag_environment_config_and_folder(tmp_path: Path) -> None:
-    root = tmp_path / "folder"
-    write(root / ".oj" / "config.toml", '[project]\nname = "configured"\n')
-    assert sources.project_name(root, "flag", "environment") == "flag"
-    assert sources.project_name(root, None, "environment") == "environment"
-    assert sources.project_name(root, None, "") == "configured"
-    (root / ".oj" / "config.toml").unlink()
-    assert sources.project_name(root) == "folder"
-    assert sources.project_name(Path("/")) == "default"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[project",
-        "project = 5",
-        "[project]\nname = 5",
-        '[project]\nname = " "',
-        "name = 'x'",
-        "x = " + "[" * 5000,
-    ],
-)
-def test_a_broken_config_is_as_good_as_none(tmp_path: Path, text: str) -> None:
-    write(tmp_path / "folder" / ".oj" / "config.toml", text)
-    assert sources.project_name(tmp_path / "folder") == "folder"
-
-
-def test_a_config_that_is_not_text_is_as_good_as_none(tmp_path: Path) -> None:
-    write(tmp_path / "folder" / ".oj" / "config.toml").write_bytes(b"\xff\xfe")
-    assert sources.project_name(tmp_path / "folder") == "folder"
 
 
 # Reading

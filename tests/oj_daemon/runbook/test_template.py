@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oj_daemon.runbook.model import Binding, Shell, Use
+from oj_daemon.runbook.model import Binding, Use
 from oj_daemon.runbook.template import (
     MAX_VALUE_BYTES,
     BadValue,
@@ -21,7 +21,6 @@ from oj_daemon.runbook.template import (
     placeholders,
     render,
     resolve,
-    script_for,
 )
 
 VALUES = {
@@ -177,19 +176,6 @@ def test_values_that_no_environment_can_hold_are_refused() -> None:
             resolve(bindings, {"var.x": value})
         assert "${var.x}" in caught.value.message
         assert caught.value.code == "invalid"
-
-
-def test_a_value_goes_literally_into_a_quoted_here_document() -> None:
-    bound = Binding(env="@@0@@", name="var.x", use=Use.LITERAL, delimiter="END")
-    other = Binding(env="@@1@@", name="var.y", use=Use.LITERAL, delimiter="END")
-    shell = Shell(text="", script="cat <<'END'\n@@0@@ @@1@@\nEND", bindings=(bound, other))
-    values = {"var.x": "$(x) \\1 @@1@@ END", "var.y": "y"}
-    assert script_for(shell, values) == "cat <<'END'\n$(x) \\1 @@1@@ END y\nEND"
-    assert resolve(shell.bindings, values) == {}
-    for value in ("END", "a\nEND\nb", "\tEND"):
-        with pytest.raises(BadValue, match="here-document"):
-            script_for(shell, values | {"var.x": value})
-    assert script_for(Shell(text="", script="a"), {}) == "a"
 
 
 def test_names_are_ascii() -> None:
