@@ -99,6 +99,14 @@ class Dispatch:
                 return views.workspace_view(state, state.find_workspace(ref))
             case requests.ProjectList():
                 return views.projects(state)
+            case requests.DecisionList(project=project, all=closed):
+                return views.decisions(state, project=project, closed=closed)
+            case requests.DecisionShow(id=ref):
+                return views.decision_view(state, state.find_decision(ref))
+            case requests.AgentList(project=project, job=job, status=status, limit=limit):
+                return views.agents(state, project=project, job=job, status=status, limit=limit)
+            case requests.AgentShow(id=ref):
+                return views.agent_view(state, state.find_agent(ref))
             case requests.RunCommand():
                 return await engine.submit(request, await self._resolve(request))
             case requests.WorkspacePrune():
@@ -110,6 +118,11 @@ class Dispatch:
                 | requests.JobResumeAll()
                 | requests.JobPrune()
                 | requests.WorkspaceDrop()
+                | requests.DecisionResolve()
+                | requests.DecisionReopen()
+                | requests.AgentSend()
+                | requests.AgentKill()
+                | requests.AgentResume()
             ):
                 return await engine.submit(request)
             case _:

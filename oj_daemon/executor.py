@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from oj_daemon.adapters import git
+from oj_daemon.adapters.local import NAME as LOCAL
+from oj_daemon.adapters.local import LocalAgents
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
@@ -30,12 +32,16 @@ from oj_daemon.store import lock
 from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook
 from oj_daemon.timers import Timers
-from oj_daemon.wire.names import JobId, WorkspaceKind
+from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
 
 logger = logging.getLogger(__name__)
 
 EVALUATE_SECONDS: Final = 10.0
 """How long one local or ref may take (spec 1.14)."""
+GATE_SECONDS: Final = 600.0
+"""How long the command of a gate may take."""
+GATE_OUTPUT: Final = 2000
+"""Characters of its stderr that are told to the agent and to people."""
 OUTPUT_LIMIT: Final = 20 * 1024 * 1024
 """Bytes of one run's output that its job's log keeps."""
 PUMP_FIRST: Final = 0.01
@@ -58,6 +64,14 @@ class Executor:
         self.logs = LogBook(settings.state_dir / "logs" / "job")
         self.shell = ShellRuns(settings.state_dir / "runs")
         self.timers = Timers(now, report)
+        self.agents = LocalAgents(
+            settings.state_dir,
+            self.shell,
+            base_env(settings.step_environ()),
+            settings.inherited.reveal(),
+        )
+        self._sessions: dict[AgentId, asyncio.Task[None]] = {}
+        """Tasks that start or follow a session."""
         self._workspaces = settings.state_dir / "workspaces"
         # The state folder, so that an `oj` in a step meets this daemon and starts none of its own.
         self._environ = base_env(settings.step_environ(), ["OJ_STATE_DIR"])
@@ -104,6 +118,21 @@ class Executor:
                 self._spawn(self._create_workspace(effect, cause), effect)
             case effects.DeleteWorkspace():
                 self._spawn(self._delete_workspace(effect, cause), effect)
+            case effects.SpawnAgent(agent_id=agent_id):
+                if agent_id not in self._sessions:
+                    self._sessions[agent_id] = self._spawn(self._run_agent(effect, cause), effect)
+            case effects.NudgeAgent():
+                self._spawn(self._nudge_agent(effect, cause), effect)
+            case effects.AnswerAgent():
+                self._spawn(self._answer_agent(effect, cause), effect)
+            case effects.EndAgent():
+                self._spawn(self._end_agent(effect, cause), effect)
+            case effects.KillAgent():
+                self._spawn(self._kill_agent(effect, cause), effect)
+            case effects.RunGate():
+                self._spawn(self._run_gate(effect, cause), effect)
+            case effects.ForgetAgent(agent_id=agent_id):
+                self.agents.forget(agent_id)
             case effects.Notify(title=title, text=text, job_id=job_id):
                 logger.info("notification: %s: %s", title, text)
                 self._line(job_id, JOB, f"notification: {text}")
@@ -238,6 +267,100 @@ class Executor:
         self.logs.remove(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
+    # Agents
+
+    async def _run_agent(self, effect: effects.SpawnAgent, cause: str) -> None:
+        """Start the session, or find it again, and follow it to its end."""
+        agent_id = effect.agent_id
+        try:
+            try:
+                route, session_id = await self.agents.spawn(effect)
+            except AdapterError as error:
+                fact: AnyEvent
+                if effect.route:
+                    fact = events.AgentExited(agent_id=agent_id, reason=_sentence(error))
+                else:
+                    fact = events.AgentSpawnFailed(agent_id=agent_id, reason=_sentence(error))
+                self._report(fact, cause)
+                return
+            self._report(
+                events.AgentSpawned(
+                    agent_id=agent_id, runtime=LOCAL, route=route, session_id=session_id
+                ),
+                cause,
+            )
+            exited = await self.agents.follow(
+                effect, route, lambda fact: self._report(fact, "agent")
+            )
+            self._report(exited, "agent")
+        finally:
+            self._sessions.pop(agent_id, None)
+
+    async def _nudge_agent(self, effect: effects.NudgeAgent, cause: str) -> None:
+        session = self.agents.session(
+            effect.agent_id, effect.job_id, effect.route.get("socket", "")
+        )
+        reason = await session.nudge(effect.nudge, effect.message)
+        self._report(
+            events.AgentNudged(agent_id=effect.agent_id, nudge=effect.nudge, reason=reason), cause
+        )
+
+    async def _answer_agent(self, effect: effects.AnswerAgent, cause: str) -> None:
+        session = self.agents.session(
+            effect.agent_id, effect.job_id, effect.route.get("socket", "")
+        )
+        reason = await session.answer(effect.answer)
+        fact = events.AgentAnswered(
+            agent_id=effect.agent_id, prompt=effect.answer.prompt, reason=reason
+        )
+        self._report(fact, cause)
+
+    async def _kill_agent(self, effect: effects.KillAgent, cause: str) -> None:
+        try:
+            await self.agents.kill(effect.agent_id, effect.job_id, effect.route)
+        except AdapterError as error:
+            logger.warning("%s: kill agent %s: %s", cause, effect.agent_id, error)
+
+    async def _end_agent(self, effect: effects.EndAgent, cause: str) -> None:
+        following = self._sessions.pop(effect.agent_id, None)
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+        session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
+        self._report(events.AgentEnded(agent_id=effect.agent_id, session_id=session_id), cause)
+
+    async def _run_gate(self, effect: effects.RunGate, cause: str) -> None:
+        """The command of a gate runs like a step: once, and leaving nothing behind."""
+        run_id = f"{effect.job_id}/gate-{effect.agent_id}-{effect.gate}"
+        errors = self.shell.folder(run_id) / "errors"
+        script = f"exec 2>{shlex.quote(str(errors))}\n{effect.script}"
+        code: int | None = None
+        try:
+            self.shell.start(
+                RunSpec(
+                    run_id=run_id,
+                    script=script,
+                    env={**self._environ, **effect.env},
+                    cwd=Path(effect.cwd),
+                )
+            )
+            async with asyncio.timeout(GATE_SECONDS):
+                found = await self.shell.wait(run_id)
+            code, output = found.status, _text_of(errors) or found.detail
+        except TimeoutError:
+            await self.shell.end(run_id, grace_seconds=1.0)
+            output = f"it took longer than {GATE_SECONDS:g} s"
+        except AdapterError as error:
+            output = _sentence(error)
+        self.shell.remove(run_id)
+        fact = events.GateFinished(
+            agent_id=effect.agent_id,
+            gate=effect.gate,
+            exit_code=code,
+            output=output.strip()[-GATE_OUTPUT:],
+        )
+        self._report(fact, cause)
+
     # Locals and refs
 
     async def _evaluate(self, effect: effects.EvaluateJob, cause: str) -> None:
@@ -357,9 +480,12 @@ class Executor:
         if not self._boot.exists() or self._boot.read_text() != lock.boot_id():
             replace_file(self._boot, lock.boot_id().encode(), durable=True)
 
-    async def clear_leftovers(self, active: Iterable[tuple[JobId, int]]) -> list[str]:
-        """End processes, and remove folders, of runs that no job has active; returns the run ids."""
+    async def clear_leftovers(
+        self, active: Iterable[tuple[JobId, int]], sessions: Iterable[tuple[JobId, AgentId]]
+    ) -> list[str]:
+        """End processes, and remove folders, of runs and sessions that no job has active; returns the run ids."""
         known = {_run_id(job_id, run) for job_id, run in active}
+        known |= {self.agents.run_id(agent_id, job_id) for job_id, agent_id in sessions}
         jobs = {run_id.split("/", 1)[0] for run_id in known}
         left = {
             survivor.run_id
@@ -389,7 +515,12 @@ class Executor:
 
     async def idle(self) -> None:
         """Wait until no order is being carried out, but for steps that simply run."""
-        while busy := self._tasks - set(self._watched.values()) - self._chores:
+        while (
+            busy := self._tasks
+            - set(self._watched.values())
+            - set(self._sessions.values())
+            - self._chores
+        ):
             await asyncio.wait(busy)
 
     async def stop(self) -> None:
@@ -421,6 +552,18 @@ def _crashed(effect: AnyEffect, error: str) -> AnyEvent | None:
     match effect:
         case effects.StartStep(job_id=job_id, run=run) | effects.EndStep(job_id=job_id, run=run):
             return events.StepExited(job_id=job_id, run=run, error=error)
+        case effects.SpawnAgent(agent_id=agent_id, route=route):
+            if route:
+                return events.AgentExited(agent_id=agent_id, reason=error)
+            return events.AgentSpawnFailed(agent_id=agent_id, reason=error)
+        case effects.NudgeAgent(agent_id=agent_id, nudge=nudge):
+            return events.AgentNudged(agent_id=agent_id, nudge=nudge, reason=error)
+        case effects.AnswerAgent(agent_id=agent_id, answer=answer):
+            return events.AgentAnswered(agent_id=agent_id, prompt=answer.prompt, reason=error)
+        case effects.EndAgent(agent_id=agent_id):
+            return events.AgentEnded(agent_id=agent_id)
+        case effects.RunGate(agent_id=agent_id, gate=gate):
+            return events.GateFinished(agent_id=agent_id, gate=gate, exit_code=None, output=error)
         case effects.EvaluateJob(job_id=job_id):
             return events.JobEvaluateFailed(job_id=job_id, error=error)
         case effects.CreateWorkspace(workspace_id=workspace_id):

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from oj_daemon import processes
 from oj_daemon.core.events import AnyEvent, JobFinished
 from oj_daemon.core.narration import narrate
-from oj_daemon.core.state import Policy
+from oj_daemon.core.state import Policy, step_of
 from oj_daemon.dispatch import Dispatch, jobs_active
 from oj_daemon.engine import Engine
 from oj_daemon.executor import Executor
+from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import TERMINAL, StepStatus
@@ -104,12 +105,14 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     for warning in engine.warnings:
         logger.warning("%s", warning)
     active = [
-        (job_id, run.run)
-        for job_id in engine.state.live
-        for run in engine.state.jobs[job_id].active
+        (job.id, run.run)
+        for job in (engine.state.jobs[job_id] for job_id in engine.state.live)
+        for run in job.active
         if run.status is StepStatus.RUNNING
+        and isinstance(step_of(engine.state.definition(job), run.step).run, RunShell)
     ]
-    left = await works.executor.clear_leftovers(active)
+    sessions = [(engine.state.agents[id_].job_id, id_) for id_ in engine.state.live_agents]
+    left = await works.executor.clear_leftovers(active, sessions)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
     for lost in works.executor.unknown_after_reboot(active):

@@ -69,7 +69,7 @@ class Session:
             async with asyncio.timeout(REPLY_SECONDS), self._connected() as client:
                 async with client.request(method, f"/api/v1/{path}", json=body) as reply:
                     text = await reply.read()
-                    if reply.status >= 400:  # noqa: PLR2004 - HTTP
+                    if reply.status >= 400:
                         raise AdapterError(_refusal(text), code=str(reply.status))
                     decoded: dict[str, Any] = msgspec.json.decode(text or b"{}")
                     return decoded
@@ -108,9 +108,9 @@ class Session:
             await asyncio.sleep(RETRY_SECONDS)
 
     def _exit(self, frame: Mapping[str, Any]) -> AgentExited | None:
-        if frame.get("event") == "exit":
-            code, number = frame.get("code"), frame.get("signal")
-        elif frame.get("event") == "transition" and frame.get("next") == "exited":
+        if frame.get("event") == "exit" or (
+            frame.get("event") == "transition" and frame.get("next") == "exited"
+        ):
             code, number = frame.get("code"), frame.get("signal")
         else:
             return None

@@ -791,7 +791,7 @@ def _run_gate(state: State, agent: Agent) -> Iterator[AnyEvent | AnyEffect]:
         if shell is None:
             raise OjError("the gate has no command")
         env = template.resolve(shell.bindings, values)
-        script = template.script_for(shell, values)
+        script = shell.script
     except OjError as error:
         yield events.GateFinished(
             agent_id=agent.id, gate=agent.gates, exit_code=None, output=error.message
@@ -829,7 +829,7 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
         for index, (source, shell) in enumerate(definition.prime.items()):
             # Each script was compiled by itself, so its variables need names of their own among the others.
             own = f"OJ_P{index}_"
-            script = template.script_for(shell, values)
+            script = shell.script
             prime[source] = "set -euo pipefail\n" + script.replace("OJ_V", own)
             resolved = template.resolve(shell.bindings, values)
             prime_env |= {name.replace("OJ_V", own): value for name, value in resolved.items()}
@@ -844,7 +844,7 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
         job_id=job.id,
         label=run.step,
         driver=definition.driver,
-        script=template.script_for(definition.run, values),
+        script=definition.run.script,
         env={**job.env, **env, **bound, **_own(job, agent)},
         cwd=directory,
         prompt=prompt,
