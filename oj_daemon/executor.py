@@ -131,8 +131,6 @@ class Executor:
                 self._spawn(self._kill_agent(effect, cause), effect)
             case effects.RunGate():
                 self._spawn(self._run_gate(effect, cause), effect)
-            case effects.ForgetAgent(agent_id=agent_id):
-                self.agents.forget(agent_id)
             case effects.Notify(title=title, text=text, job_id=job_id):
                 logger.info("notification: %s: %s", title, text)
                 self._line(job_id, JOB, f"notification: {text}")
@@ -265,6 +263,7 @@ class Executor:
 
     def _forget_job(self, job_id: JobId) -> None:
         self.logs.remove(job_id)
+        self.agents.forget(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents

@@ -3,9 +3,10 @@
 Rule: the sidecar is a run of `shell.py` (claimed once, found again by its folder, ended with everything it started), whose
 script becomes `oj-sidecar`. What is needed to find it again is in the route: the path of its socket.
 
-    <state>/agents/<agent id>/config.json   what the sidecar is told
-                              session/      the sidecar's own files
-    <state>/runs/<job id>/<agent id>/       the run
+    <state>/agents/<job id>/<agent id>/config.json   what the sidecar is told
+                                       session/      the sidecar's own files
+                                       sock          its API
+    <state>/runs/<job id>/<agent id>/                the run
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.settings import SOCKET_PATH_LIMIT
 from oj_daemon.shell import RunSpec, RunState, ShellRuns
-from oj_daemon.store.files import replace_file
 from oj_daemon.wire.names import AgentId, JobId
 
 NAME: Final = "local"
@@ -57,7 +57,6 @@ class LocalAgents:
         self._shell = shell
         self._environ = environ
         self._inherited = inherited
-        self._jobs: dict[AgentId, JobId] = {}
 
     def run_id(self, agent_id: AgentId, job_id: JobId) -> str:
         """The run that the sidecar is."""
@@ -65,9 +64,8 @@ class LocalAgents:
 
     async def spawn(self, order: SpawnAgent) -> tuple[dict[str, str], str]:
         """Start the session, or find it where it runs; returns its route and its conversation. Raises AdapterError."""
-        self._jobs[order.agent_id] = order.job_id
         run_id = self.run_id(order.agent_id, order.job_id)
-        socket = order.route.get("socket") or self._socket(order.agent_id)
+        socket = order.route.get("socket") or self._socket(order.job_id, order.agent_id)
         if self._shell.adopt(run_id).state is RunState.NEVER:
             if order.route:
                 raise AdapterError("its session is gone", code="gone")
@@ -77,14 +75,15 @@ class LocalAgents:
         return {"socket": socket}, str(health.get("session_id") or "")
 
     def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:
-        folder = self._folder / order.agent_id
+        folder = self._folder / order.job_id / order.agent_id
         if not Path(order.cwd).is_dir():
             raise AdapterError(
                 f"start agent in {order.cwd}: there is no such directory", code="cwd"
             )
         (folder / "session").mkdir(mode=0o700, parents=True, exist_ok=True)
         config = folder / "config.json"
-        replace_file(config, msgspec.json.encode(_config(order)), durable=False)
+        config.write_bytes(msgspec.json.encode(_config(order)))
+        config.chmod(0o600)
         words = [
             sys.executable, "-m", "oj_daemon.sidecar.main",
             "--socket", socket, "--agent", order.driver, "--agent-config", str(config),
@@ -114,9 +113,9 @@ class LocalAgents:
         path = {"PYTHONPATH": package} if (Path(package) / "pyproject.toml").exists() else {}
         return {**self._environ, **path, **passed, **order.prime_env, **order.env}
 
-    def _socket(self, agent_id: AgentId) -> str:
+    def _socket(self, job_id: JobId, agent_id: AgentId) -> str:
         """A path that fits into the address of a unix socket."""
-        path = str(self._folder / agent_id / "sock")
+        path = str(self._folder / job_id / agent_id / "sock")
         if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
             return path
         folder = Path(tempfile.gettempdir()) / f"oj-{os.getuid()}"
@@ -185,12 +184,12 @@ class LocalAgents:
         await self._shell.wait(run_id)
         self._shell.remove(run_id)
         if route.get("socket"):
-            Path(route["socket"]).unlink(missing_ok=True)
+            await asyncio.to_thread(Path(route["socket"]).unlink, missing_ok=True)
         return session_id
 
-    def forget(self, agent_id: AgentId) -> None:
-        """Remove the session's files."""
-        shutil.rmtree(self._folder / agent_id, ignore_errors=True)
+    def forget(self, job_id: JobId) -> None:
+        """Remove the files of a job's sessions."""
+        shutil.rmtree(self._folder / job_id, ignore_errors=True)
 
 
 def _config(order: SpawnAgent) -> dict[str, object]:

@@ -57,7 +57,7 @@ class ForgetRun(Effect, frozen=True):
 
 
 class ForgetJob(Effect, frozen=True):
-    """Remove the job's log and run folders."""
+    """Remove the job's log, run folders and the files of its agents."""
 
     job_id: JobId
 
@@ -170,12 +170,6 @@ class RunGate(Effect, frozen=True):
     cwd: str
 
 
-class ForgetAgent(Effect, frozen=True):
-    """Remove the session's files. Answers: none."""
-
-    agent_id: AgentId
-
-
 class Notify(Effect, frozen=True):
     """Tell people."""
 
@@ -213,7 +207,6 @@ AnyEffect = (
     | EndAgent
     | KillAgent
     | RunGate
-    | ForgetAgent
     | Notify
     | SetTimer
     | CancelTimer
