@@ -10,7 +10,8 @@ from typing import Final
 
 from oj_daemon.core import events
 from oj_daemon.core.job import label_of
-from oj_daemon.core.state import Agent, Decision, Job, State
+from oj_daemon.core.state import Agent, Decision, Job, State, step_of
+from oj_daemon.runbook.model import RunShell
 from oj_daemon.wire.names import JobId, JobStatus, StepStatus, short_id
 
 JOB: Final = "job"
@@ -48,7 +49,7 @@ def _of_owner(
 ) -> Iterator[tuple[JobId, str, str]]:
     if isinstance(event, events.JobEvent):
         job = state.jobs.get(event.job_id)
-        for label, text in _of_job(job, event) if job is not None else ():
+        for label, text in _of_job(state, job, event) if job is not None else ():
             yield event.job_id, label, text
         return
     if isinstance(event, events.AgentEvent):
@@ -116,7 +117,7 @@ def _of_decision(decision: Decision, event: events.DecisionEvent) -> Iterator[st
             yield "the deadline of the decision passed"
 
 
-def _of_job(job: Job, event: events.JobEvent) -> Iterator[tuple[str, str]]:
+def _of_job(state: State, job: Job, event: events.JobEvent) -> Iterator[tuple[str, str]]:
     match event:
         case events.JobCreated():
             yield JOB, f"job created: {job.kind} {job.name}"
@@ -147,10 +148,12 @@ def _of_job(job: Job, event: events.JobEvent) -> Iterator[tuple[str, str]]:
             word = {StepStatus.DONE: "completed", StepStatus.FAILED: "failed"}.get(
                 run.status, str(run.status)
             )
-            shown = f" (exit {code})" if code is not None else ""
+            is_shell = isinstance(step_of(state.definition(job), run.step).run, RunShell)
+            shown = f" (exit {code})" if code is not None and is_shell else ""
             yield (
                 _label(job, number),
-                f"shell {word}{shown}" + (f": {event.error}" if event.error else ""),
+                f"{'shell' if is_shell else 'step'} {word}{shown}"
+                + (f": {event.error}" if event.error else ""),
             )
         case _:
             return
