@@ -11,19 +11,40 @@ from typing import Final
 
 from oj_daemon.drivers.base import ErrorCategory
 
-OPTION: Final = re.compile(r"^\s*(?P<mark>[❯>])?\s*(?P<number>\d{1,2})[.)]\s+(?P<label>\S.*?)\s*$")
+OPTION: Final = re.compile(
+    r"^\s*(?P<mark>[\u276f>])?\s*(?P<number>\d{1,2})[.)]\s+(?P<label>\S.*?)\s*$"
+)
 BOX: Final = re.compile(r"^\[(.)\]\s*")
 RULE: Final = re.compile(r"^\s*[─━]{10,}\s*$")
 
 CATEGORIES: Final = (
     (ErrorCategory.OUT_OF_CREDITS, ("credit", "billing", "quota exceeded", "insufficient funds")),
-    (ErrorCategory.UNAUTHORIZED, ("authenticat", "unauthorized", "api key", "401", "403", "log in", "/login", "oauth")),
-    (ErrorCategory.RATE_LIMITED, ("rate limit", "rate_limit", "429", "usage limit", "too many requests")),
+    (
+        ErrorCategory.UNAUTHORIZED,
+        ("authenticat", "unauthorized", "api key", "401", "403", "log in", "/login", "oauth"),
+    ),
+    (
+        ErrorCategory.RATE_LIMITED,
+        ("rate limit", "rate_limit", "429", "usage limit", "too many requests"),
+    ),
     (
         ErrorCategory.NO_INTERNET,
-        ("timeout", "timed out", "enotfound", "econn", "eai_again", "dns", "network", "connection", "fetch failed"),
+        (
+            "timeout",
+            "timed out",
+            "enotfound",
+            "econn",
+            "eai_again",
+            "dns",
+            "network",
+            "connection",
+            "fetch failed",
+        ),
     ),
-    (ErrorCategory.SERVER_ERROR, ("overloaded", "server error", "server_error", "500", "502", "503", "504", "529")),
+    (
+        ErrorCategory.SERVER_ERROR,
+        ("overloaded", "server error", "server_error", "500", "502", "503", "504", "529"),
+    ),
 )
 
 

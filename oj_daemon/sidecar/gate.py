@@ -19,6 +19,8 @@ from oj_daemon.errors import Rejected
 
 SEND: Final = "oj-sidecar send"
 CONTINUE: Final = "continue"
+PRIME_FAILED: Final = "PrimeFailed"
+"""The event by which the hook helper says that the script of a session start failed."""
 Section = TypeVar("Section")
 FATAL: Final = (ErrorCategory.UNAUTHORIZED, ErrorCategory.OUT_OF_CREDITS)
 """No turn can succeed with these: keeping the agent from stopping would only burn time."""
@@ -205,7 +207,10 @@ def start_script(start: StartConfig, source: str) -> str:
         text = chosen.text if not commands or chosen.text.endswith("\n") else f"{chosen.text}\n"
         lines.append(f"printf %s {shlex.quote(text)}")
     # Not `( ... ) || ...`: bash ignores `set -e` inside of such a list.
-    lines += [f"(\n{command}\n)\noj_status=$?; [ $oj_status = 0 ] || oj_prime=$oj_status" for command in commands]
+    lines += [
+        f"(\n{command}\n)\noj_status=$?; [ $oj_status = 0 ] || oj_prime=$oj_status"
+        for command in commands
+    ]
     if commands:
         lines.append('(exit "${oj_prime:-0}")')
     return "\n".join(lines)
