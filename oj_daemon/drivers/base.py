@@ -19,7 +19,7 @@ SOCKET_ENV: Final = "OJ_SIDECAR_SOCKET"
 """In the agent's environment: the unix socket of its sidecar (preferred when both are set)."""
 URL_ENV: Final = "OJ_SIDECAR_URL"
 """In the agent's environment: `http://127.0.0.1:PORT` of its sidecar."""
-TOKEN_ENV: Final = "OJ_SIDECAR_HOOK_TOKEN"
+TOKEN_ENV: Final = "OJ_SIDECAR_HOOK_TOKEN"  # noqa: S105 - the name of a variable
 """In the agent's environment: the secret with which hooks and `oj-sidecar send` speak to their sidecar."""
 
 

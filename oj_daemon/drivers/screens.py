@@ -11,7 +11,9 @@ from typing import Final
 
 from oj_daemon.drivers.base import ErrorCategory
 
-OPTION: Final = re.compile(r"^\s*(?P<mark>[❯>])?\s*(?P<number>\d{1,2})[.)]\s+(?P<label>\S.*?)\s*$")
+OPTION: Final = re.compile(
+    r"^\s*(?P<mark>[\u276f>])?\s*(?P<number>\d{1,2})[.)]\s+(?P<label>\S.*?)\s*$"
+)
 BOX: Final = re.compile(r"^\[(.)\]\s*")
 RULE: Final = re.compile(r"^\s*[─━]{10,}\s*$")
 

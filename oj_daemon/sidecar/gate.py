@@ -19,6 +19,8 @@ from oj_daemon.errors import Rejected
 
 SEND: Final = "oj-sidecar send"
 CONTINUE: Final = "continue"
+PRIME_FAILED: Final = "PrimeFailed"
+"""The event by which the hook helper says that the script of a session start failed."""
 Section = TypeVar("Section")
 FATAL: Final = (ErrorCategory.UNAUTHORIZED, ErrorCategory.OUT_OF_CREDITS)
 """No turn can succeed with these: keeping the agent from stopping would only burn time."""
