@@ -149,6 +149,24 @@ def complete_job(
     return job_ids(context, param, typed)
 
 
+def complete_agent(
+    context: click.Context, param: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Ids of agents, for a shell that completes a word."""
+    from oj_cli.commands.completion import agent_ids  # noqa: PLC0415 - only when completing
+
+    return agent_ids(context, param, typed)
+
+
+def complete_decision(
+    context: click.Context, param: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Ids of decisions, for a shell that completes a word."""
+    from oj_cli.commands.completion import decision_ids  # noqa: PLC0415 - only when completing
+
+    return decision_ids(context, param, typed)
+
+
 def _change_directory(directory: str) -> None:
     try:
         os.chdir(directory)

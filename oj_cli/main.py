@@ -40,6 +40,16 @@ COMMANDS: dict[str, Row] = {
         RESOURCES,
         "Jobs: list, show, resume, cancel, wait, logs, prune",
     ),
+    "agent": (
+        "oj_cli.commands.agent:agent",
+        RESOURCES,
+        "Agents: list, show, send, wait, kill, suspend, resume, prune",
+    ),
+    "decision": (
+        "oj_cli.commands.decision:decision",
+        RESOURCES,
+        "What waits for a person: list, show, resolve, review, reopen",
+    ),
     "workspace": (
         "oj_cli.commands.workspace:workspace",
         RESOURCES,

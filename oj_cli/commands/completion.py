@@ -13,7 +13,7 @@ from oj_cli import output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.lazy import Options
 from oj_daemon.errors import OjError
-from oj_daemon.wire.names import short_id
+from oj_daemon.wire.names import ENDED_AGENTS, short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +64,42 @@ def job_ids(
     return items
 
 
+def agent_ids(
+    context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of agents that the verb is for, newest first; full ones once `agt-` is typed."""
+    try:
+        agents = _ask(_ctx_of(context), "AgentList", limit=MOST)["agents"]
+    except (OjError, OSError):
+        return []
+    is_for_live = context.info_name in ("send", "kill", "suspend", "resume", "wait", "attach")
+    return [
+        CompletionItem(shown, help=f"{each['name']} of {each['job_name']} ({each['status']})")
+        for each in agents
+        if (shown := each["id"] if incomplete.startswith("agt-") else short_id(each["id"]))
+        and shown.startswith(incomplete)
+        and not (is_for_live and each["status"] in ENDED_AGENTS)
+    ]
+
+
+def decision_ids(
+    context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of decisions: open ones, for `reopen` those that were dismissed."""
+    wanted = {"reopen": ("dismissed",), "show": ()}.get(context.info_name or "", ("open",))
+    try:
+        every = _ask(_ctx_of(context), "DecisionList", all=wanted != ("open",))["decisions"]
+    except (OjError, OSError):
+        return []
+    return [
+        CompletionItem(shown, help=f"{each['source']}: {each['owner_name']}")
+        for each in every[:MOST]
+        if (shown := each["id"] if incomplete.startswith("dec-") else short_id(each["id"]))
+        and shown.startswith(incomplete)
+        and (not wanted or each["status"] in wanted)
+    ]
+
+
 def command_names(
     context: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -87,7 +123,10 @@ def _ctx_of(context: click.Context) -> Ctx:
 
 
 def _jobs(ctx: Ctx) -> list[dict[str, Any]]:
-    with ctx.client() as client:
-        reply = client.call("JobList", limit=MOST, timeout_ms=PATIENCE_MS)
-    jobs: list[dict[str, Any]] = reply["jobs"]
+    jobs: list[dict[str, Any]] = _ask(ctx, "JobList", limit=MOST)["jobs"]
     return jobs
+
+
+def _ask(ctx: Ctx, type: str, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401 - the wire's word and values
+    with ctx.client() as client:
+        return client.call(type, timeout_ms=PATIENCE_MS, **fields)
