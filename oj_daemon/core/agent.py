@@ -705,7 +705,10 @@ def _after_gate(
 
 
 def _after_end(state: State, agent: Agent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
-    match agent.ending:
+    job = state.jobs[agent.job_id]
+    # Its step may have been ended meanwhile: then nothing follows.
+    is_over = job.ending is not None or job.runs[agent.run - 1].timed_out
+    match "end" if is_over and agent.ending == "resume" else agent.ending:
         case "done":
             yield from _notify(state, agent, "done")
             yield events.StepExited(job_id=agent.job_id, run=agent.run, exit_code=0)

@@ -437,6 +437,10 @@ def _carry_out(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffec
     agent = state.agents[decision.agent_id]
     label = _label(decision, decision.choices)
     message = decision.message
+    if label == CANCEL and state.jobs[decision.job_id].cancelling:
+        # The clean-up after a cancel cannot be cancelled, but its step can be given up.
+        yield events.AgentEnding(agent_id=agent.id, why="fail", error="given up by decision")
+        return
     if label == CANCEL:
         yield events.JobEnding(job_id=decision.job_id, why="cancel", error="cancelled by decision")
         return

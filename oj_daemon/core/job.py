@@ -794,6 +794,7 @@ def _step_exited(state: State, event: events.StepExited, at: int) -> None:
         error=error,
         retry_at=0,
         deadline_at=0,
+        is_swept=job.ending is not None,
     )
     runs = (*job.runs[: event.run - 1], changed, *job.runs[event.run :])
     state.put_job(structs.replace(job, updated_at=at, runs=runs, marks=marks))
@@ -1051,8 +1052,9 @@ def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[Any
     yield effects.CancelTimer(key=f"timeout:{job.id}/{number}")
     if job.status in TERMINAL:
         return
-    if job.ending is not None:
-        if not job.active:
+    if job.ending is not None or run.is_swept:
+        # Several may exit in one turn: the first of them may have gone on already.
+        if job.ending is not None and not job.active:
             yield from _after_ending(state, job, job.ending)
         return
     definition = state.definition(job)

@@ -58,6 +58,8 @@ class Run(Data, frozen=True):
     timed_out: bool = False
     timeout_ms: int | None = None
     """Of a run that waits for its turn (retry)."""
+    is_swept: bool = False
+    """It exited while its job was ending: what follows is the ending's business."""
 
 
 class Ending(Data, frozen=True):

@@ -46,6 +46,8 @@ OPEN: Final = frozenset({f"{API}/health", f"{API}/ready", f"{API}/livez"})
 """Answered without a token: probes."""
 HOOKS: Final = (f"{API}/hooks/", f"{API}/stop/resolve")
 """What the agent's own token opens; everything else needs the daemon's."""
+NUDGES_KEPT: Final = 1000
+"""Deliveries whose answer is remembered."""
 STREAM_SECONDS: Final = 0.2
 """How often a followed output is looked at."""
 _STATUS: Final = {
@@ -100,6 +102,8 @@ class NudgeBody(msgspec.Struct, frozen=True):
 
     message: str
     wait_ms: int = 0
+    id: str = ""
+    """What is asked for again under the same id is not typed again; the first answer is given again."""
 
 
 class AnswerBody(msgspec.Struct, frozen=True):
@@ -209,6 +213,7 @@ class Server:
         self._stop_config, self._start_config = configs
         self._shut_down = shut_down
         self._spawn = spawn
+        self._nudges: dict[str, asyncio.Future[ApiReply]] = {}
 
     def application(self) -> web.Application:
         """All routes."""
@@ -388,9 +393,28 @@ class Server:
         return _reply(await self._session.ask(make))
 
     async def _nudge(self, request: web.Request) -> web.Response:
-        body = await _read(request, NudgeBody)
-        self._need_agent()
-        return await self._ask(lambda number: Nudge(number, body.message, body.wait_ms))
+        return _reply(await self._nudge_once(await _read(request, NudgeBody)))
+
+    async def _nudge_once(self, body: NudgeBody) -> ApiReply:
+        """Type a message. What was asked for under an id goes on when whoever asked goes away, and is remembered."""
+        known = self._nudges.get(body.id) if body.id else None
+        if known is None:
+            self._need_agent()
+            known = asyncio.get_running_loop().create_future()
+            if body.id:
+                self._nudges[body.id] = known
+                if len(self._nudges) > NUDGES_KEPT:
+                    del self._nudges[next(iter(self._nudges))]
+            self._spawn(self._deliver(body, known))
+        return await asyncio.shield(known)
+
+    async def _deliver(self, body: NudgeBody, answered: asyncio.Future[ApiReply]) -> None:
+        try:
+            answered.set_result(
+                await self._session.ask(lambda n: Nudge(n, body.message, body.wait_ms))
+            )
+        finally:
+            answered.cancel()  # only where there is no answer
 
     async def _respond(self, request: web.Request) -> web.Response:
         body = await _read(request, RespondBody)
@@ -524,6 +548,7 @@ class Server:
         session = self._session
         since = session.states.position_before(_query_number(request, "since_seq", 0) or 0)
         hooks = _query_number(request, "since_hook_seq", 0) or 0
+        since_message = _query_number(request, "since_message", None)
         states, missed = session.states.after(since, most=len(session.states))
         held, _ = session.hooks.after(hooks, most=len(session.hooks))
         return _json(
@@ -531,6 +556,7 @@ class Server:
                 "state_events": [msgspec.Raw(entry.text.encode()) for entry in states],
                 "hook_events": [msgspec.Raw(entry.text.encode()) for entry in held],
                 "missed": missed,
+                "messages": [] if since_message is None else _messages(session, since_message),
             }
         )
 
@@ -660,9 +686,7 @@ class Server:
             return _as_frame(event, await session.ask(make))
 
         async def nudge(frame: Json) -> Shape:
-            body = _convert(frame, NudgeBody)
-            self._need_agent()
-            return await ask("nudged", lambda n: Nudge(n, body.message, body.wait_ms))
+            return _as_frame("nudged", await self._nudge_once(_convert(frame, NudgeBody)))
 
         async def respond(frame: Json) -> Shape:
             body = _convert(frame, RespondBody)
@@ -770,6 +794,15 @@ def _as_frame(event: str, reply: ApiReply) -> Shape:
     if isinstance(error, str):
         return {"event": "error", "code": "REJECTED", "message": error}
     return {"event": event, **reply.body}
+
+
+def _messages(session: Session, since: int) -> list[msgspec.Raw]:
+    """Entries of the session log after a position, each with its own."""
+    journal = session.messages
+    entries, _ = journal.after(since, most=len(journal))
+    return [
+        msgspec.Raw(f'{entry.text[:-1]},"pos":{entry.position}}}'.encode()) for entry in entries
+    ]
 
 
 def _reply(reply: ApiReply) -> web.Response:

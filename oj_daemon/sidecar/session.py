@@ -559,11 +559,13 @@ class Session:
             data = msgspec.json.decode(line)
         except msgspec.MsgspecError:
             data = None
+        is_old = self._old.get(self.log.path, 0) >= self.log.consumed
         if isinstance(data, dict):
             self.messages.append(
-                frames.encode({"event": "message:raw", "data": data, "source": "log"})
+                frames.encode(
+                    {"event": "message:raw", "data": data, "source": "log", "old": is_old}
+                )
             )
-        is_old = self._old.get(self.log.path, 0) >= self.log.consumed
         self.tell(LogLine(line, is_old))
 
     def _poll_log(self) -> None:

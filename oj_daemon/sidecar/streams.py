@@ -65,6 +65,7 @@ class Listener:
             "seq": _count(query.get("since_seq")),
             "pos": _count(query.get("since_pos")),
             "hooks": _count(query.get("since_hook_seq")),
+            "messages": _count(query.get("since_message")),
         }
         self._journals: dict[str, Journal] = {
             "state": session.states,
@@ -130,6 +131,8 @@ class Listener:
             await self._send(self._snapshot())
         if "hooks" in self._kinds and since["hooks"] is not None:
             self._positions["hooks"] = min(since["hooks"], self._session.hooks.last)
+        if "messages" in self._kinds and since["messages"] is not None:
+            self._positions["messages"] = min(since["messages"], self._session.messages.last)
 
     def _snapshot(self) -> Shape:
         output = self._session.machine.snapshot()
@@ -156,6 +159,7 @@ class Listener:
                 if kind == "state":
                     if '"usage:update"' in text[:30] and "usage" not in self._kinds:
                         continue
+                if kind in ("state", "messages"):
                     text = f'{text[:-1]},"pos":{entry.position}}}'
                 await self._socket.send_str(text)
             self._positions[kind] = entries[-1].position

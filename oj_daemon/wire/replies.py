@@ -155,6 +155,72 @@ class WorkspaceView(Reply, frozen=True, tag=True):
     created_at_ms: int
 
 
+class OptionView(View, frozen=True):
+    number: int
+    label: str
+    description: str
+    recommended: bool
+
+
+class QuestionView(View, frozen=True):
+    question: str
+    header: str
+    multi_select: bool
+    options: tuple[OptionView, ...]
+
+
+class DecisionView(Reply, frozen=True, tag=True):
+    id: str
+    owner_id: str
+    owner_name: str
+    project: str
+    agent_id: str
+    agent_name: str
+    step: str
+    source: str
+    status: str
+    summary: str
+    """First line of the context."""
+    context: str
+    options: tuple[OptionView, ...]
+    question_groups: tuple[QuestionView, ...]
+    choices: tuple[tuple[int, ...], ...]
+    message: str
+    by: str
+    channel: str
+    note: str
+    """Why it was closed, or what became of the answer."""
+    created_at_ms: int
+    resolved_at_ms: int
+    deadline_at_ms: int
+    default: str
+
+
+class AgentView(Reply, frozen=True, tag=True):
+    id: str
+    name: str
+    owner: str
+    """`job:<id>` or `crew:<id>`."""
+    job_name: str
+    step: str
+    project: str
+    status: str
+    state: str
+    """As its sidecar last reported."""
+    detail: str
+    """What it waits for, or the error."""
+    last_message: str
+    session_id: str
+    runtime: str
+    attempts: dict[str, int]
+    exit_reason: str
+    created_at_ms: int
+    updated_at_ms: int
+    finished_at_ms: int
+    decision_id: str = ""
+    """The decision that it waits for, open or put aside."""
+
+
 class JobDetail(Reply, frozen=True, tag=True):
     id: str
     name: str
@@ -182,6 +248,10 @@ class JobDetail(Reply, frozen=True, tag=True):
     log_path: str
     seq: int
     """Last change, for JobWatch."""
+    agents: tuple[AgentView, ...] = ()
+    """Every session so far, oldest first."""
+    decisions: tuple[DecisionView, ...] = ()
+    """Those that are open, oldest first."""
 
 
 class LogChunk(View, frozen=True):
@@ -279,47 +349,6 @@ class WorkspacesDropped(Reply, frozen=True, tag=True):
     """Id, reason."""
 
 
-class OptionView(View, frozen=True):
-    number: int
-    label: str
-    description: str
-    recommended: bool
-
-
-class QuestionView(View, frozen=True):
-    question: str
-    header: str
-    multi_select: bool
-    options: tuple[OptionView, ...]
-
-
-class DecisionView(Reply, frozen=True, tag=True):
-    id: str
-    owner_id: str
-    owner_name: str
-    project: str
-    agent_id: str
-    agent_name: str
-    step: str
-    source: str
-    status: str
-    summary: str
-    """First line of the context."""
-    context: str
-    options: tuple[OptionView, ...]
-    question_groups: tuple[QuestionView, ...]
-    choices: tuple[tuple[int, ...], ...]
-    message: str
-    by: str
-    channel: str
-    note: str
-    """Why it was closed, or what became of the answer."""
-    created_at_ms: int
-    resolved_at_ms: int
-    deadline_at_ms: int
-    default: str
-
-
 class Decisions(Reply, frozen=True, tag=True):
     decisions: tuple[DecisionView, ...]
 
@@ -328,32 +357,15 @@ class DecisionResolved(Reply, frozen=True, tag=True):
     id: str
 
 
-class AgentView(Reply, frozen=True, tag=True):
-    id: str
-    name: str
-    owner: str
-    """`job:<id>` or `crew:<id>`."""
-    job_name: str
-    step: str
-    project: str
-    status: str
-    state: str
-    """As its sidecar last reported."""
-    detail: str
-    """What it waits for, or the error."""
-    last_message: str
-    session_id: str
-    runtime: str
-    attempts: dict[str, int]
-    exit_reason: str
-    created_at_ms: int
-    updated_at_ms: int
-    finished_at_ms: int
-
-
 class Agents(Reply, frozen=True, tag=True):
     agents: tuple[AgentView, ...]
     total: int
+
+
+class AgentsResumed(Reply, frozen=True, tag=True):
+    resumed: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """Id, reason."""
 
 
 class ProjectSummary(View, frozen=True):
@@ -383,6 +395,17 @@ class JobStatusEntry(View, frozen=True):
     escalate_source: str
 
 
+class AgentStatusEntry(View, frozen=True):
+    """A stand-alone agent in `oj status`."""
+
+    id: str
+    """Of the crew, which takes the place of a job."""
+    name: str
+    status: str
+    elapsed_ms: int
+    last_activity_ms: int
+
+
 class ProjectStatus(View, frozen=True):
     project: str
     active_jobs: tuple[JobStatusEntry, ...]
@@ -390,6 +413,9 @@ class ProjectStatus(View, frozen=True):
     suspended_jobs: tuple[JobStatusEntry, ...]
     recent_failures: tuple[JobStatusEntry, ...]
     """Failed within the last 12 hours, newest first, at most 5: they keep a workspace and can be resumed."""
+    agents: tuple[AgentStatusEntry, ...] = ()
+    """Stand-alone agents at work; one that waits, is suspended or failed is in the sections above."""
+    decisions_pending: int = 0
 
 
 class Overview(Reply, frozen=True, tag=True):
@@ -426,4 +452,5 @@ AnyReply = (
     | DecisionResolved
     | AgentView
     | Agents
+    | AgentsResumed
 )

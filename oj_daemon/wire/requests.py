@@ -114,6 +114,8 @@ class JobList(Request, frozen=True, tag=True):
     status: str | None = None
     """Status word or step name."""
     limit: int | None = 20
+    all_kinds: bool = False
+    """Also stand-alone agents, which AgentList shows."""
 
 
 class JobShow(Request, frozen=True, tag=True):
@@ -289,10 +291,29 @@ class AgentKill(Request, frozen=True, tag=True):
 
 
 class AgentResume(Request, frozen=True, tag=True):
-    """End a session and go on with its conversation in a new one. Reply: AgentView."""
+    """Let an agent go on: a message for a session that is up, else a new one for its conversation. Reply: AgentView."""
 
     id: str
     message: str | None = None
+    kill: bool = False
+    """End a session that is up, and go on in a new one."""
+
+
+class AgentResumeAll(Request, frozen=True, tag=True):
+    """Resume every agent whose session has ended; with `kill` every one. Reply: AgentsResumed."""
+
+    kill: bool = False
+    message: str | None = None
+    project: str | None = None
+
+
+class AgentPrune(Request, frozen=True, tag=True):
+    """Forget the agents of jobs that have ended; the jobs stay. Reply: Pruned."""
+
+    all: bool = False
+    """Any age; else only those of completed and cancelled jobs that ended more than 24 hours ago."""
+    dry_run: bool = False
+    project: str | None = None
 
 
 class ProjectList(Request, frozen=True, tag=True):
@@ -303,7 +324,7 @@ JobRequest = JobCancel | JobSuspend | JobResume | JobResumeAll | JobPrune
 """Requests that change jobs."""
 DecisionRequest = DecisionResolve | DecisionReopen
 """Requests that change decisions."""
-AgentRequest = AgentSend | AgentKill | AgentResume
+AgentRequest = AgentSend | AgentKill | AgentResume | AgentResumeAll | AgentPrune
 """Requests that change sessions."""
 WorkspaceRequest = WorkspaceDrop | WorkspacePrune
 Query = (
