@@ -30,6 +30,7 @@ from oj_daemon.adapters.session import Session
 from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
+from oj_daemon.runbook import template
 from oj_daemon.settings import SOCKET_PATH_LIMIT
 from oj_daemon.shell import RunSpec, RunState, ShellRuns
 from oj_daemon.wire.names import AgentId, JobId
@@ -203,9 +204,26 @@ def _config(order: SpawnAgent) -> dict[str, object]:
     stop: dict[str, object] = {"mode": order.stop}
     if order.stop_prompt:
         stop["prompt"] = order.stop_prompt
-    prompt = order.message if order.session_id else (order.message or order.prompt)
+    prompt = order.message or ("" if order.session_id else _prompt(order))
     settings = _workspace_settings(Path(order.cwd))
     return {"settings": settings, "stop": stop, "start": start, "prompt": prompt, **order.extra}
+
+
+def _prompt(order: SpawnAgent) -> str:
+    """The first message; raises AdapterError when its file cannot be read or refers to what is not there."""
+    if not order.prompt_file:
+        return order.prompt
+    try:
+        text = Path(order.prompt_file).read_text(encoding="utf-8")
+        return template.render(text, order.values, order.env)
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(
+            f"read the prompt file {order.prompt_file}: {error}", code="prompt_file"
+        ) from error
+    except OjError as error:
+        raise AdapterError(
+            f"fill in the prompt file {order.prompt_file}: {error.message}", code="prompt_file"
+        ) from error
 
 
 def _workspace_settings(folder: Path) -> object:

@@ -851,6 +851,10 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
         env={**job.env, **env, **bound, **_own(job, agent)},
         cwd=directory,
         prompt=prompt,
+        prompt_file=_join(job.project_root, definition.prompt_file)
+        if definition.prompt_file
+        else "",
+        values=values if definition.prompt_file else {},
         session_id=agent.session_id,
         message=agent.message,
         stop=stop,

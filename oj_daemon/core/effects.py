@@ -102,6 +102,10 @@ class SpawnAgent(Effect, frozen=True):
     env: dict[str, str]
     cwd: str
     prompt: str
+    prompt_file: str = ""
+    """Absolute path of a template that is read instead of `prompt`."""
+    values: dict[str, str] = {}
+    """What that template may refer to."""
     session_id: str = ""
     message: str = ""
     stop: str = "allow"
