@@ -50,7 +50,8 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
     ]
     said = view["last_message"].strip().splitlines()
     if said:
-        made += [[], [output.header("Last message:")], *([f"  {text}"] for text in said[:MESSAGE_LINES])]
+        made += [[], [output.header("Last message:")]]
+        made.extend([f"  {text}"] for text in said[:MESSAGE_LINES])
         if len(said) > MESSAGE_LINES:
             made.append([output.muted(f"  ... {len(said) - MESSAGE_LINES} more lines")])
     if view.get("decision_id"):

@@ -83,8 +83,8 @@ class Dispatch:
                     version=identity(),
                     warnings=engine.warnings,
                 )
-            case requests.JobList(project=project, name=name, status=status, limit=limit):
-                return views.jobs(state, project=project, name=name, status=status, limit=limit)
+            case requests.JobList():
+                return views.jobs(state, request)
             case requests.JobShow(id=ref):
                 return self._detail(state.find_job(ref))
             case requests.JobStory(id=ref):
@@ -123,6 +123,8 @@ class Dispatch:
                 | requests.AgentSend()
                 | requests.AgentKill()
                 | requests.AgentResume()
+                | requests.AgentResumeAll()
+                | requests.AgentPrune()
             ):
                 return await engine.submit(request)
             case _:

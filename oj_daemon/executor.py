@@ -12,23 +12,26 @@ import logging
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from oj_daemon.adapters import git
 from oj_daemon.adapters.local import NAME as LOCAL
 from oj_daemon.adapters.local import LocalAgents
+from oj_daemon.adapters.session import Session
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import JOB
+from oj_daemon.drivers.activity import Deed, reader_of
 from oj_daemon.errors import AdapterError, OjError, StoreError
 from oj_daemon.runbook import template
 from oj_daemon.runbook.model import Text
 from oj_daemon.settings import Settings
 from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
+from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
 from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook
 from oj_daemon.timers import Timers
@@ -72,6 +75,9 @@ class Executor:
         )
         self._sessions: dict[AgentId, asyncio.Task[None]] = {}
         """Tasks that start or follow a session."""
+        self.book = AgentBook(settings.state_dir / "logs" / "agent")
+        self.usage_log = UsageLog(settings.state_dir / "metrics" / "usage.jsonl")
+        self._ears: dict[AgentId, _Ear] = {}
         self._workspaces = settings.state_dir / "workspaces"
         # The state folder, so that an `oj` in a step meets this daemon and starts none of its own.
         self._environ = base_env(settings.step_environ(), ["OJ_STATE_DIR"])
@@ -112,6 +118,8 @@ class Executor:
                 self._forget(_run_id(job_id, run))
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
+            case effects.ForgetAgents(job_id=job_id):
+                self.agents.forget(job_id)
             case effects.EvaluateJob():
                 self._spawn(self._evaluate(effect, cause), effect)
             case effects.CreateWorkspace():
@@ -263,6 +271,7 @@ class Executor:
 
     def _forget_job(self, job_id: JobId) -> None:
         self.logs.remove(job_id)
+        self.book.remove(self.agents.known(job_id))
         self.agents.forget(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
@@ -280,6 +289,7 @@ class Executor:
                     fact = events.AgentExited(agent_id=agent_id, reason=_sentence(error))
                 else:
                     fact = events.AgentSpawnFailed(agent_id=agent_id, reason=_sentence(error))
+                self.book.log(agent_id).append([(Deed.ERROR, _sentence(error))], self._now())
                 self._report(fact, cause)
                 return
             self._report(
@@ -288,9 +298,12 @@ class Executor:
                 ),
                 cause,
             )
+            scribe = Scribe(self.book.log(agent_id), reader_of(effect.driver))
+            ear = self._ears[agent_id] = _Ear(scribe, self._now, self._grew)
             exited = await self.agents.follow(
-                effect, route, lambda fact: self._report(fact, "agent")
+                effect, route, lambda fact: self._report(fact, "agent"), ear
             )
+            await self._keep_remains(agent_id, effect.job_id, route, _epitaph(exited))
             self._report(exited, "agent")
         finally:
             self._sessions.pop(agent_id, None)
@@ -325,8 +338,38 @@ class Executor:
         if following is not None:
             following.cancel()
             await asyncio.wait({following})
+        await self._keep_remains(effect.agent_id, effect.job_id, effect.route, "")
         session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
         self._report(events.AgentEnded(agent_id=effect.agent_id, session_id=session_id), cause)
+
+    async def _keep_remains(
+        self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str], epitaph: str
+    ) -> None:
+        """Write down what a session leaves, while it can still be asked; once, as long as this daemon lives."""
+        ear = self._ears.pop(agent_id, None)
+        socket = route.get("socket", "")
+        if not socket or not Path(socket).exists():
+            return
+        session = self.agents.session(agent_id, job_id, socket)
+        if ear is not None:
+            await session.catch_up(ear)
+            ear.scribe.finish(self._now(), epitaph)
+            self.book.close(agent_id)
+        remains = await session.remains()
+        self.book.keep(
+            agent_id, screen=remains.screen, transcript=remains.transcript, usage=remains.usage
+        )
+
+    def session(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> Session:
+        """The client of an agent's sidecar."""
+        return self.agents.session(agent_id, job_id, route.get("socket", ""))
+
+    def usage(self, agent_id: AgentId) -> dict[str, Any] | None:
+        """What a session has spent so far, as far as is known."""
+        ear = self._ears.get(agent_id)
+        if ear is not None and ear.usage is not None:
+            return ear.usage
+        return self.book.usage(agent_id)
 
     async def _run_gate(self, effect: effects.RunGate, cause: str) -> None:
         """The command of a gate runs like a step: once, and leaving nothing behind."""
@@ -530,6 +573,39 @@ class Executor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Ear:
+    """Hears what one agent does."""
+
+    def __init__(self, scribe: Scribe, now: Callable[[], int], grew: Callable[[], None]) -> None:
+        self.scribe = scribe
+        self.position = 0
+        self.usage: dict[str, Any] | None = None
+        self._now = now
+        self._grew = grew
+
+    def hear(self, frame: Mapping[str, Any]) -> None:
+        """Take one frame."""
+        match frame.get("event"):
+            case "usage:update":
+                self.usage = dict(frame.get("cumulative") or {})
+            case "lagged" if frame.get("stream") == "messages":
+                self.position += int(frame.get("missed", 0))
+                self.scribe.skip(self.position, self._now())
+            case "message:raw":
+                self.position = int(frame.get("pos", 0))
+                data = frame.get("data")
+                if isinstance(data, dict) and self.scribe.take(
+                    data, self.position, is_old=bool(frame.get("old")), at=self._now()
+                ):
+                    self._grew()
+
+
+def _epitaph(exited: events.AgentExited) -> str:
+    if exited.reason:
+        return exited.reason
+    return f"it exited with code {exited.exit_code}" if exited.exit_code else ""
 
 
 def _run_id(job_id: JobId, run: int) -> str:

@@ -21,14 +21,16 @@ from oj_daemon.core.views import agent_view
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import template
 from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, RunAgent
-from oj_daemon.wire import requests
+from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     ENDED_AGENTS,
     PREFIXES,
+    TERMINAL,
     AgentId,
     AgentStatus,
     DecisionSource,
     JobId,
+    JobStatus,
     PromptKind,
     StepStatus,
     Trigger,
@@ -45,8 +47,24 @@ STALLED: Final = "stalled"
 """Category of an error: nothing was heard of the agent for too long."""
 
 
-def admit(state: State, request: requests.AgentRequest) -> Answer:
-    """Decide what a request makes of a session; raises Rejected when it cannot be."""
+PRUNE_AGE_MS: Final = 24 * 3_600_000
+"""How long the sessions of an ended job are remembered, unless asked otherwise."""
+
+
+def admit(state: State, request: requests.AgentRequest, turn: Turn) -> Answer:
+    """Decide what a request makes of sessions; raises Rejected when it cannot be."""
+    match request:
+        case requests.AgentResumeAll():
+            return _admit_resume_all(state, request)
+        case requests.AgentPrune():
+            return _admit_prune(state, request, turn)
+        case _:
+            return _admit_one(state, request)
+
+
+def _admit_one(
+    state: State, request: requests.AgentSend | requests.AgentKill | requests.AgentResume
+) -> Answer:
     agent = state.find_agent(request.id)
     short = short_id(agent.id)
     if agent.status in ENDED_AGENTS or agent.status is AgentStatus.ENDING:
@@ -67,15 +85,94 @@ def admit(state: State, request: requests.AgentRequest) -> Answer:
             fact = events.AgentNudging(agent_id=agent.id, nudge=agent.nudges + 1, message=message)
         case requests.AgentKill():
             fact = events.AgentKilled(agent_id=agent.id)
-        case requests.AgentResume(message=message):
-            fact = events.AgentEnding(agent_id=agent.id, why="resume", message=message or CONTINUE)
+        case requests.AgentResume(message=message, kill=kill):
+            fact = _resuming(agent, message, kill=kill)
         case _:
             assert_never(request)
     return Answer(agent_view(state, agent), [fact])
 
 
+def _resuming(agent: Agent, message: str | None, *, kill: bool) -> AnyEvent:
+    """How a session goes on: told to, if it is up and may stay; else in a new one."""
+    if kill or agent.has_exited:
+        return events.AgentEnding(agent_id=agent.id, why="resume", message=message or CONTINUE)
+    short = short_id(agent.id)
+    if not agent.is_alive:
+        raise Rejected(
+            f"agent {short} is not up yet: it is {agent.status}",
+            code="conflict",
+            hint=f"oj agent resume {short} --kill",
+        )
+    if agent.prompt is not None:
+        raise Rejected(
+            f"agent {short} waits at a dialog, where a message would be taken for the answer",
+            code="conflict",
+            hint=f"oj decision list; oj agent resume {short} --kill",
+        )
+    return events.AgentNudging(
+        agent_id=agent.id, nudge=agent.nudges + 1, message=message or CONTINUE
+    )
+
+
+def _admit_resume_all(state: State, request: requests.AgentResumeAll) -> Answer:
+    resumed: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    facts: list[AnyEvent] = []
+    for agent_id in state.live_agents:
+        agent = state.agents[agent_id]
+        if request.project not in (None, state.jobs[agent.job_id].project):
+            continue
+        if agent.status is AgentStatus.ENDING:
+            skipped.append((agent_id, "it is being ended"))
+        elif not agent.has_exited and not request.kill:
+            skipped.append((agent_id, "its session is up; --kill replaces it"))
+        else:
+            facts.append(_resuming(agent, request.message, kill=True))
+            resumed.append(agent_id)
+    return Answer(replies.AgentsResumed(resumed=tuple(resumed), skipped=tuple(skipped)), facts)
+
+
+def _admit_prune(state: State, request: requests.AgentPrune, turn: Turn) -> Answer:
+    pruned: list[replies.PrunedEntry] = []
+    facts: list[AnyEvent] = []
+    skipped = 0
+    for job_id, ids in state.job_agents.items():
+        job = state.jobs[job_id]
+        if request.project not in (None, job.project):
+            continue
+        if not _prunable(job, request, turn.now):
+            skipped += len(ids)
+            continue
+        facts.append(events.AgentsForgotten(job_id=job_id))
+        pruned += [
+            replies.PrunedEntry(
+                id=agent_id,
+                name=state.agents[agent_id].name,
+                detail=f"job {short_id(job_id)} {job.status}",
+            )
+            for agent_id in ids
+        ]
+    reply = replies.Pruned(dry_run=request.dry_run, pruned=tuple(pruned), skipped=skipped)
+    return Answer(reply, [] if request.dry_run else facts)
+
+
+def _prunable(job: Job, request: requests.AgentPrune, now: int) -> bool:
+    """Only ended jobs; a failed one may be resumed with its conversation, so it has to be asked for."""
+    if job.status not in TERMINAL or job.status is JobStatus.SUSPENDED:
+        return False
+    old = now - job.finished_at >= PRUNE_AGE_MS and job.status is not JobStatus.FAILED
+    return request.all or old
+
+
 def accepts(state: State, event: events.AgentEvent) -> bool:
     """Whether the fact may still become true."""
+    if isinstance(event, events.AgentsForgotten):
+        ended = state.jobs.get(event.job_id)
+        return (
+            ended is not None
+            and ended.status in TERMINAL
+            and ended.status is not JobStatus.SUSPENDED
+        )
     if isinstance(event, events.AgentCreated):
         job = state.jobs.get(event.job_id)
         run = job.run_of(event.run) if job is not None else None
@@ -293,10 +390,8 @@ def _ended(state: State, event: events.AgentEnded, at: int) -> None:
     )
 
 
-def _job_deleted(state: State, event: events.JobDeleted, at: int) -> None:  # noqa: ARG001 - the table's signature
-    for agent_id in [id_ for id_, agent in state.agents.items() if agent.job_id == event.job_id]:
-        del state.agents[agent_id]
-        state.live_agents.pop(agent_id, None)
+def _forgotten(state: State, event: events.AgentsForgotten | events.JobDeleted, at: int) -> None:  # noqa: ARG001 - the table's signature
+    state.drop_agents(event.job_id)
 
 
 CHANGES: Final[Changes] = {
@@ -320,7 +415,8 @@ CHANGES: Final[Changes] = {
     events.GateFinished: _gate_finished,
     events.AgentEnding: _ending,
     events.AgentEnded: _ended,
-    events.JobDeleted: _job_deleted,
+    events.AgentsForgotten: _forgotten,
+    events.JobDeleted: _forgotten,
 }
 """What each fact changes of the agents."""
 
@@ -337,6 +433,8 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             agent = state.agent_of(job_id, run)
             if agent is not None:
                 yield events.AgentEnding(agent_id=agent.id, why="end", error="timed out")
+        case events.AgentsForgotten(job_id=job_id):
+            yield effects.ForgetAgents(job_id=job_id)
         case events.JobEnding(job_id=job_id):
             job = state.jobs[job_id]
             for agent in _live_of(state, job_id) if job.ending is not None else ():

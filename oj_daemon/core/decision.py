@@ -98,6 +98,7 @@ def _admit_resolve(state: State, request: requests.DecisionResolve) -> Answer:
             hint=f"oj decision show {short}",
         )
     _check_choices(decision, request.choices)
+    _check_message(decision, request)
     if _label(decision, request.choices) == DISMISS:
         why = f"dismissed by {request.by or 'someone'}"
         dismissed = events.DecisionClosed(decision_id=decision.id, why=why, dismissed=True)
@@ -132,6 +133,22 @@ def _check_choices(decision: Decision, choices: Sequence[tuple[int, ...]]) -> No
         raise Rejected(f"expected one choice, got {len(choices)}", code="invalid")
     several = len(decision.questions) == 1 and decision.questions[0].multi_select
     _check_numbers(choices[0], len(decision.options), several, "")
+
+
+def _check_message(decision: Decision, request: requests.DecisionResolve) -> None:
+    """Some choices say nothing by themselves."""
+    label = _label(decision, request.choices)
+    if len(decision.questions) > 1 and any(
+        len(question.options) + 1 in chosen
+        for question, chosen in zip(decision.questions, request.choices, strict=False)
+    ):
+        label = OTHER
+    if label in (OTHER, REVISE) and not request.message:
+        raise Rejected(
+            f"{label} needs a message that says what instead",
+            code="invalid",
+            hint=f"oj decision resolve {short_id(decision.id)} ... -m TEXT",
+        )
 
 
 def _check_numbers(chosen: Sequence[int], count: int, several: bool, where: str) -> None:
@@ -244,6 +261,7 @@ def _job_deleted(state: State, event: events.JobDeleted, at: int) -> None:  # no
     ]:
         del state.decisions[decision_id]
         state.open_decisions.pop(decision_id, None)
+        state.undecided.pop(decision_id, None)
 
 
 CHANGES: Final[Changes] = {

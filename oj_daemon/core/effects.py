@@ -62,6 +62,12 @@ class ForgetJob(Effect, frozen=True):
     job_id: JobId
 
 
+class ForgetAgents(Effect, frozen=True):
+    """Remove the files of a job's agents."""
+
+    job_id: JobId
+
+
 class CreateWorkspace(Effect, frozen=True):
     """Answers: WorkspaceReady, WorkspaceFailed."""
 
@@ -203,6 +209,7 @@ AnyEffect = (
     | EndStep
     | ForgetRun
     | ForgetJob
+    | ForgetAgents
     | CreateWorkspace
     | DeleteWorkspace
     | SpawnAgent

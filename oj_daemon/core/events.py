@@ -458,6 +458,12 @@ class AgentEnded(Event, frozen=True, tag="agent:ended"):
     """Its conversation, where it can be gone on with."""
 
 
+class AgentsForgotten(Event, frozen=True, tag="agents:forgotten"):
+    """The records of an ended job's sessions are gone; the job stays."""
+
+    job_id: JobId
+
+
 # Decisions
 
 
@@ -534,6 +540,7 @@ AgentEvent = (
     | GateFinished
     | AgentEnding
     | AgentEnded
+    | AgentsForgotten
 )
 DecisionEvent = (
     DecisionCreated | DecisionResolved | DecisionClosed | DecisionReopened | DecisionExpired

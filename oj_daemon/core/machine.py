@@ -33,8 +33,14 @@ def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
             return workspace.admit(state, request, turn)
         case requests.DecisionResolve() | requests.DecisionReopen():
             return decision.admit(state, request)
-        case requests.AgentSend() | requests.AgentKill() | requests.AgentResume():
-            return agent.admit(state, request)
+        case (
+            requests.AgentSend()
+            | requests.AgentKill()
+            | requests.AgentResume()
+            | requests.AgentResumeAll()
+            | requests.AgentPrune()
+        ):
+            return agent.admit(state, request, turn)
         case (
             requests.RunCommand()
             | requests.JobCancel()

@@ -47,6 +47,8 @@ def narrate(state: State, event: events.AnyEvent) -> Iterator[tuple[JobId, str, 
 def _of_owner(
     state: State, event: events.JobEvent | events.AgentEvent | events.DecisionEvent
 ) -> Iterator[tuple[JobId, str, str]]:
+    if isinstance(event, events.AgentsForgotten):
+        return
     if isinstance(event, events.JobEvent):
         job = state.jobs.get(event.job_id)
         for label, text in _of_job(state, job, event) if job is not None else ():

@@ -267,7 +267,13 @@ class State:
         """Failed jobs, oldest first."""
         self.live_agents: dict[AgentId, None] = {}
         """Sessions that have not ended."""
+        self.job_agents: dict[JobId, list[AgentId]] = {}
+        """The sessions of each job that had any, oldest first."""
         self.open_decisions: dict[DecisionId, None] = {}
+        self.undecided: dict[DecisionId, None] = {}
+        """Decisions that are open or were put aside."""
+        self.crews: dict[JobId, None] = {}
+        """Stand-alone agents."""
         self.keys: dict[str, JobId] = {}
         """Idempotency key -> job."""
         self.runbook_uses: dict[str, int] = {}
@@ -282,6 +288,8 @@ class State:
             self.runbook_uses[job.runbook] = self.runbook_uses.get(job.runbook, 0) + 1
             if job.key:
                 self.keys[job.key] = job.id
+            if job.crew:
+                self.crews[job.id] = None
         if old is None or old.status is not job.status:
             self._index(job)
 
@@ -291,6 +299,7 @@ class State:
         self.live.pop(job_id, None)
         self.failed.pop(job_id, None)
         self.keys.pop(job.key, None)
+        self.crews.pop(job_id, None)
         left = self.runbook_uses[job.runbook] - 1
         if left:
             self.runbook_uses[job.runbook] = left
@@ -310,11 +319,19 @@ class State:
 
     def put_agent(self, agent: Agent) -> None:
         """Store a new or changed session."""
+        if agent.id not in self.agents:
+            self.job_agents.setdefault(agent.job_id, []).append(agent.id)
         self.agents[agent.id] = agent
         if agent.status in ENDED_AGENTS:
             self.live_agents.pop(agent.id, None)
         else:
             self.live_agents[agent.id] = None
+
+    def drop_agents(self, job_id: JobId) -> None:
+        """Forget the sessions of a job."""
+        for agent_id in self.job_agents.pop(job_id, ()):
+            del self.agents[agent_id]
+            self.live_agents.pop(agent_id, None)
 
     def put_decision(self, decision: Decision) -> None:
         """Store a new or changed decision."""
@@ -323,6 +340,15 @@ class State:
             self.open_decisions[decision.id] = None
         else:
             self.open_decisions.pop(decision.id, None)
+        if decision.status in (DecisionStatus.OPEN, DecisionStatus.DISMISSED):
+            self.undecided[decision.id] = None
+        else:
+            self.undecided.pop(decision.id, None)
+
+    def undecided_of(self, job_id: JobId) -> list[Decision]:
+        """The decisions that a job waits for, open or put aside, oldest first."""
+        found = (self.decisions[decision_id] for decision_id in self.undecided)
+        return [decision for decision in found if decision.job_id == job_id]
 
     # Reading.
 

@@ -12,8 +12,17 @@ from typing import Final
 from oj_daemon.core.events import Choice
 from oj_daemon.core.state import Agent, Decision, Job, Run, State, Workspace
 from oj_daemon.runbook.model import RunAgent
-from oj_daemon.wire import replies
-from oj_daemon.wire.names import TERMINAL, AgentStatus, JobStatus, StepStatus, WorkspaceStatus
+from oj_daemon.wire import replies, requests
+from oj_daemon.wire.names import (
+    TERMINAL,
+    AgentStatus,
+    DecisionSource,
+    DecisionStatus,
+    JobStatus,
+    StepStatus,
+    WorkspaceStatus,
+    short_id,
+)
 
 SHOWN_SCOPES: Final = ("var.", "local.", "source.", "invoke.", "args.")
 RECENT_MS: Final = 12 * 3_600_000
@@ -57,6 +66,8 @@ def reason(state: State, job: Job) -> str:
     match job.status:
         case JobStatus.PENDING:
             return _pending_reason(state, job)
+        case JobStatus.WAITING:
+            return "; ".join(_asks(decision) for decision in state.undecided_of(job.id))
         case JobStatus.ENDING if job.ending is not None:
             steps = ", ".join(run.step for run in job.active)
             return f"ending {steps}: {_first_line(job.ending.error)}"
@@ -77,6 +88,26 @@ def _pending_reason(state: State, job: Job) -> str:
     if workspace is not None and workspace.status is WorkspaceStatus.CREATING:
         return f"creating its workspace {workspace.path}"
     return "about to start"
+
+
+def _asks(decision: Decision) -> str:
+    """What a waiting job waits for."""
+    if decision.status is DecisionStatus.DISMISSED:
+        return f"a decision was put aside: oj decision reopen {short_id(decision.id)}"
+    return gist(decision)
+
+
+def gist(decision: Decision) -> str:
+    """What a decision is about, in one line."""
+    match decision.source:
+        case DecisionSource.QUESTION if decision.questions:
+            return "; ".join(_first_line(asked.question) for asked in decision.questions)
+        case DecisionSource.APPROVAL | DecisionSource.PLAN:
+            # Below the headline, which says no more than the source, stands what is to be approved.
+            paragraphs = decision.context.split("\n\n")
+            return _first_line(paragraphs[min(1, len(paragraphs) - 1)].removeprefix("Plan:\n"))
+        case _:
+            return _first_line(decision.context)
 
 
 def _first_line(text: str) -> str:
@@ -109,19 +140,21 @@ def job_summary(state: State, job: Job) -> replies.JobSummary:
     )
 
 
-def jobs(
-    state: State, *, project: str | None, name: str | None, status: str | None, limit: int | None
-) -> replies.Jobs:
+def jobs(state: State, wanted: requests.JobList) -> replies.Jobs:
     """Newest change first; `total` counts what matches without the limit."""
     newest: Iterable[Job] = reversed(state.jobs.values())
-    if project is None and name is None and status is None:
+    total = len(state.jobs)
+    if not wanted.all_kinds:
+        newest = (job for job in newest if not job.crew)
+        total -= len(state.crews)
+    if wanted.project is None and wanted.name is None and wanted.status is None:
         return replies.Jobs(
-            jobs=tuple(job_summary(state, job) for job in islice(newest, limit)),
-            total=len(state.jobs),
+            jobs=tuple(job_summary(state, job) for job in islice(newest, wanted.limit)),
+            total=total,
         )
-    found = [job for job in newest if _matches(job, project, name, status)]
+    found = [job for job in newest if _matches(job, wanted.project, wanted.name, wanted.status)]
     return replies.Jobs(
-        jobs=tuple(job_summary(state, job) for job in found[:limit]), total=len(found)
+        jobs=tuple(job_summary(state, job) for job in found[: wanted.limit]), total=len(found)
     )
 
 
@@ -140,9 +173,11 @@ def _matches(job: Job, project: str | None, name: str | None, status: str | None
     return wanted in (job.status, step_status(job)) or wanted in step_word(job).lower().split(",")
 
 
-def step_view(run: Run) -> replies.StepView:
+def step_view(run: Run, waits_for: str = "") -> replies.StepView:
     """One run of a step."""
     detail = run.error
+    if run.status is StepStatus.WAITING:
+        detail = waits_for
     if run.status is StepStatus.PENDING:
         detail = f"waits for try {run.attempt}"
     return replies.StepView(
@@ -195,6 +230,8 @@ def job_detail(state: State, job: Job, *, log_path: str, seq: int) -> replies.Jo
     """All about one job."""
     workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
     runbook = state.runbooks[job.runbook]
+    undecided = state.undecided_of(job.id)
+    waits_for = {decision.run: _asks(decision) for decision in undecided}
     return replies.JobDetail(
         id=job.id,
         name=job.name,
@@ -213,7 +250,7 @@ def job_detail(state: State, job: Job, *, log_path: str, seq: int) -> replies.Jo
         vars={name: value for name, value in job.vars.items() if name.startswith(SHOWN_SCOPES)},
         workspace=workspace_view(state, workspace) if workspace is not None else None,
         workspace_path=workspace.path if workspace is not None else "",
-        steps=tuple(step_view(run) for run in job.runs),
+        steps=tuple(step_view(run, waits_for.get(run.run, "")) for run in job.runs),
         graph=tuple(
             replies.StepNode(
                 name=step.name,
@@ -223,11 +260,20 @@ def job_detail(state: State, job: Job, *, log_path: str, seq: int) -> replies.Jo
                 on_cancel=step.on_cancel or "",
                 after=step.after,
             )
-            for step in runbook.jobs[job.kind].steps
+            for step in state.definition(job).steps
         ),
         runbook=runbook.path,
         log_path=log_path,
         seq=seq,
+        agents=tuple(
+            agent_view(state, state.agents[agent_id])
+            for agent_id in state.job_agents.get(job.id, ())
+        ),
+        decisions=tuple(
+            decision_view(state, decision)
+            for decision in undecided
+            if decision.status is DecisionStatus.OPEN
+        ),
     )
 
 
@@ -241,7 +287,21 @@ def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
         elapsed_ms=max(0, (job.finished_at or now) - job.created_at),
         last_activity_ms=job.updated_at,
         waiting_reason=reason(state, job),
-        escalate_source="",
+        escalate_source=", ".join(
+            dict.fromkeys(decision.source for decision in state.undecided_of(job.id))
+        )
+        if job.status is JobStatus.WAITING
+        else "",
+    )
+
+
+def _crew_entry(job: Job, now: int) -> replies.AgentStatusEntry:
+    return replies.AgentStatusEntry(
+        id=job.id,
+        name=job.kind if job.name == job.id else job.name,
+        status=job.status,
+        elapsed_ms=max(0, now - job.created_at),
+        last_activity_ms=job.updated_at,
     )
 
 
@@ -259,15 +319,22 @@ def overview(  # noqa: PLR0913 - one screen, all that it shows
     waiting: dict[str, list[Job]] = {}
     suspended: dict[str, list[Job]] = {}
     failures: dict[str, list[Job]] = {}
+    crews: dict[str, list[Job]] = {}
+    pending: dict[str, int] = {}
     for job_id in state.live:
         job = state.jobs[job_id]
-        group = {JobStatus.SUSPENDED: suspended, JobStatus.WAITING: waiting}.get(job.status, active)
+        group = {JobStatus.SUSPENDED: suspended, JobStatus.WAITING: waiting}.get(
+            job.status, crews if job.crew else active
+        )
         group.setdefault(job.project, []).append(job)
+    for decision_id in state.open_decisions:
+        owner = state.jobs[state.decisions[decision_id].job_id]
+        pending[owner.project] = pending.get(owner.project, 0) + 1
     for job in _recent_failures(state, now):
         shown = failures.setdefault(job.project, [])
         if len(shown) < RECENT_FAILURES:
             shown.append(job)
-    names = sorted({*active, *waiting, *suspended, *failures})
+    names = sorted({*active, *waiting, *suspended, *failures, *crews, *pending})
 
     def rows(group: dict[str, list[Job]], name: str) -> tuple[replies.JobStatusEntry, ...]:
         newest = sorted(group.get(name, ()), key=lambda job: -job.updated_at)
@@ -283,6 +350,11 @@ def overview(  # noqa: PLR0913 - one screen, all that it shows
                 escalated_jobs=rows(waiting, name),
                 suspended_jobs=rows(suspended, name),
                 recent_failures=rows(failures, name),
+                agents=tuple(
+                    _crew_entry(job, now)
+                    for job in sorted(crews.get(name, ()), key=lambda job: -job.updated_at)
+                ),
+                decisions_pending=pending.get(name, 0),
             )
             for name in names
             if project is None or name == project
@@ -320,6 +392,14 @@ def agent_view(state: State, agent: Agent) -> replies.AgentView:
         created_at_ms=agent.created_at,
         updated_at_ms=agent.updated_at,
         finished_at_ms=agent.ended_at,
+        decision_id=next(
+            (
+                decision.id
+                for decision in state.undecided_of(job.id)
+                if decision.agent_id == agent.id
+            ),
+            "",
+        ),
     )
 
 
@@ -342,12 +422,14 @@ def agents(
     state: State, *, project: str | None, job: str | None, status: str | None, limit: int | None
 ) -> replies.Agents:
     """Newest first."""
-    owner = state.find_job(job).id if job is not None else None
+    newest: Iterable[Agent] = reversed(state.agents.values())
+    if job is not None:
+        ids = state.job_agents.get(state.find_job(job).id, [])
+        newest = [state.agents[agent_id] for agent_id in reversed(ids)]
     found = [
         agent
-        for agent in reversed(state.agents.values())
+        for agent in newest
         if (project is None or state.jobs[agent.job_id].project == project)
-        and (owner is None or agent.job_id == owner)
         and (status is None or agent.status == status.lower())
     ]
     return replies.Agents(
@@ -369,7 +451,7 @@ def decision_view(state: State, decision: Decision) -> replies.DecisionView:
         step=job.runs[decision.run - 1].step,
         source=decision.source,
         status=decision.status,
-        summary=_first_line(decision.context),
+        summary=gist(decision),
         context=decision.context,
         options=_options(decision.options),
         question_groups=tuple(
@@ -424,13 +506,17 @@ def projects(state: State) -> replies.Projects:
         job = state.jobs[job_id]
         if job.status not in TERMINAL:
             counts[job.project] = counts.get(job.project, 0) + 1
+    sessions: dict[str, int] = {}
+    for agent_id in state.live_agents:
+        project = state.jobs[state.agents[agent_id].job_id].project
+        sessions[project] = sessions.get(project, 0) + 1
     return replies.Projects(
         projects=tuple(
             replies.ProjectSummary(
                 name=name,
                 root=state.projects[name].root,
                 active_jobs=counts[name],
-                active_agents=0,
+                active_agents=sessions.get(name, 0),
                 workers=0,
                 crons=0,
             )

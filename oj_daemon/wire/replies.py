@@ -180,7 +180,7 @@ class DecisionView(Reply, frozen=True, tag=True):
     source: str
     status: str
     summary: str
-    """First line of the context."""
+    """What it is about, in one line."""
     context: str
     options: tuple[OptionView, ...]
     question_groups: tuple[QuestionView, ...]
@@ -194,6 +194,18 @@ class DecisionView(Reply, frozen=True, tag=True):
     resolved_at_ms: int
     deadline_at_ms: int
     default: str
+
+
+class UsageView(View, frozen=True):
+    """What a session spent so far."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    total_cost_usd: float = 0.0
+    request_count: int = 0
+    total_api_ms: int = 0
 
 
 class AgentView(Reply, frozen=True, tag=True):
@@ -220,6 +232,12 @@ class AgentView(Reply, frozen=True, tag=True):
     decision_id: str = ""
     """The decision that it waits for, open or put aside."""
 
+    files_read: int = 0
+    files_written: int = 0
+    commands: int = 0
+    """Counts of lines in its log."""
+    usage: UsageView | None = None
+    """None where its program does not tell."""
 
 class JobDetail(Reply, frozen=True, tag=True):
     id: str
@@ -360,6 +378,46 @@ class DecisionResolved(Reply, frozen=True, tag=True):
 class Agents(Reply, frozen=True, tag=True):
     agents: tuple[AgentView, ...]
     total: int
+
+
+class AgentScreen(Reply, frozen=True, tag=True):
+    agent_id: str
+    name: str
+    status: str
+    live: bool
+    """It is read from the running session; else it is the last one that was kept."""
+    lines: tuple[str, ...] = ()
+    """Empty when no screen was kept."""
+    ansi: tuple[str, ...] = ()
+    """The same with colours."""
+    cols: int = 0
+    rows: int = 0
+
+
+class AgentLog(View, frozen=True):
+    """The log of one agent, or a piece of it."""
+
+    agent_id: str
+    name: str
+    step: str
+    log_path: str
+    content: str
+    offset: int
+    """Where the next read goes on."""
+    restarted: bool = False
+    """The offset lay beyond the end; this begins at the beginning."""
+
+
+class Logs(Reply, frozen=True, tag=True):
+    logs: tuple[AgentLog, ...]
+    """Oldest agent first."""
+    is_over: bool
+    """Nothing more will be added."""
+
+
+class AgentAttached(Reply, frozen=True, tag=True):
+    agent_id: str
+    name: str
 
 
 class AgentsResumed(Reply, frozen=True, tag=True):
