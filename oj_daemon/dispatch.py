@@ -7,11 +7,13 @@ and nowhere later.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -19,19 +21,23 @@ from oj_daemon.build import identity
 from oj_daemon.core import views
 from oj_daemon.core.events import Record
 from oj_daemon.core.job import label_of
-from oj_daemon.core.state import Job, Resolved
+from oj_daemon.core.state import Agent, Job, Resolved
 from oj_daemon.engine import Engine
-from oj_daemon.errors import OjError, Rejected, RunbookError
+from oj_daemon.errors import AdapterError, OjError, Rejected, RunbookError
 from oj_daemon.executor import Executor
 from oj_daemon.runbook import load
 from oj_daemon.runbook.model import content_hash
 from oj_daemon.store.logs import read_log
 from oj_daemon.store.segment import read_segments, segment_names
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import JobId, JobStatus
+from oj_daemon.wire.names import TERMINAL, AgentId, JobId, JobStatus
 from oj_daemon.wire.replies import AnyReply, LogChunk
 from oj_daemon.wire.requests import AnyRequest
 
+logger = logging.getLogger(__name__)
+
+PEEK_SECONDS: Final = 5.0
+"""How long a live screen is waited for before the last one that was kept is shown."""
 LOG_BYTES: Final = 1024 * 1024
 """Most log text in one reply of JobWatch."""
 KNOWN: Final = 32
@@ -68,20 +74,26 @@ class Dispatch:
     async def _answer(self, request: AnyRequest) -> AnyReply:
         engine, state = self._engine, self._engine.state
         match request:
-            case requests.Hello() | requests.DaemonStatus() | requests.DaemonStop():
+            case (
+                requests.Hello()
+                | requests.DaemonStatus()
+                | requests.DaemonStop()
+                | requests.AgentAttach()
+            ):
                 raise Rejected(
                     f"{type(request).__name__} is answered before it gets here", code="internal"
                 )
             case requests.Ping():
                 return replies.Ok()
             case requests.StatusOverview(project=project):
+                problem = self._executor.usage_log.problem
                 return views.overview(
                     state,
                     project=project,
                     now=engine.now(),
                     uptime_secs=int(time.monotonic() - self._started),
                     version=identity(),
-                    warnings=engine.warnings,
+                    warnings=(*engine.warnings, problem) if problem else engine.warnings,
                 )
             case requests.JobList():
                 return views.jobs(state, request)
@@ -104,9 +116,15 @@ class Dispatch:
             case requests.DecisionShow(id=ref):
                 return views.decision_view(state, state.find_decision(ref))
             case requests.AgentList(project=project, job=job, status=status, limit=limit):
-                return views.agents(state, project=project, job=job, status=status, limit=limit)
+                found = views.agents(state, project=project, job=job, status=status, limit=limit)
+                every = tuple(self._with_figures(view) for view in found.agents)
+                return msgspec.structs.replace(found, agents=every)
             case requests.AgentShow(id=ref):
-                return views.agent_view(state, state.find_agent(ref))
+                return self._with_figures(views.agent_view(state, state.find_agent(ref)))
+            case requests.AgentPeek(id=ref):
+                return await self._peek(state.find_agent(ref))
+            case requests.AgentLogs():
+                return await self._agent_logs(request)
             case requests.RunCommand():
                 return await engine.submit(request, await self._resolve(request))
             case requests.WorkspacePrune():
@@ -142,6 +160,87 @@ class Dispatch:
         if len(self._resolved) > KNOWN:
             del self._resolved[next(iter(self._resolved))]
         return known
+
+    # Agents
+
+    def _with_figures(self, view: replies.AgentView) -> replies.AgentView:
+        """The view with what the agent did and spent, which is no part of the state."""
+        agent_id = AgentId(view.id)
+        counters = self._executor.book.log(agent_id).counters
+        return msgspec.structs.replace(
+            view,
+            files_read=counters.files_read,
+            files_written=counters.files_written,
+            commands=counters.commands,
+            usage=usage_view(self._executor.usage(agent_id)),
+        )
+
+    async def _peek(self, agent: Agent) -> replies.AgentScreen:
+        shown: dict[str, Any] | None = None
+        is_live = False
+        if agent.is_alive:
+            session = self._executor.session(agent.id, agent.job_id, agent.route)
+            try:
+                async with asyncio.timeout(PEEK_SECONDS):
+                    shown = await session.screen()
+                    is_live = True
+            except (AdapterError, TimeoutError) as error:
+                logger.info("screen of %s: %s", agent.id, error)
+        if shown is None:
+            shown = self._executor.book.screen(agent.id) or {}
+        return replies.AgentScreen(
+            agent_id=agent.id,
+            name=agent.name,
+            status=agent.status,
+            live=is_live,
+            lines=tuple(shown.get("lines", ())),
+            ansi=tuple(shown.get("ansi", ())),
+            cols=int(shown.get("cols", 0)),
+            rows=int(shown.get("rows", 0)),
+        )
+
+    async def _agent_logs(self, request: requests.AgentLogs) -> replies.Logs:
+        agents, is_over = self._agents_of(request)
+        await self._engine.durable()  # one that is told to have ended has its last lines in its log
+        logs = []
+        for agent in agents:
+            path = self._executor.book.path(agent.id)
+            offset = request.offsets.get(agent.id)
+            piece = await asyncio.to_thread(read_log, path, lines=request.lines, offset=offset)
+            logs.append(
+                replies.AgentLog(
+                    agent_id=agent.id,
+                    name=agent.name,
+                    step=self._step_of(agent),
+                    log_path=str(path),
+                    content=piece.content,
+                    offset=piece.offset,
+                    restarted=piece.was_restarted,
+                )
+            )
+        return replies.Logs(logs=tuple(logs), is_over=is_over)
+
+    def _step_of(self, agent: Agent) -> str:
+        return self._engine.state.jobs[agent.job_id].runs[agent.run - 1].step
+
+    def _agents_of(self, request: requests.AgentLogs) -> tuple[list[Agent], bool]:
+        """The agents that an id means, and whether no others will join them."""
+        state = self._engine.state
+        agent = state.find_agent(request.id)
+        if agent.id.startswith(request.id) or agent.id.startswith(f"agt-{request.id}"):
+            found, is_over = [agent], bool(agent.ended_at)
+        else:
+            found = [each for each in state.agents.values() if each.job_id == agent.job_id]
+            is_over = state.jobs[agent.job_id].status in TERMINAL
+        if request.step is not None:
+            steps = {self._step_of(each) for each in found}
+            if request.step not in steps:
+                raise Rejected(
+                    f"no agent of {request.id} works at step {request.step!r}; there are {', '.join(sorted(steps))}",
+                    code="not_found",
+                )
+            found = [each for each in found if self._step_of(each) == request.step]
+        return found, is_over
 
     # Jobs
 
@@ -248,6 +347,13 @@ class Dispatch:
             _strays, self._workspaces, known, any_age=request.all, remove=not request.dry_run
         )
         return msgspec.structs.replace(reply, pruned=(*reply.pruned, *strays))
+
+
+def usage_view(figures: Mapping[str, Any] | None) -> replies.UsageView | None:
+    """What a sidecar tells about usage; None when nothing was asked of a model yet, as far as is known."""
+    if not figures or not figures.get("request_count"):
+        return None
+    return msgspec.convert(figures, replies.UsageView)
 
 
 _LABEL: Final = re.compile(r"\S+ \[([^\]]*)\] ?")

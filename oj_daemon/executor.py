@@ -348,7 +348,7 @@ class Executor:
         """Write down what a session leaves, while it can still be asked; once, as long as this daemon lives."""
         ear = self._ears.pop(agent_id, None)
         socket = route.get("socket", "")
-        if not socket or not Path(socket).exists():
+        if not socket:
             return
         session = self.agents.session(agent_id, job_id, socket)
         if ear is not None:
@@ -600,6 +600,8 @@ class _Ear:
                     data, self.position, is_old=bool(frame.get("old")), at=self._now()
                 ):
                     self._grew()
+            case _:
+                pass
 
 
 def _epitaph(exited: events.AgentExited) -> str:

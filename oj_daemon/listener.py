@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from oj_daemon.attach import Upgrade, goodbye
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, WireError
 from oj_daemon.settings import SOCKET_PATH_LIMIT
@@ -32,8 +33,8 @@ from oj_daemon.wire.requests import AnyRequest, Hello, Query
 
 logger = logging.getLogger(__name__)
 
-Handle = Callable[[AnyRequest], Awaitable[AnyReply]]
-"""Answers one request; raises OjError to refuse."""
+Handle = Callable[[AnyRequest], Awaitable[AnyReply | Upgrade]]
+"""Answers one request; raises OjError to refuse. An Upgrade takes the connection over."""
 
 WIRE_CODES: Final = frozenset(
     {"not_found", "ambiguous", "invalid", "conflict", "unauthorized", "unavailable", "internal"}
@@ -41,6 +42,8 @@ WIRE_CODES: Final = frozenset(
 QUEUED_FRAMES: Final = 64
 """Requests that may wait on one connection before we stop reading from it."""
 BACKLOG: Final = 128
+STOPPING: Final = "the daemon is stopping"
+"""What a person in an agent's terminal is told at the end."""
 ALWAYS_WELCOME: Final = frozenset({0})
 """Users besides our own: root may do as it likes anyway."""
 
@@ -167,6 +170,8 @@ class Connection(asyncio.Protocol):
         """The running request is a question, which nobody misses when its client is gone."""
         self._refusal: Error | None = None
         """Why nothing on this connection is carried out."""
+        self._is_attached = False
+        """It carries a terminal, and no requests any more."""
 
     # Called by the event loop
 
@@ -240,6 +245,8 @@ class Connection(asyncio.Protocol):
     def end(self) -> None:
         """Hang up from our side."""
         self._interruptible = True
+        if self._is_attached and self._transport is not None:
+            self._transport.write(frame(goodbye(STOPPING)))
         self._abandon()
         if self._transport is not None:
             self._transport.close()
@@ -307,10 +314,44 @@ class Connection(asyncio.Protocol):
         elif self._refusal is not None:
             self._send(self._refusal)
         else:
-            self._send(await self._handled(request))
+            reply = await self._handled(request)
+            if isinstance(reply, Upgrade):
+                self._send(reply.reply)
+                await self._carry(reply)
+                return False
+            self._send(reply)
         return True
 
-    async def _handled(self, request: AnyRequest) -> AnyReply:
+    async def _carry(self, upgrade: Upgrade) -> None:
+        """Give the connection away. Ends when the client is gone, too: nothing that it asked for is lost by that."""
+        self._is_attached = self._interruptible = True
+        try:
+            await upgrade.serve(self)
+        finally:
+            self._is_attached = self._interruptible = False
+
+    async def receive(self) -> bytes | None:
+        """The next frame of a terminal."""
+        while not self._frames:
+            if self._closing or self._reader.problem is not None:
+                return None
+            self._resume()
+            self._news = self._loop.create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+        return self._frames.popleft()
+
+    async def send(self, payload: bytes) -> None:
+        """Send a frame of a terminal, and wait until the client keeps up."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(frame(payload))
+        if self._room is not None:
+            await asyncio.shield(self._room)
+
+    async def _handled(self, request: AnyRequest) -> AnyReply | Upgrade:
         self._interruptible = isinstance(request, Query)
         try:
             return await self._listener.handle(request)

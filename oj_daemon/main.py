@@ -19,13 +19,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
 
 from oj_daemon import listener, log, settings
+from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
 from oj_daemon.wire.names import PROTOCOL
 from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
-from oj_daemon.wire.requests import AnyRequest, Change, DaemonStatus, DaemonStop
+from oj_daemon.wire.requests import AgentAttach, AnyRequest, Change, DaemonStatus, DaemonStop
 from oj_daemon.works import Figures
 from oj_daemon.works import start as start_works
 
@@ -64,7 +65,7 @@ class Works(Protocol):
     def broken(self) -> asyncio.Future[None]:
         """Gets the StoreError when nothing can be made durable any more; until then it is pending."""
 
-    async def handle(self, request: AnyRequest) -> AnyReply:
+    async def handle(self, request: AnyRequest) -> AnyReply | Upgrade:
         """Answer one request."""
 
     def figures(self) -> Figures:
@@ -174,9 +175,9 @@ class Gate:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    async def handle(self, request: AnyRequest) -> AnyReply:
+    async def handle(self, request: AnyRequest) -> AnyReply | Upgrade:
         """Answer one request."""
-        if isinstance(request, Change):
+        if isinstance(request, Change | AgentAttach):
             if self._stop.asked.done():
                 return Error(
                     "daemon is draining",
@@ -197,7 +198,7 @@ class Gate:
         """Wait until every change that was let in has been answered."""
         await self._quiet.wait()
 
-    async def _change(self, request: AnyRequest) -> AnyReply:
+    async def _change(self, request: AnyRequest) -> AnyReply | Upgrade:
         self._changes += 1
         self._quiet.clear()
         try:

@@ -105,6 +105,8 @@ class Settings(NamedTuple):
     """How long `oj run` waits for a job to leave pending."""
     log_poll_ms: int
     """Period of following a log."""
+    metrics_ms: int
+    """Period of the figures about live agents."""
     drain_ms: int
     """How long a daemon that was told to end waits for what is in flight."""
     timer_check_ms: int
@@ -230,6 +232,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         wait_poll_ms=reader.ms(("OJ_WAIT_POLL_MS",), 1000),
         run_wait_ms=reader.ms(("OJ_RUN_WAIT_MS",), 10_000, least=0),
         log_poll_ms=reader.ms(("OJ_LOG_POLL_MS",), 1000),
+        metrics_ms=1000 * reader.ms(("OJ_METRICS_INTERVAL_SECS",), 30),
         drain_ms=reader.ms(
             ("OJ_DRAIN_TIMEOUT_MS",), 25_000 if cluster else 5000, least=0, reason=because
         ),

@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
 
-from oj_daemon import processes
+from oj_daemon import attach, processes
+from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent, JobFinished
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy, step_of
-from oj_daemon.dispatch import Dispatch, jobs_active
+from oj_daemon.dispatch import Dispatch, jobs_active, usage_view
 from oj_daemon.engine import Engine
+from oj_daemon.errors import Rejected
 from oj_daemon.executor import Executor
 from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, StepStatus
+from oj_daemon.wire.names import TERMINAL, AgentStatus, StepStatus, short_id
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +58,62 @@ class Works:
             if isinstance(fact, JobFinished):
                 self.executor.logs.close(fact.job_id)
 
-    async def handle(self, request: requests.AnyRequest) -> replies.AnyReply:
+    async def handle(self, request: requests.AnyRequest) -> replies.AnyReply | Upgrade:
         """Answer one request."""
+        if isinstance(request, requests.AgentAttach):
+            return self._attach(request)
         return await self._dispatch.handle(request)
+
+    def _attach(self, request: requests.AgentAttach) -> Upgrade:
+        agent = self.engine.state.find_agent(request.id)
+        if not agent.is_alive or not agent.route:
+            short = short_id(agent.id)
+            is_early = agent.status in (AgentStatus.QUEUED, AgentStatus.STARTING)
+            why = "it does not run yet" if is_early else f"it is {agent.status}"
+            raise Rejected(
+                f"cannot attach to agent {short}: {why}",
+                code="conflict",
+                hint=f"oj agent show {short}" if is_early else f"oj peek {short}",
+            )
+        session = self.executor.session(agent.id, agent.job_id, agent.route)
+        return Upgrade(
+            replies.AgentAttached(agent_id=agent.id, name=agent.name),
+            partial(attach.serve, session=session, cols=request.cols, rows=request.rows),
+        )
+
+    async def measure(self, seconds: float) -> None:
+        """Write down what live agents spend, again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            self.executor.usage_log.append(self._figures())
+
+    def _figures(self) -> list[dict[str, Any]]:
+        state = self.engine.state
+        found = []
+        for agent_id in state.live_agents:
+            agent = state.agents[agent_id]
+            job = state.jobs[agent.job_id]
+            usage = usage_view(self.executor.usage(agent_id)) or replies.UsageView()
+            at = datetime.fromtimestamp(self.engine.now() / 1000, UTC)
+            found.append(
+                {
+                    "timestamp": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+                    "agent_id": agent.id,
+                    "agent_kind": agent.name,
+                    "job_id": job.id,
+                    "job_kind": job.kind,
+                    "job_step": job.runs[agent.run - 1].step,
+                    "project": job.project,
+                    "status": agent.status,
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "cache_creation_input_tokens": usage.cache_write_tokens,
+                    "cache_read_input_tokens": usage.cache_read_tokens,
+                    "total_cost_usd": usage.total_cost_usd,
+                    "total_api_ms": usage.total_api_ms,
+                }
+            )
+        return found
 
     def figures(self) -> Figures:
         """How things are."""
@@ -121,6 +178,7 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     works.executor.note_boot()
     engine.recover()
     works.executor.chore(engine.keep_snapshots())
+    works.executor.chore(works.measure(settings.metrics_ms / 1000))
     logger.info(
         "log read to record %d: %d jobs, %d of them live",
         engine.seq,

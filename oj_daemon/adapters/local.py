@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 
 from oj_daemon import drivers
-from oj_daemon.adapters.session import Session
+from oj_daemon.adapters.session import Ear, Session
 from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
@@ -159,10 +159,11 @@ class LocalAgents:
         order: SpawnAgent,
         route: Mapping[str, str],
         report: Callable[[events.AgentEvent], None],
+        ear: Ear | None = None,
     ) -> events.AgentExited:
         """Report what the agent does until it has exited."""
         session = self.session(order.agent_id, order.job_id, route["socket"])
-        return await session.follow(order.seq, report)
+        return await session.follow(order.seq, report, ear)
 
     async def kill(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> None:
         """Kill the program; its sidecar tells that it exited."""
@@ -187,6 +188,11 @@ class LocalAgents:
         if route.get("socket"):
             await asyncio.to_thread(Path(route["socket"]).unlink, missing_ok=True)
         return session_id
+
+    def known(self, job_id: JobId) -> list[str]:
+        """The ids of all sessions that a job has had."""
+        folder = self._folder / job_id
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def forget(self, job_id: JobId) -> None:
         """Remove the files of a job's sessions."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -27,17 +27,43 @@ from oj_daemon.errors import AdapterError
 from oj_daemon.wire.names import AgentId, PromptKind
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientSession, ClientWebSocketResponse
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.2
 REPLY_SECONDS: Final = 30.0
 """Longest wait for one reply; a nudge is answered when it is typed."""
+REMAINS_SECONDS: Final = 10.0
+"""How long the end of a session may wait for what it leaves."""
 QUIET_SECONDS: Final = 30.0
 """Heartbeat of the stream."""
 STATES: Final = {"parked": "working", "restarting": "starting"}
 """States of a sidecar that mean another one to us."""
+
+
+ASIDE: Final = ("message:raw", "usage:update", "lagged")
+"""Frames that are no news of the state."""
+PAST_ALL: Final = 1 << 60
+
+
+class Ear(Protocol):
+    """Who wants to know what the agent does, besides its state."""
+
+    position: int
+    """The entry of the session log that was heard last."""
+
+    def hear(self, frame: Mapping[str, Any]) -> None:
+        """Take a frame of ASIDE."""
+        ...
+
+
+class Remains(NamedTuple):
+    """What a session leaves to be looked at; None for what could not be had."""
+
+    screen: dict[str, Any] | None = None
+    transcript: str | None = None
+    usage: dict[str, Any] | None = None
 
 
 class Session:
@@ -79,7 +105,9 @@ class Session:
                 code="unreachable",
             ) from error
 
-    async def follow(self, since: int, report: Callable[[events.AgentEvent], None]) -> AgentExited:
+    async def follow(
+        self, since: int, report: Callable[[events.AgentEvent], None], ear: Ear | None = None
+    ) -> AgentExited:
         """Report every state after number `since`; returns when the agent has exited or nothing of it is left."""
         import aiohttp  # noqa: PLC0415 - see above
 
@@ -87,6 +115,9 @@ class Session:
             try:
                 async with self._connected() as client:
                     url = f"/ws?subscribe=state&since_seq={since}"
+                    if ear is not None:
+                        ear.hear({"event": "usage:update", "cumulative": await self.usage()})
+                        url = f"/ws?subscribe=state,messages,usage&since_seq={since}&since_message={ear.position}"
                     async with client.ws_connect(
                         url, heartbeat=QUIET_SECONDS, max_msg_size=0
                     ) as stream:
@@ -94,6 +125,9 @@ class Session:
                             if message.type is not aiohttp.WSMsgType.TEXT:
                                 continue
                             frame = msgspec.json.decode(message.data)
+                            if ear is not None and frame.get("event") in ASIDE:
+                                ear.hear(frame)
+                                continue
                             exited = self._exit(frame)
                             if exited is not None:
                                 return exited
@@ -101,11 +135,59 @@ class Session:
                             if fact is not None:
                                 since = max(since, fact.seq)
                                 report(fact)
-            except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+            except (aiohttp.ClientError, AdapterError, OSError, msgspec.MsgspecError) as error:
                 logger.debug("stream of %s broke: %s", self.agent_id, error)
             if not self._is_up():
                 return AgentExited(agent_id=self.agent_id, reason="its session is gone")
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def catch_up(self, ear: Ear) -> None:
+        """Hear what the session log holds besides; for the end of a session, after which nothing more comes."""
+        with contextlib.suppress(AdapterError):
+            path = f"events/catchup?since_seq={PAST_ALL}&since_hook_seq={PAST_ALL}&since_message={ear.position}"
+            for frame in (await self.ask("GET", path)).get("messages", ()):
+                ear.hear(frame)
+
+    async def usage(self) -> dict[str, Any]:
+        """What was spent so far."""
+        return await self.ask("GET", "session/usage")
+
+    async def screen(self) -> dict[str, Any]:
+        """What the terminal shows now."""
+        return await self.ask("GET", "screen")
+
+    async def remains(self) -> Remains:
+        """The last screen, the whole transcript and the usage, as far as they can be had."""
+        screen = usage = None
+        transcript: str | None = None
+        with contextlib.suppress(AdapterError, TimeoutError):
+            async with asyncio.timeout(REMAINS_SECONDS):
+                screen = await self.screen()
+                usage = await self.usage()
+                found = await self.ask("GET", "transcripts/catchup")
+                kept = [line for each in found["transcripts"] for line in each["lines"]]
+                lines = [*kept, *found["live_lines"]]
+                transcript = "".join(f"{line}\n" for line in lines) if lines else None
+        return Remains(screen, transcript, usage)
+
+    @contextlib.asynccontextmanager
+    async def terminal(self, cols: int, rows: int) -> AsyncIterator[ClientWebSocketResponse]:
+        """The agent's terminal as a stream of bytes; raises AdapterError when there is none, or it breaks."""
+        import aiohttp  # noqa: PLC0415 - see above
+
+        size = f"?cols={cols}&rows={rows}" if cols and rows else ""
+        try:
+            async with (
+                self._connected() as client,
+                client.ws_connect(
+                    f"/ws/raw{size}", heartbeat=QUIET_SECONDS, max_msg_size=0
+                ) as socket,
+            ):
+                yield socket
+        except (aiohttp.ClientError, OSError) as error:
+            raise AdapterError(
+                f"enter the agent's terminal: {type(error).__name__}: {error}", code="unreachable"
+            ) from error
 
     def _exit(self, frame: Mapping[str, Any]) -> AgentExited | None:
         if frame.get("event") == "exit" or (

@@ -156,9 +156,8 @@ class Listener:
                 return
             for entry in entries:
                 text = entry.text
-                if kind == "state":
-                    if '"usage:update"' in text[:30] and "usage" not in self._kinds:
-                        continue
+                if kind == "state" and '"usage:update"' in text[:30] and "usage" not in self._kinds:
+                    continue
                 if kind in ("state", "messages"):
                     text = f'{text[:-1]},"pos":{entry.position}}}'
                 await self._socket.send_str(text)

@@ -30,6 +30,9 @@ LONGEST_TEXT: Final = 2000
 """Characters of a command or an error in the log."""
 PENDING_MOST: Final = 256
 """Commands whose result is waited for; the oldest is told without."""
+USAGE_BYTES: Final = 10 * 1024 * 1024
+USAGE_FILES: Final = 3
+"""The present one and those that were full."""
 SCREEN: Final = "screen.json"
 CAPTURE: Final = "capture.latest.txt"
 TRANSCRIPT: Final = "session.jsonl"
@@ -181,7 +184,9 @@ class AgentLog:
     def append(self, lines: list[tuple[str, str]], at: int, position: int = 0) -> None:
         """Append `deed: text` lines, all or nothing; entries up to `position` are settled by that."""
         stamp = datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        texts = [f"{stamp} {deed}{f': {_one_line(text)}' if text else ''}\n" for deed, text in lines]
+        texts = [
+            f"{stamp} {deed}{f': {_one_line(text)}' if text else ''}\n" for deed, text in lines
+        ]
         block = "".join(texts).encode("utf-8", "replace")
         reached = max(position, self.position)
         if not block:
@@ -232,12 +237,22 @@ class Scribe:
         self._log.append(lines, at, position)
         return True
 
-    def finish(self, at: int) -> None:
+    def skip(self, position: int, at: int) -> None:
+        """Entries up to there can not be had any more."""
+        missed = position - max(self.position, self._log.position)
+        self.position = max(self.position, position)
+        if missed > 0:
+            text = f"{missed} entries of the session log were missed"
+            self._log.append([(Deed.ERROR, text)], at, position)
+
+    def finish(self, at: int, epitaph: str = "") -> None:
         """The session is over: commands that run no more have no result."""
         lines = [(deed, f"{text} (interrupted)") for deed, text in self._pending.values()]
         self._pending.clear()
-        if lines:
-            # One further than any entry, so that a second telling of the end finds it told.
+        if epitaph:
+            lines.append((Deed.ERROR, epitaph))
+        # One further than any entry, so that a second telling of the end finds it told.
+        if self._log.position <= self.position:
             self._log.append(lines, at, self.position + 1)
 
     def _lines(self, done: Activity) -> list[tuple[str, str]]:
@@ -252,6 +267,46 @@ class Scribe:
             told.append(self._pending.pop(next(iter(self._pending))))
         self._pending[done.key] = (done.deed, text)
         return told
+
+
+class UsageLog:
+    """Figures about live agents, a line each, in a file that is rotated."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.problem = ""
+        """Why the last lines could not be written; empty when they could."""
+
+    def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append some lines. What goes wrong is kept in `problem`: figures are never worth a failure."""
+        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        try:
+            if data:
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                self._rotate()
+                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                try:
+                    write_all(fd, data)
+                finally:
+                    os.close(fd)
+            self.problem = ""
+        except OSError as exc:
+            self.problem = store_error(exc, "write", self._path).message
+
+    def _rotate(self) -> None:
+        try:
+            if self._path.stat().st_size < USAGE_BYTES:
+                return
+        except FileNotFoundError:
+            return
+        for number in range(USAGE_FILES - 1, 0, -1):
+            older = self._numbered(number)
+            newer = self._numbered(number - 1) if number > 1 else self._path
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
 
 
 def _cut(text: str) -> str:

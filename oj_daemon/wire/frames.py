@@ -51,6 +51,14 @@ def pack(message: Mapping[str, object], limit: int = MAX_REQUEST) -> bytes:
     return frame(payload, limit)
 
 
+DATA: Final = 0
+RESIZE: Final = 1
+DETACH: Final = 2
+EXIT: Final = 3
+"""First byte of each frame once a terminal is attached: bytes of the terminal; and with JSON behind it {cols, rows} of the
+person's terminal, {reason} of who leaves (from the daemon: why it must), {code, signal} of the program that ended."""
+
+
 class FrameReader:
     """Collects bytes and hands out whole frames.
 

@@ -239,6 +239,7 @@ class AgentView(Reply, frozen=True, tag=True):
     usage: UsageView | None = None
     """None where its program does not tell."""
 
+
 class JobDetail(Reply, frozen=True, tag=True):
     id: str
     name: str
@@ -511,4 +512,7 @@ AnyReply = (
     | AgentView
     | Agents
     | AgentsResumed
+    | AgentScreen
+    | Logs
+    | AgentAttached
 )

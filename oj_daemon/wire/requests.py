@@ -307,6 +307,33 @@ class AgentResumeAll(Request, frozen=True, tag=True):
     project: str | None = None
 
 
+class AgentPeek(Request, frozen=True, tag=True):
+    """What an agent's terminal shows, or showed last. Reply: AgentScreen."""
+
+    id: str
+
+
+class AgentLogs(Request, frozen=True, tag=True):
+    """What agents did. The id may be that of an agent, or of a job: all of its agents. Reply: Logs."""
+
+    id: str
+    step: str | None = None
+    """Only agents of this step."""
+    lines: int | None = 50
+    """From the end of each log; None: all. Ignored for logs that have an offset."""
+    offsets: dict[str, int] = {}
+    """Full agent id -> byte from which its log is read."""
+
+
+class AgentAttach(Request, frozen=True, tag=True):
+    """Enter an agent's terminal. Reply: AgentAttached, after which the connection carries frames of wire/frames.py alone."""
+
+    id: str
+    cols: int = 0
+    rows: int = 0
+    """Size of the person's terminal, which the agent's takes on; 0 leaves it as it is."""
+
+
 class AgentPrune(Request, frozen=True, tag=True):
     """Forget the agents of jobs that have ended; the jobs stay. Reply: Pruned."""
 
@@ -343,7 +370,9 @@ Query = (
     | DecisionShow
     | AgentList
     | AgentShow
+    | AgentPeek
+    | AgentLogs
 )
 """Requests that change nothing."""
 Change = RunCommand | JobRequest | WorkspaceRequest | DecisionRequest | AgentRequest
-AnyRequest = Hello | DaemonStop | Query | Change
+AnyRequest = Hello | DaemonStop | Query | Change | AgentAttach
