@@ -1,4 +1,4 @@
-"""`oj agent`: list, show, send, wait, kill, suspend, resume, prune.
+"""`oj agent`: list, show, logs, peek, attach, send, wait, kill, suspend, resume, prune.
 
 Rule: arguments become one request, the reply becomes text or JSON; what an agent may do is decided by the daemon. Where an
 id is asked for, that of the agent's job does as well: its newest agent is meant.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import click
 
 from oj_cli import diagnostics, interrupt, output
+from oj_cli.commands.attach import attach
+from oj_cli.commands.peek import peek
 from oj_cli.context import Ctx, complete_agent, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 """Rows of a list, unless asked for more."""
+TAIL = 50
+"""Lines of a log, unless asked for more."""
 
 
 @click.group()
@@ -36,9 +40,7 @@ def agent() -> None:
 )
 @click.option("--no-limit", is_flag=True, help="Show all.")
 @pass_ctx
-def list_(
-    ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_limit: bool
-) -> None:
+def list_(ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_limit: bool) -> None:
     """List agents, newest first: those of jobs and those that stand alone."""
     rows = row_limit(limit, LIMIT, no_limit=no_limit)
     reply = ctx.query("AgentList", project=ctx.project_filter, job=job, status=status, limit=rows)
@@ -181,6 +183,43 @@ def _resume_all(ctx: Ctx, message: str | None, *, kill: bool) -> None:
                 ),
             ]
         )
+
+
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@click.option(
+    "-f", "--follow", is_flag=True, help="Go on with what is added, until the end or Ctrl-C."
+)
+@click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(0),
+    default=TAIL,
+    help=f"Last lines (default {TAIL}); 0: all.",
+)
+@click.option("-s", "--step", help="Only agents of this step.")
+@pass_ctx
+def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
+    """Show what an agent did: files it read and wrote, commands it ran. The id of a job: all of its agents."""
+    print_log(ctx, id, follow=follow, limit=limit, step=step)
+
+
+def print_log(ctx: Ctx, ref: str, *, follow: bool, limit: int, step: str | None) -> None:
+    """Print the last lines of the logs of agents, and follow them if asked."""
+    if follow and ctx.json:
+        diagnostics.warn("-f is ignored with JSON output")
+        follow = False
+    from oj_cli import agent_log  # noqa: PLC0415 - only for this verb
+
+    if not follow:
+        agent_log.show(ctx, ref, limit=limit, step=step)
+        return
+    with interrupt.exits(ExitCode.OK):
+        agent_log.follow(ctx, ref, limit=limit, step=step)
+
+
+agent.add_command(attach)
+agent.add_command(peek)
 
 
 @agent.command()

@@ -1,0 +1,64 @@
+"""`oj peek`: what an agent's terminal shows.
+
+Rule: colours pass, nothing else of what a program wrote acts on this terminal.
+"""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from oj_cli import diagnostics, output
+from oj_cli.context import Ctx, complete_agent, pass_ctx
+from oj_daemon.wire.names import short_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+@click.command()
+@click.argument("id", shell_complete=complete_agent)
+@pass_ctx
+def peek(ctx: Ctx, id: str) -> None:  # noqa: A002 - click passes by name
+    """Show an agent's screen: as it is now, or as it was last. The id may be that of its job: the newest agent."""
+    print_screen(ctx, ctx.query("AgentPeek", id=id))
+
+
+def print_screen(ctx: Ctx, screen: dict[str, Any]) -> None:
+    """Print an AgentScreen."""
+    if ctx.json:
+        output.reply(screen)
+        return
+    short = short_id(screen["agent_id"])
+    if not screen["lines"]:
+        is_early = screen["status"] in ("queued", "starting")
+        why = "it does not run yet" if is_early else f"it is {screen['status']}, and none was kept"
+        output.line(f"There is no screen of agent {short} to show: {why}.")
+        diagnostics.hint(f"oj agent show {short}; oj agent logs {short}")
+        return
+    how = "live" if screen["live"] else f"last screen, {screen['status']}"
+    title = f" agent {short} {output.visible(screen['name'])} ({how}) "
+    width = max(screen["cols"], output.width(title) + 4)
+    has_colour = output.terminal().color and len(screen["ansi"]) == len(screen["lines"])
+    shown = [safe(row) for row in screen["ansi"]] if has_colour else list(screen["lines"])
+    while shown and not output.visible(shown[-1]).strip():
+        shown.pop()
+    output.line(output.muted(f"──{title}{'─' * (width - output.width(title) - 2)}"))
+    output.write("".join(f"{row if has_colour else output.visible(row)}\n" for row in shown))
+    output.line(output.muted("─" * width))
+
+
+def safe(text: str) -> str:
+    """`text` with its colours and without any other power over a terminal."""
+    made = []
+    rest = text
+    while rest:
+        colour = re.search(output.SGR, rest)
+        if colour is None:
+            made.append(output.visible(rest))
+            break
+        made += [output.visible(rest[: colour.start()]), colour.group()]
+        rest = rest[colour.end() :]
+    return "".join([*made, "\x1b[0m"])
