@@ -9,6 +9,8 @@ import click
 
 from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_job, pass_ctx, row_limit
+from oj_cli.commands.attach import attach
+from oj_cli.commands.peek import peek
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
 from oj_daemon.errors import OjError
@@ -38,13 +40,24 @@ def job() -> None:
     "-n", "limit", type=click.IntRange(1), help=f"Show at most this many (default {LIMIT})."
 )
 @click.option("--no-limit", is_flag=True, help="Show all.")
+@click.option(
+    "--all-kinds", is_flag=True, help="Also stand-alone agents, which `oj agent list` shows."
+)
 @pass_ctx
-def list_(
-    ctx: Ctx, name: str | None, status: str | None, limit: int | None, no_limit: bool
+def list_(  # noqa: PLR0917 - one parameter per option
+    ctx: Ctx,
+    name: str | None,
+    status: str | None,
+    limit: int | None,
+    no_limit: bool,
+    all_kinds: bool,
 ) -> None:
     """List jobs, newest change first; NAME is a part of the name or kind."""
     rows = row_limit(limit, LIMIT, no_limit=no_limit)
-    reply = ctx.query("JobList", project=ctx.project_filter, name=name, status=status, limit=rows)
+    more = {"all_kinds": True} if all_kinds else {}
+    reply = ctx.query(
+        "JobList", project=ctx.project_filter, name=name, status=status, limit=rows, **more
+    )
     jobs = reply["jobs"]
     if ctx.json:
         output.json(jobs)
@@ -205,6 +218,10 @@ def print_log(ctx: Ctx, job_id: str, *, follow: bool, limit: int, step: str | No
         from oj_cli import job_log  # noqa: PLC0415 - the same
 
         job_log.follow(ctx, job_id, limit=limit, step=step)
+
+
+job.add_command(attach)
+job.add_command(peek)
 
 
 @job.command()

@@ -103,9 +103,10 @@ def run(  # noqa: PLR0917 - one parameter per option
 ) -> int:
     """Run a command of the project's runbooks; without CMD, list them.
 
-    Shell text runs right here and its exit code is ours. A job is run by the daemon and followed: live on a terminal,
-    as plain lines in a pipe. Ctrl-C detaches (exit 0), the job goes on. The exit code is the job's: 0 done, 1 failed,
-    4 cancelled, 5 suspended. `oj run CMD --help` explains one command; what follows `--` is left to CMD.
+    Shell text runs right here and its exit code is ours. A job or an agent is run by the daemon and followed: live on a
+    terminal, where its questions can be answered on the spot, as plain lines in a pipe. Ctrl-C detaches (exit 0), the job
+    goes on. The exit code is the job's: 0 done, 1 failed, 4 cancelled, 5 suspended. `oj run CMD --help` explains one
+    command; what follows `--` is left to CMD.
     """
     if cmd is None:
         return _print_list(ctx)
@@ -137,10 +138,11 @@ def _run(  # noqa: PLR0917 - what the steps before found out
 
     command = found.definition
     values = argspec.bind(command.args, command.defaults, words, command.name)
-    if isinstance(command.run, model.RunAgent):
+    if wanted.attach and isinstance(command.run, model.RunAgent):
         raise OjError(
-            f"cannot run `{command.name}`: it starts agent `{command.run.agent}`, and this version of oj runs shell steps only",
+            f"cannot attach to `{command.name}`: this version of oj enters no terminals",
             code="unsupported",
+            hint=f"oj run {command.name}",
         )
     if wanted.attach:
         raise OjError(
@@ -159,7 +161,7 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         # Only now is shell text compiled: a job's is the daemon's to judge, and that costs more than all the rest.
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
-    git = is_git_job(found.runbook, command.run.job)
+    git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
 
@@ -318,13 +320,17 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
     short = short_id(job_id)
     # A job without a title is called by its id, which is said already.
     title = started["kind"] if started["name"] == job_id else started["name"]
-    output.line("Started ", title, " (job: ", output.literal(short), ")")
+    is_crew = job_id.startswith("crw-")
+    if is_crew:
+        output.line(output.header("Agent: "), title, " (", output.literal(short), ")")
+    else:
+        output.line("Started ", title, " (job: ", output.literal(short), ")")
     if wanted.wait and not wanted.detach:
         from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
 
         return Wait(ctx, all_of_them=True, until_blocked=False).run([job_id], None)
     if wanted.detach or not output.is_tty():
-        output.lines(hints(short))
+        output.lines(hints(short, AGENT_WAYS if is_crew else WAYS))
     if wanted.detach:
         return ExitCode.OK
     from oj_cli.follow import follow  # noqa: PLC0415 - not for --detach
@@ -359,17 +365,27 @@ def _json(ctx: Ctx, started: dict[str, Any], wanted: Wanted) -> int:
     return ENDS[ended["status"]]
 
 
-def hints(short: str) -> list[Sequence[Text]]:
-    """What to type next about a job that was started."""
+WAYS = (
+    ("details:", "job show"),
+    ("wait:", "job wait"),
+    ("output:", "logs -f"),
+    ("pause:", "suspend"),
+    ("end:", "cancel"),
+)
+AGENT_WAYS = (
+    ("details:", "agent show"),
+    ("wait:", "agent wait"),
+    ("say:", "agent send"),
+    ("output:", "logs -f"),
+    ("end:", "cancel"),
+)
+
+
+def hints(short: str, ways: Sequence[tuple[str, str]] = WAYS) -> list[Sequence[Text]]:
+    """What to type next about what was started."""
     return [
         [output.context(f"  {label:9}"), output.literal(f"oj {words} {short}")]
-        for label, words in (
-            ("details:", "job show"),
-            ("wait:", "job wait"),
-            ("output:", "logs -f"),
-            ("pause:", "suspend"),
-            ("end:", "cancel"),
-        )
+        for label, words in ways
     ]
 
 
