@@ -129,7 +129,7 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
         [
             f"{mark}{short_id(job['id'])}" if mark else output.literal(short_id(job["id"])),
             _name(job),
-            f"{job['kind']}/{job['step']}" if job["step"] else job["kind"],
+            f"{job['kind']}/{job['step']}" if job["step"] not in ("", job["kind"]) else job["kind"],
             output.status(job["step_status"]),
             *([f"[{job['escalate_source']}]" if job["escalate_source"] else ""] if mark else []),
             elapsed(job["elapsed_ms"]),

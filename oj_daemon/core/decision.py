@@ -15,7 +15,8 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Choice, Question
-from oj_daemon.core.state import Agent, Answer, Changes, Decision, State, Turn
+from oj_daemon.core.state import Agent, Answer, Changes, Decision, Job, State, Turn
+from oj_daemon.core.views import title
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import AgentAction, AgentDef
 from oj_daemon.wire import replies, requests
@@ -321,7 +322,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             text = (
                 f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
             )
-            yield effects.Notify(title=f"Decision needed: {job.name}", text=text, job_id=job.id)
+            yield effects.Notify(title=f"Decision needed: {title(job)}", text=text, job_id=job.id)
             if decision.deadline_at:
                 yield _deadline(decision)
         case events.DecisionExpired(decision_id=decision_id):
@@ -383,7 +384,7 @@ def _ask(
         job_id=agent.job_id,
         run=agent.run,
         source=source,
-        context=_context(agent, job.name, source, detail),
+        context=_context(agent, job, source, detail),
         options=(
             *own,
             *(Choice(label=label, recommended=label in RECOMMENDED) for label in labels),
@@ -408,15 +409,17 @@ def _escalation(definition: AgentDef) -> tuple[int, str]:
     return 0, ""
 
 
-def _context(agent: Agent, job: str, source: DecisionSource, detail: str) -> str:
+def _context(agent: Agent, job: Job, source: DecisionSource, detail: str) -> str:
+    who = f"Agent {agent.name}" if job.crew else f'Agent {agent.name} in job "{title(job)}"'
+    why = f" ({detail})" if detail not in ("", "idle") else ""
     headline = {
-        DecisionSource.IDLE: f'Agent {agent.name} in job "{job}" is idle and waits ({detail}).',
-        DecisionSource.DEAD: f'Agent {agent.name} in job "{job}" exited unexpectedly: {detail}.',
-        DecisionSource.ERROR: f'Agent {agent.name} in job "{job}" had an error: {detail}. {agent.detail}'.rstrip(),
-        DecisionSource.GATE: f'Gate command failed in job "{job}": {detail}',
-        DecisionSource.APPROVAL: f'Agent {agent.name} in job "{job}" asks for permission.',
-        DecisionSource.QUESTION: f'Agent {agent.name} in job "{job}" is asking a question.',
-        DecisionSource.PLAN: f'Agent {agent.name} in job "{job}" is requesting plan approval.',
+        DecisionSource.IDLE: f"{who} is idle and waits{why}.",
+        DecisionSource.DEAD: f"{who} exited unexpectedly: {detail}.",
+        DecisionSource.ERROR: f"{who} had an error: {detail}. {agent.detail}".rstrip(),
+        DecisionSource.GATE: f"{who} did not pass its gate: {detail}",
+        DecisionSource.APPROVAL: f"{who} asks for permission.",
+        DecisionSource.QUESTION: f"{who} is asking a question.",
+        DecisionSource.PLAN: f"{who} is requesting plan approval.",
     }[source]
     parts = [headline]
     prompt = agent.prompt
@@ -442,8 +445,8 @@ def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
         return
     job = state.jobs[decision.job_id]
     yield effects.Notify(
-        title=f"Still undecided: {job.name}",
-        text=f"Nobody answered: oj decision show {decision.id}",
+        title=f"Still undecided: {title(job)}",
+        text=f"Nobody answered: oj decision show {short_id(decision.id)}",
         job_id=job.id,
     )
 

@@ -31,6 +31,11 @@ RECENT_FAILURES: Final = 5
 """How many failures `oj status` shows for a project."""
 
 
+def title(job: Job) -> str:
+    """What to call a job: its name; one that was given none is called by its kind."""
+    return job.kind if job.name == job.id else job.name
+
+
 def step_word(job: Job) -> str:
     """What the STEP column says."""
     active = job.active
@@ -298,7 +303,7 @@ def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
 def _crew_entry(job: Job, now: int) -> replies.AgentStatusEntry:
     return replies.AgentStatusEntry(
         id=job.id,
-        name=job.kind if job.name == job.id else job.name,
+        name=title(job),
         status=job.status,
         elapsed_ms=max(0, now - job.created_at),
         last_activity_ms=job.updated_at,
@@ -374,16 +379,18 @@ def _recent_failures(state: State, now: int) -> Iterator[Job]:
 def agent_view(state: State, agent: Agent) -> replies.AgentView:
     """One session."""
     job = state.jobs[agent.job_id]
+    mine = (each for each in state.undecided_of(job.id) if each.agent_id == agent.id)
+    waits_for = next(mine, None)
     return replies.AgentView(
         id=agent.id,
         name=agent.name,
         owner=f"{'crew' if job.crew else 'job'}:{job.id}",
-        job_name=job.name,
+        job_name=title(job),
         step=job.runs[agent.run - 1].step,
         project=job.project,
         status=agent.status,
         state=agent.state,
-        detail=_agent_detail(agent),
+        detail=_agent_detail(agent, waits_for),
         last_message=agent.last_message,
         session_id=agent.session_id,
         runtime=agent.runtime,
@@ -392,19 +399,14 @@ def agent_view(state: State, agent: Agent) -> replies.AgentView:
         created_at_ms=agent.created_at,
         updated_at_ms=agent.updated_at,
         finished_at_ms=agent.ended_at,
-        decision_id=next(
-            (
-                decision.id
-                for decision in state.undecided_of(job.id)
-                if decision.agent_id == agent.id
-            ),
-            "",
-        ),
+        decision_id=waits_for.id if waits_for is not None else "",
     )
 
 
-def _agent_detail(agent: Agent) -> str:
+def _agent_detail(agent: Agent, waits_for: Decision | None) -> str:
     """Why the session is as it is, in one line."""
+    if waits_for is not None:
+        return f"{waits_for.source}: {_asks(waits_for)}"
     if agent.status is AgentStatus.QUEUED:
         return "waits for a free slot (max_concurrency)"
     if agent.gate is not None:
@@ -444,7 +446,7 @@ def decision_view(state: State, decision: Decision) -> replies.DecisionView:
     return replies.DecisionView(
         id=decision.id,
         owner_id=job.id,
-        owner_name=job.name,
+        owner_name=title(job),
         project=job.project,
         agent_id=decision.agent_id,
         agent_name=agent.name if agent is not None else "",
