@@ -175,7 +175,9 @@ def _decisions(job: dict[str, Any], now: int) -> list[Line]:
                 output.muted(f"  ({left})" if left else ""),
             ]
         )
-        made.append([output.context("    to answer: "), output.literal(f"oj decision show {short}")])
+        made.append(
+            [output.context("    to answer: "), output.literal(f"oj decision show {short}")]
+        )
     return [[], [output.header("Decisions:")], *made] if made else []
 
 

@@ -94,7 +94,13 @@ class Wait:
     def _tell_steps(self, job: dict[str, Any]) -> None:
         prefix = f"[{name_of(job)}] " if len(self.jobs) > 1 else ""
         for run in job["steps"]:
-            key: tuple[object, ...] = (job["id"], run["name"], run["run"], run["visit"], run["attempt"])
+            key: tuple[object, ...] = (
+                job["id"],
+                run["name"],
+                run["run"],
+                run["visit"],
+                run["attempt"],
+            )
             status = run["status"]
             started = run["started_at_ms"]
             if started:
