@@ -13,6 +13,9 @@ from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx
 from oj_daemon.wire.names import short_id
 
+LONGEST = 1000
+"""Columns of a screen."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -40,25 +43,29 @@ def print_screen(ctx: Ctx, screen: dict[str, Any]) -> None:
         return
     how = "live" if screen["live"] else f"last screen, {screen['status']}"
     title = f" agent {short} {output.visible(screen['name'])} ({how}) "
-    width = max(screen["cols"], output.width(title) + 4)
+    room = output.terminal().width or LONGEST
+    width = min(max(screen["cols"], output.width(title) + 4), room)
     has_colour = output.terminal().color and len(screen["ansi"]) == len(screen["lines"])
-    shown = [safe(row) for row in screen["ansi"]] if has_colour else list(screen["lines"])
+    rows = screen["ansi"] if has_colour else screen["lines"]
+    shown = [safe(row, room, coloured=has_colour) for row in rows]
     while shown and not output.visible(shown[-1]).strip():
         shown.pop()
     output.line(output.muted(f"──{title}{'─' * (width - output.width(title) - 2)}"))
-    output.write("".join(f"{row if has_colour else output.visible(row)}\n" for row in shown))
+    output.write("".join(f"{row}\n" for row in shown))
     output.line(output.muted("─" * width))
 
 
-def safe(text: str) -> str:
-    """`text` with its colours and without any other power over a terminal."""
+def safe(text: str, room: int, *, coloured: bool) -> str:
+    """`text`, at most `room` columns of it, with its colours if wanted and without any other power over a terminal."""
     made = []
-    rest = text
-    while rest:
-        colour = re.search(output.SGR, rest)
-        if colour is None:
-            made.append(output.visible(rest))
+    # Every second part is a colour.
+    for at, part in enumerate(re.split(f"({output.SGR})", text)):
+        if at % 2:
+            made.append(part if coloured else "")
+            continue
+        shown = output.cut(output.visible(part), room)
+        room -= output.width(shown)
+        made.append(shown)
+        if room <= 0:
             break
-        made += [output.visible(rest[: colour.start()]), colour.group()]
-        rest = rest[colour.end() :]
-    return "".join([*made, "\x1b[0m"])
+    return "".join([*made, "\x1b[0m" if coloured else ""])
