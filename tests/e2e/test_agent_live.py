@@ -278,7 +278,13 @@ def test_a_message_is_typed_once_although_the_daemon_dies_before_it_hears_of_tha
     # Enter follows in two seconds; until then the sidecar owes an answer to a daemon that is dead by now.
     studio.kill_daemon()
     sending.wait(SECONDS)
-    until(lambda: studio.typed().count(b"\r") == 1, SECONDS, lambda: str(studio.typed()))
+    facts = studio.world.state / "wal"
+    until(
+        lambda: any(b'"agent:nudged"' in path.read_bytes() for path in facts.iterdir()),
+        SECONDS,
+        "the daemon has no answer",
+    )
+    assert studio.typed().count(b"Remember the milk") == 1
     studio.file("go").touch()
     assert studio.world.finish(studio.job)["status"] == "completed"
     assert studio.typed().count(b"Remember the milk") == 1
