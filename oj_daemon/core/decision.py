@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
+import msgspec
 from msgspec import structs
 
 from oj_daemon.core import effects, events
@@ -424,14 +425,31 @@ def _context(agent: Agent, job: Job, source: DecisionSource, detail: str) -> str
     parts = [headline]
     prompt = agent.prompt
     if prompt is not None and source is DecisionSource.APPROVAL:
-        parts.append(f"{prompt.tool}: {prompt.input}"[:CONTEXT_LENGTH])
+        parts.append(f"{prompt.tool}: {_readable(prompt.input)}"[:CONTEXT_LENGTH])
     if prompt is not None and source is DecisionSource.QUESTION:
         parts += [f"[{question.header}] {question.question}" for question in prompt.questions]
     if prompt is not None and source is DecisionSource.PLAN:
-        parts.append(f"Plan:\n{prompt.input}"[:CONTEXT_LENGTH])
+        parts.append(f"Plan:\n{_readable(prompt.input)}"[:CONTEXT_LENGTH])
     elif agent.last_message:
         parts.append(f"Last agent message:\n{agent.last_message[:CONTEXT_LENGTH]}")
     return "\n\n".join(parts)
+
+
+def _readable(given: str) -> str:
+    """What a tool was given, for people: the one text of it, or each value with its name; no JSON, where that can be."""
+    try:
+        values = msgspec.json.decode(given, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return given
+    shown = [
+        (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+        for name, value in values.items()
+    ]
+    # A plan, and the command of a shell tool, come with names that tell nothing.
+    main = next((value for name, value in shown if name in ("plan", "command")), "")
+    if main or len(shown) == 1:
+        return main or shown[0][1]
+    return "\n".join(f"{name}: {value}" for name, value in shown)
 
 
 def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:

@@ -5,6 +5,7 @@ Rule: a view reads records and never computes what a record could hold; every st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -34,6 +35,9 @@ RECENT_FAILURES: Final = 5
 def title(job: Job) -> str:
     """What to call a job: its name; one that was given none is called by its kind."""
     return job.kind if job.name == job.id else job.name
+
+
+_SUBJECT: Final = re.compile(r'^Agent \S+( in job "[^"]*")? ')
 
 
 def step_word(job: Job) -> str:
@@ -104,15 +108,19 @@ def _asks(decision: Decision) -> str:
 
 def gist(decision: Decision) -> str:
     """What a decision is about, in one line."""
+    headline, _, rest = decision.context.partition("\n\n")
     match decision.source:
         case DecisionSource.QUESTION if decision.questions:
             return "; ".join(_first_line(asked.question) for asked in decision.questions)
-        case DecisionSource.APPROVAL | DecisionSource.PLAN:
-            # Below the headline, which says no more than the source, stands what is to be approved.
-            paragraphs = decision.context.split("\n\n")
-            return _first_line(paragraphs[min(1, len(paragraphs) - 1)].removeprefix("Plan:\n"))
+        case DecisionSource.APPROVAL | DecisionSource.PLAN if rest:
+            # The headline says no more than the source.
+            return _first_line(rest.removeprefix("Plan:\n"))
+        case DecisionSource.IDLE if rest:
+            message = rest.removeprefix("Last agent message:\n").lstrip()
+            return f"idle, it said: {_first_line(message)}"
         case _:
-            return _first_line(decision.context)
+            # Whose question it is is told elsewhere.
+            return _first_line(_SUBJECT.sub("", headline))
 
 
 def _first_line(text: str) -> str:
@@ -406,7 +414,7 @@ def agent_view(state: State, agent: Agent) -> replies.AgentView:
 def _agent_detail(agent: Agent, waits_for: Decision | None) -> str:
     """Why the session is as it is, in one line."""
     if waits_for is not None:
-        return f"{waits_for.source}: {_asks(waits_for)}"
+        return f"waits for a decision ({waits_for.source}): {_asks(waits_for)}"
     if agent.status is AgentStatus.QUEUED:
         return "waits for a free slot (max_concurrency)"
     if agent.gate is not None:
