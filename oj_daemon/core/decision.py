@@ -19,7 +19,7 @@ from oj_daemon.core.events import AnyEvent, Choice, Question
 from oj_daemon.core.state import Agent, Answer, Changes, Decision, Job, State, Turn
 from oj_daemon.core.views import title
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import AgentAction, AgentDef
+from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     PREFIXES,
@@ -378,7 +378,7 @@ def _ask(
     questions = prompt.questions if prompt is not None else ()
     labels = OPTIONS[source]
     own = questions[0].options if len(questions) == 1 else ()
-    timeout, default = _escalation(state.agent_definition(agent))
+    timeout, default = _escalation(state.agent_definition(agent), source, agent)
     return events.DecisionCreated(
         decision_id=DecisionId(turn.fresh(PREFIXES["decision"])),
         agent_id=agent.id,
@@ -397,14 +397,22 @@ def _ask(
     )
 
 
-def _escalation(definition: AgentDef) -> tuple[int, str]:
-    """Deadline and default of the definition's escalations."""
-    for action in (
-        definition.on_idle,
-        definition.on_dead,
-        definition.on_prompt,
-        *definition.on_error,
-    ):
+def _escalation(definition: AgentDef, source: DecisionSource, agent: Agent) -> tuple[int, str]:
+    """Deadline and default of the definition's escalation for such a decision."""
+    asked: tuple[ActionDef | None, ...]
+    match source:
+        case DecisionSource.IDLE:
+            asked = (definition.on_idle,)
+        case DecisionSource.DEAD:
+            # Errors that were acted on often enough end in the question what to do with a dead agent.
+            asked = (definition.on_dead, *definition.on_error)
+        case DecisionSource.ERROR:
+            asked = definition.on_error
+        case DecisionSource.GATE:
+            asked = (definition.on_dead,) if agent.has_exited else (definition.on_idle,)
+        case _:
+            asked = (definition.on_prompt,)
+    for action in asked:
         if action is not None and action.action is AgentAction.ESCALATE and action.timeout_ms:
             return action.timeout_ms, action.default or ""
     return 0, ""
@@ -454,9 +462,12 @@ def _readable(given: str) -> str:
 
 def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
     """The deadline passed: choose the default, or tell people once more that nobody has answered."""
-    labels = [choice.label.lower() for choice in decision.options]
-    if decision.default.lower() in labels:
-        number = labels.index(decision.default.lower()) + 1
+    if decision.default == DISMISS.lower():
+        why = "dismissed: nobody answered until its deadline"
+        yield events.DecisionClosed(decision_id=decision.id, why=why, dismissed=True)
+        return
+    number = _default(decision)
+    if number:
         yield events.DecisionResolved(
             decision_id=decision.id, choices=((number,),), by="deadline", channel="deadline"
         )
@@ -467,6 +478,20 @@ def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
         text=f"Nobody answered: oj decision show {short_id(decision.id)}",
         job_id=job.id,
     )
+
+
+SAME: Final = {"skip": "done", "done": "skip"}
+"""What a runbook may call an option that bears another label in some decisions."""
+
+
+def _default(decision: Decision) -> int:
+    """The number of the option that is chosen when nobody answers; 0 when it is not among them."""
+    own = len(decision.options) - len(OPTIONS[decision.source])
+    for word in (decision.default, SAME.get(decision.default, "")):
+        for number, choice in enumerate(decision.options[own:], own + 1):
+            if word and choice.label.lower() == word:
+                return number
+    return 0
 
 
 # --- what a decision does ---------------------------------------------------------------------------------------------
@@ -518,7 +543,8 @@ def _gate_trigger(state: State, agent: Agent) -> Trigger:
 
 def _label(decision: Decision, choices: Sequence[tuple[int, ...]]) -> str:
     """Which of our own options was chosen; empty for a message alone and for the options of a question."""
-    if len(decision.questions) > 1 or not choices:
+    # Fewer choices than questions: only a deadline answers several questions by one of our own options.
+    if not choices or len(choices) == len(decision.questions) > 1:
         return ""
     number = choices[0][0]
     own = len(decision.options) - len(OPTIONS[decision.source])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+from collections.abc import Sequence
 
 from oj_daemon.runbook import template
 from oj_daemon.runbook.fold import Body, Context, Scope, body_of, string, word
@@ -20,6 +21,16 @@ from oj_daemon.runbook.unit import Unit
 DRIVERS = ("claude", "generic")
 PROGRAMS = {"claude": "claude", "claudeless": "claude"}
 """Base name of the program -> driver."""
+CANNOT = {
+    "generic": {
+        "prime": "be given context at session start",
+        "resume": "go on with a conversation in a new session",
+        "auto": "be kept from ending its turn",
+        "match": "tell kinds of errors apart",
+    },
+}
+"""Driver -> what its programs cannot do, by the word in the runbook that asks for it; tests/oj_daemon/drivers holds it to
+what the drivers say of themselves."""
 DOTTED = {
     "var": None,
     "local": None,
@@ -146,6 +157,12 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
     on_dead = None if dead is None else _action(ctx, dead, "on_dead", body.where)
     on_prompt = None if asked is None else _action(ctx, asked, "on_prompt", body.where)
     on_error = () if error is None else _errors(ctx, error, body.where)
+    _check_able(
+        ctx,
+        body,
+        driver,
+        (("on_idle", on_idle), ("on_dead", on_dead), *(("on_error", each) for each in on_error)),
+    )
     has_limit = any(entry.key == "max_concurrency" for entry in body.entries)
     limit = body.integer("max_concurrency", 1)
     container = read_container(body)
@@ -178,6 +195,30 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
         container=container,
         notify=notify,
     )
+
+
+def _check_able(
+    ctx: Context,
+    body: Body,
+    driver: str,
+    actions: Sequence[tuple[str, ActionDef | None]],
+) -> None:
+    """Complain about what the agent's program cannot do."""
+    asked = [("prime", "prime")] if any(entry.key == "prime" for entry in body.entries) else []
+    for trigger, action in actions:
+        if action is not None:
+            asked.append((trigger, str(action.action)))
+            asked += [(trigger, "match")] if action.match is not None else []
+    for key, what in asked:
+        reason = CANNOT.get(driver, {}).get(what)
+        if reason is not None:
+            at = next(entry for entry in body.entries if entry.key == key)
+            shown = key if what in (key, "match") else f'{key} = "{what}"'
+            ctx.error(
+                at,
+                f"`{shown}` of {body.where} needs what driver `{driver}` cannot do: {reason}",
+                "`oj doctor` says what each driver cannot do",
+            )
 
 
 # The command line
