@@ -9,8 +9,6 @@ from __future__ import annotations
 import click
 
 from oj_cli import diagnostics, interrupt, output
-from oj_cli.commands.attach import attach
-from oj_cli.commands.peek import peek
 from oj_cli.context import Ctx, complete_agent, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
@@ -218,8 +216,24 @@ def print_log(ctx: Ctx, ref: str, *, follow: bool, limit: int, step: str | None)
         agent_log.follow(ctx, ref, limit=limit, step=step)
 
 
-agent.add_command(attach)
-agent.add_command(peek)
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@pass_ctx
+def attach(ctx: Ctx, id: str) -> int:  # noqa: A002
+    """Enter an agent's terminal; Ctrl-] leaves it, the agent goes on."""
+    from oj_cli.commands.attach import enter  # noqa: PLC0415 - only for this verb
+
+    return enter(ctx, id)[1]
+
+
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@pass_ctx
+def peek(ctx: Ctx, id: str) -> None:  # noqa: A002
+    """Show an agent's screen: as it is now, or as it was last."""
+    from oj_cli.commands.peek import print_screen  # noqa: PLC0415 - only for this verb
+
+    print_screen(ctx, ctx.query("AgentPeek", id=id))
 
 
 @agent.command()

@@ -138,18 +138,10 @@ def _run(  # noqa: PLR0917 - what the steps before found out
 
     command = found.definition
     values = argspec.bind(command.args, command.defaults, words, command.name)
-    if wanted.attach and isinstance(command.run, model.RunAgent):
-        raise OjError(
-            f"cannot attach to `{command.name}`: this version of oj enters no terminals",
-            code="unsupported",
-            hint=f"oj run {command.name}",
-        )
     if wanted.attach:
-        raise OjError(
-            f"cannot attach to `{command.name}`: only an agent has a terminal to enter",
-            code="invalid",
-            hint=f"oj run {command.name}",
-        )
+        _check_attach(ctx, found, wanted)
+    elif wanted.attach is None and isinstance(command.run, model.RunAgent) and command.run.attach:
+        wanted.attach = output.is_tty() and not (wanted.detach or wanted.wait or ctx.json)
     if isinstance(command.run, model.RunShell):
         if wanted.detach or wanted.wait or ctx.json:
             option = "--detach" if wanted.detach else "--wait" if wanted.wait else "-o json"
@@ -164,6 +156,29 @@ def _run(  # noqa: PLR0917 - what the steps before found out
     git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
+
+
+def _check_attach(ctx: Ctx, found: Found[CommandDef], wanted: Wanted) -> None:
+    """Raise where there will be no terminal to enter, or none to enter it from; nothing has been started yet."""
+    from oj_cli import terminal  # noqa: PLC0415 - imports termios; only for --attach
+    from oj_daemon.runbook import model  # noqa: PLC0415 - loaded already
+
+    command = found.definition
+    job = found.runbook.jobs.get(command.run.job) if isinstance(command.run, model.RunJob) else None
+    steps = job.steps if job is not None else ()
+    if not isinstance(command.run, model.RunAgent) and not any(
+        isinstance(step.run, model.RunAgent) for step in steps
+    ):
+        raise OjError(
+            f"cannot attach to `{command.name}`: only an agent has a terminal to enter",
+            code="invalid",
+            hint=f"oj run {command.name}",
+        )
+    if wanted.detach or wanted.wait or ctx.json:
+        option = "--detach" if wanted.detach else "--wait" if wanted.wait else "-o json"
+        text = f"--attach cannot be combined with {option}"
+        raise OjError(text, code="invalid", hint=f"oj run --attach {command.name}")
+    terminal.check()
 
 
 def _print_list(ctx: Ctx) -> int:
@@ -335,12 +350,32 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
         return ExitCode.OK
     from oj_cli.follow import follow  # noqa: PLC0415 - not for --detach
 
+    if wanted.attach:
+        try:
+            is_left = _enter(ctx, job_id)
+        except KeyboardInterrupt:
+            is_left = True
+        if is_left:
+            output.lines(ways_back(short))
+            return ExitCode.OK
     ended = follow(ctx, job_id, wants_view=output.is_tty())
     if ended is None:
         diagnostics.say("Detached; the job goes on.")
         output.lines(ways_back(short))
         return ExitCode.OK
     return ENDS[ended["status"]]
+
+
+def _enter(ctx: Ctx, job_id: str) -> bool:
+    """Enter the terminal of the job's first agent; True when the person left it, and with it the job."""
+    from oj_cli.commands.attach import await_agent, enter  # noqa: PLC0415 - only for --attach
+
+    agent_id = await_agent(ctx, job_id)
+    if agent_id is None:
+        diagnostics.say("The job has ended before there was an agent to enter.")
+        return False
+    ending, _ = enter(ctx, agent_id)
+    return ending.kind not in ("ended", "closed")
 
 
 def start(ctx: Ctx, fields: dict[str, Any]) -> dict[str, Any]:

@@ -98,10 +98,21 @@ def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
 @click.option("-s", "--step", help="Only lines of this step.")
 @pass_ctx
 def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
-    """Show the log of a job."""
-    from oj_cli.commands.job import print_log  # noqa: PLC0415 - see the rule above
+    """Show the log of a job, or what an agent did."""
+    from oj_cli.commands import job  # noqa: PLC0415 - see the rule above
+    from oj_daemon.wire.client import RemoteError  # noqa: PLC0415 - not needed for help
 
-    print_log(ctx, id, follow=follow, limit=limit, step=step)
+    try:
+        job.print_log(ctx, id, follow=follow, limit=limit, step=step)
+    except RemoteError as failure:
+        if failure.code != "not_found" or "Job not found" not in failure.message:
+            raise
+        from oj_cli.commands import agent  # noqa: PLC0415 - see the rule above
+
+        try:
+            agent.print_log(ctx, id, follow=follow, limit=limit, step=step)
+        except RemoteError as other:
+            raise (failure if other.code == "not_found" else other) from None
 
 
 @click.command()

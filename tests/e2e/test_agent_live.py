@@ -43,7 +43,7 @@ class Studio:
         self.job = ""
         self.agent = ""
 
-    def begin(self, *deeds: dict[str, Any], **scenario: Any) -> None:  # noqa: ANN401 - JSON
+    def begin(self, *deeds: dict[str, Any], **scenario: Any) -> None:
         """Start the job; its agent does this in its first turn."""
         plan = {
             "turns": [{"when": "begin", "do": list(deeds)}],
@@ -52,7 +52,7 @@ class Studio:
         }
         (self.world.project / "agent-scenario.json").write_text(json.dumps(plan))
         self.job = self.world.start("go")
-        until(lambda: self.agents(), SECONDS, lambda: str(self.world.show(self.job)))
+        until(self.agents, SECONDS, lambda: str(self.world.show(self.job)))
         self.agent = self.agents()[0]["id"]
 
     def agents(self) -> list[dict[str, Any]]:
@@ -260,6 +260,29 @@ def test_attached_terminals_outlive_the_daemon_and_see_the_agent_end(studio: Stu
     studio.file("go").touch()
     child.expect_exact(b"has ended with exit code 3")
     assert ended(child) == 0
+
+
+def test_run_attach_enters_the_first_agent_and_then_tells_how_the_job_ended(studio: Studio) -> None:
+    plan = {"turns": [{"do": [{"say": "Come in."}, {"await": str(studio.file("go"))}]}]}
+    (studio.world.project / "agent-scenario.json").write_text(json.dumps(plan))
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "oj_cli", "run", "--attach", "go"],
+        env={**studio.world.environ, "TERM": "xterm-256color"},
+        cwd=str(studio.world.project),
+        dimensions=(30, 100),
+        timeout=SECONDS,
+    )
+    child.expect_exact(b"Attached to agent")
+    child.expect_exact(b"Come in.")
+    studio.file("go").touch()
+    child.expect_exact(b"has ended")
+    child.expect_exact(b"completed")
+    assert ended(child) == 0
+    (told,) = studio.world.oj("agent", "list", "-o", "json").json
+    assert "turn complete" in studio.world.oj("logs", told["id"]).out
+    refused = studio.world.oj("run", "--attach", "go", code=1)
+    assert "is not a terminal" in refused.err
 
 
 def test_only_terminals_attach(studio: Studio) -> None:
