@@ -8,8 +8,6 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Sequence
-
 from oj_daemon.runbook import template
 from oj_daemon.runbook.fold import Body, Context, Scope, body_of, string, word
 from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Shell
@@ -29,8 +27,8 @@ CANNOT = {
         "match": "tell kinds of errors apart",
     },
 }
-"""Driver -> what its programs cannot do, by the word in the runbook that asks for it; tests/oj_daemon/drivers holds it to
-what the drivers say of themselves."""
+"""Driver -> what its programs cannot do, by the word in the runbook that asks for it. The language knows no drivers; that
+this agrees with what they say of themselves is proved in tests/oj_daemon/runbook/test_parse_agent.py."""
 DOTTED = {
     "var": None,
     "local": None,
@@ -148,6 +146,7 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
         )
     env = body.env(LAUNCH)
     cwd = body.plain("cwd", LAUNCH)
+    prime_node = next((entry.value for entry in body.entries if entry.key == "prime"), None)
     prime = _prime(ctx, body)
     idle = body.value("on_idle")
     dead = body.value("on_dead")
@@ -157,12 +156,17 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
     on_dead = None if dead is None else _action(ctx, dead, "on_dead", body.where)
     on_prompt = None if asked is None else _action(ctx, asked, "on_prompt", body.where)
     on_error = () if error is None else _errors(ctx, error, body.where)
-    _check_able(
-        ctx,
-        body,
-        driver,
-        (("on_idle", on_idle), ("on_dead", on_dead), *(("on_error", each) for each in on_error)),
-    )
+    unable = Unable(ctx, body.where, driver)
+    unable.check(prime_node, "prime", "prime")
+    for trigger, node, actions in (
+        ("on_idle", idle, (on_idle,)),
+        ("on_dead", dead, (on_dead,)),
+        ("on_error", error, on_error),
+    ):
+        for action in actions:
+            if action is not None:
+                unable.check(node, trigger, str(action.action))
+                unable.check(node if action.match else None, trigger, "match")
     has_limit = any(entry.key == "max_concurrency" for entry in body.entries)
     limit = body.integer("max_concurrency", 1)
     container = read_container(body)
@@ -197,28 +201,25 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
     )
 
 
-def _check_able(
-    ctx: Context,
-    body: Body,
-    driver: str,
-    actions: Sequence[tuple[str, ActionDef | None]],
-) -> None:
-    """Complain about what the agent's program cannot do."""
-    asked = [("prime", "prime")] if any(entry.key == "prime" for entry in body.entries) else []
-    for trigger, action in actions:
-        if action is not None:
-            asked.append((trigger, str(action.action)))
-            asked += [(trigger, "match")] if action.match is not None else []
-    for key, what in asked:
-        reason = CANNOT.get(driver, {}).get(what)
-        if reason is not None:
-            at = next(entry for entry in body.entries if entry.key == key)
-            shown = key if what in (key, "match") else f'{key} = "{what}"'
-            ctx.error(
-                at,
-                f"`{shown}` of {body.where} needs what driver `{driver}` cannot do: {reason}",
-                "`oj doctor` says what each driver cannot do",
-            )
+class Unable:
+    """Complains about what the program of one agent cannot do."""
+
+    def __init__(self, ctx: Context, where: str, driver: str) -> None:
+        self.ctx = ctx
+        self.where = where
+        self.driver = driver
+
+    def check(self, at: Node | None, key: str, word: str) -> None:
+        """One thing that is asked for at a node, if it is there."""
+        reason = CANNOT.get(self.driver, {}).get(word)
+        if at is None or reason is None:
+            return
+        shown = key if word in (key, "match") else f'{key} = "{word}"'
+        self.ctx.error(
+            at,
+            f"`{shown}` of {self.where}: driver `{self.driver}` cannot {reason}",
+            "`oj doctor` says what each driver cannot do",
+        )
 
 
 # The command line
