@@ -45,7 +45,7 @@ COMMANDS: dict[str, Row] = {
     "agent": (
         "oj_cli.commands.agent:agent",
         RESOURCES,
-        "Agents: list, show, logs, peek, attach, send, wait, kill, suspend, resume, prune",
+        "Agents: list, show, logs, peek, attach, send, wait, kill, resume",
     ),
     "decision": (
         "oj_cli.commands.decision:decision",
