@@ -39,6 +39,8 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
         ("Runtime", [view["runtime"]]),
         ("Session", [view["session_id"]]),
         ("Attempts", [", ".join(f"{key} {count}" for key, count in view["attempts"].items())]),
+        ("Did", [deeds(view)]),
+        ("Usage", [usage(view)]),
         ("Started", [moment(view["created_at_ms"])]),
         ("Updated", [moment(view["updated_at_ms"]), f" ({elapsed(max(0, now - view['updated_at_ms']))} ago)"]),
         ("Ended", [moment(ended)] if ended else []),
@@ -71,3 +73,28 @@ def why(view: dict[str, Any]) -> str:
     detail = str(view["detail"]).strip()
     reason = str(view["exit_reason"]).strip()
     return detail if not reason or reason in detail else f"{detail}; {reason}".removeprefix("; ")
+
+
+def deeds(view: dict[str, Any]) -> str:
+    """How much it did; empty for nothing."""
+    counts = [
+        (view.get("files_read", 0), "read"),
+        (view.get("files_written", 0), "written"),
+        (view.get("commands", 0), "run"),
+    ]
+    nouns = ("file", "file", "command")
+    return ", ".join(
+        f"{count} {noun}{'' if count == 1 else 's'} {verb}"
+        for (count, verb), noun in zip(counts, nouns, strict=True)
+        if count
+    )
+
+
+def usage(view: dict[str, Any]) -> str:
+    """What it spent; empty where that is not known."""
+    spent = view.get("usage")
+    if not spent:
+        return ""
+    cached = spent["cache_read_tokens"] + spent["cache_write_tokens"]
+    cost = f", ${spent['total_cost_usd']:.2f}" if spent["total_cost_usd"] else ""
+    return f"{spent['input_tokens']} tokens in, {spent['output_tokens']} out, {cached} cached{cost}"

@@ -119,7 +119,7 @@ class Executor:
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
             case effects.ForgetAgents(job_id=job_id):
-                self.agents.forget(job_id)
+                self._forget_agents(job_id)
             case effects.EvaluateJob():
                 self._spawn(self._evaluate(effect, cause), effect)
             case effects.CreateWorkspace():
@@ -269,10 +269,13 @@ class Executor:
     def _forget(self, run_id: str) -> None:
         self.shell.remove(run_id)
 
-    def _forget_job(self, job_id: JobId) -> None:
-        self.logs.remove(job_id)
+    def _forget_agents(self, job_id: JobId) -> None:
         self.book.remove(self.agents.known(job_id))
         self.agents.forget(job_id)
+
+    def _forget_job(self, job_id: JobId) -> None:
+        self.logs.remove(job_id)
+        self._forget_agents(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents

@@ -68,6 +68,8 @@ class Cursor(msgspec.Struct, frozen=True):
     """Entries of the session log that were read before it."""
     new_size: int = 0
     new_position: int = 0
+    counters: Counters = Counters()
+    """After it."""
 
 
 class AgentBook:
@@ -153,12 +155,11 @@ class AgentLog:
     def __init__(self, path: Path, cursor_path: Path) -> None:
         self._path, self._cursor_path = path, cursor_path
         try:
-            self._size, self.position = self._restore()
-            self.counters = self._count()
+            self._size, self.position, self.counters = self._restore()
         except OSError as exc:
             raise store_error(exc, "read the log", path) from exc
 
-    def _restore(self) -> tuple[int, int]:
+    def _restore(self) -> tuple[int, int, Counters]:
         """Settle whether the append that was announced last happened."""
         try:
             size = self._path.stat().st_size
@@ -167,12 +168,12 @@ class AgentLog:
         try:
             cursor = msgspec.json.decode(self._cursor_path.read_bytes(), type=Cursor)
         except (FileNotFoundError, msgspec.MsgspecError):
-            return size, 0
+            return size, 0, self._count()
         if size == cursor.new_size:
-            return size, cursor.new_position
+            return size, cursor.new_position, cursor.counters
         if size > cursor.size:
             os.truncate(self._path, cursor.size)
-        return min(size, cursor.size), cursor.position
+        return min(size, cursor.size), cursor.position, self._count()
 
     def _count(self) -> Counters:
         counters = Counters()
@@ -193,7 +194,10 @@ class AgentLog:
             self.position = reached  # nothing is lost when these are read once more
             return
         size = self._size + len(block)
-        cursor = Cursor(self._size, self.position, size, reached)
+        counters = self.counters
+        for deed, _ in lines:
+            counters = counters.plus(deed)
+        cursor = Cursor(self._size, self.position, size, reached, counters)
         try:
             replace_file(self._cursor_path, msgspec.json.encode(cursor), durable=False)
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -207,9 +211,7 @@ class AgentLog:
                 os.close(fd)
         except OSError as exc:
             raise store_error(exc, "append to the log", self._path) from exc
-        self._size, self.position = size, reached
-        for deed, _ in lines:
-            self.counters = self.counters.plus(deed)
+        self._size, self.position, self.counters = size, reached, counters
 
 
 class Scribe:

@@ -84,7 +84,7 @@ class Studio:
         """What the agent's terminal has been given."""
         return self.keys.read_bytes() if self.keys.exists() else b""
 
-    def attach(self) -> pexpect.spawn[bytes]:
+    def attach(self) -> pexpect.spawn[Any]:
         """`oj attach` on a terminal of its own, which shows the agent."""
         child = pexpect.spawn(
             sys.executable,
@@ -117,7 +117,7 @@ def studio(world: World) -> Iterator[Studio]:
             world.oj("job", "wait", made.job, "--timeout", "60s", code=None)
 
 
-def ended(child: pexpect.spawn[bytes]) -> int:
+def ended(child: pexpect.spawn[Any]) -> int:
     """The exit code of a child that ends; 128 + n for signal n."""
     child.expect(pexpect.EOF)
     child.close()
@@ -125,12 +125,21 @@ def ended(child: pexpect.spawn[bytes]) -> int:
 
 
 def test_peek_shows_the_live_screen_and_later_the_last_one(studio: Studio) -> None:
+    studio.world.environ["OJ_METRICS_INTERVAL_SECS"] = "1"
     studio.begin(
         {"say": "I am at it."}, {"await": str(studio.file("go"))}, {"say": "Now I am through."}
     )
     studio.until_shown("I am at it.")
     assert studio.screen()["live"] is True
     assert "I am at it." in studio.world.oj("job", "peek", studio.job).out
+    figures = studio.world.state / "metrics" / "usage.jsonl"
+    until(figures.exists, SECONDS, "nobody measures")
+    line = json.loads(figures.read_text().splitlines()[0])
+    assert (line["agent_id"], line["job_id"], line["job_step"]) == (
+        studio.agent,
+        studio.job,
+        "code",
+    )
     studio.file("go").touch()
     assert studio.world.finish(studio.job)["status"] == "completed"
     screen = studio.screen()
@@ -186,7 +195,6 @@ def test_a_person_enters_types_resizes_and_leaves(studio: Studio) -> None:
     studio.begin({"say": "Come in."}, {"await": str(studio.file("go"))})
     studio.until_shown("Come in.")
     child, other = studio.attach(), studio.attach()
-    before = termios.tcgetattr(child.child_fd)
     for each in (child, other):
         each.expect_exact(b"Come in.")
     child.setwinsize(41, 121)
@@ -203,7 +211,6 @@ def test_a_person_enters_types_resizes_and_leaves(studio: Studio) -> None:
     child.expect_exact(b"Detached from agent")
     assert ended(child) == 0
     assert studio.agents(), "the agent goes on"
-    assert before  # raw by then; what it was is looked at below
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -223,8 +230,8 @@ def test_a_signal_gives_the_terminal_back(studio: Studio, number: signal.Signals
     os.kill(int(children.read_text().split()[0]), number)
     child.expect_exact(b"\x1b[?1049l")
     child.expect(rb"code=(\d+)\r\n([0-9a-f:]+)\r\n")
-    assert child.match[1] == str(128 + number).encode()
-    assert child.match[2] == before
+    found: Any = child.match
+    assert (found[1], found[2]) == (str(128 + number).encode(), before)
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()
@@ -235,11 +242,13 @@ def test_one_who_is_stopped_and_goes_on_finds_the_screen_again(studio: Studio) -
     studio.until_shown("Still here.")
     child = studio.attach()
     child.expect_exact(b"Still here.")
-    os.kill(child.pid, signal.SIGTSTP)
+    pid = child.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTSTP)
     child.expect_exact(b"\x1b[?1049l")
-    until(lambda: _state(child.pid) == "T", SECONDS, lambda: _state(child.pid))
+    until(lambda: _state(pid) == "T", SECONDS, lambda: _state(pid))
     assert termios.tcgetattr(child.child_fd)[3] & termios.ICANON
-    os.kill(child.pid, signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
     child.expect_exact(b"\x1b[?1049h")
     child.expect_exact(b"Still here.")
     child.send(b"\x1d")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ AT = 1_764_000_000_000
 STAMP = "2025-11-24T16:00:00Z"
 
 
-def read(entry: dict[str, Any]) -> list[Activity]:
+def read(entry: Mapping[str, Any]) -> list[Activity]:
     """A reader whose entries say what was done."""
     return [Activity(*done) for done in entry["did"]]
 
 
-BASH = {"did": [(Deed.BASH, "make\nall", "1")]}
-READ = {"did": [(Deed.READ, "/a")]}
-DONE = {"did": [(Deed.RESULT, "exit 0", "1")]}
-TURN = {"did": [(Deed.TURN,)]}
+BASH: dict[str, Any] = {"did": [(Deed.BASH, "make\nall", "1")]}
+READ: dict[str, Any] = {"did": [(Deed.READ, "/a")]}
+DONE: dict[str, Any] = {"did": [(Deed.RESULT, "exit 0", "1")]}
+TURN: dict[str, Any] = {"did": [(Deed.TURN,)]}
 
 
 def tell(book: AgentBook, *entries: dict[str, Any]) -> Scribe:
