@@ -12,6 +12,8 @@ Message = dict[str, Any]
 
 JOB = "job-4f9h2k7m1n3p5q8r"
 OTHER = "job-z0y1x2w3v4t5s6r7"
+AGENT = "agt-7m2n4p6q8r0s1t3v"
+DECISION = "dec-k3j5h7g9f1d2c4b6"
 WORKSPACE = "wks-8a7b6c5d4e3f2g1h"
 HOUR = 3_600_000
 NOW = 1_800_000_000_000
@@ -92,3 +94,52 @@ def changes(
 ) -> Message:
     """News of jobs."""
     return reply("JobChanges", seq=seq, jobs=list(jobs), missing=list(missing), logs=logs or {})
+
+
+def agent(**changes: object) -> Message:
+    """A session that works on the step `code` of the job."""
+    fields: Message = {
+        "id": AGENT, "name": "coder", "owner": f"job:{JOB}", "job_name": "fix-login", "step": "code", "project": "shop",
+        "status": "running", "state": "working", "detail": "", "last_message": "", "session_id": "s-1",
+        "runtime": "local", "attempts": {}, "exit_reason": "", "created_at_ms": NOW - HOUR,
+        "updated_at_ms": NOW - 5000, "finished_at_ms": 0,
+    }  # fmt: skip
+    return reply("AgentView", **{**fields, **changes})
+
+
+def options(*labels: str, recommended: str = "", first: int = 1) -> list[Message]:
+    """Numbered options without descriptions."""
+    return [
+        {"number": number, "label": label, "description": "", "recommended": label == recommended}
+        for number, label in enumerate(labels, first)
+    ]
+
+
+def decision(**changes: object) -> Message:
+    """A decision about an idle agent of the job."""
+    fields: Message = {
+        "id": DECISION, "owner_id": JOB, "owner_name": "fix-login", "project": "shop", "agent_id": AGENT,
+        "agent_name": "coder", "step": "code", "source": "idle", "status": "open", "summary": "idle, it said: Done?",
+        "context": "Agent coder is idle and waits.\n\nLast agent message:\nDone?",
+        "options": options("Nudge", "Done", "Cancel", "Dismiss", recommended="Nudge"), "question_groups": [],
+        "choices": [], "message": "", "by": "", "channel": "", "note": "", "created_at_ms": NOW - 5 * 60_000,
+        "resolved_at_ms": 0, "deadline_at_ms": 0, "default": "",
+    }  # fmt: skip
+    return reply("DecisionView", **{**fields, **changes})
+
+
+def asked(*several: bool) -> Message:
+    """Fields of a decision that asks questions with two options each; `several` says which take several answers."""
+    groups = [
+        {
+            "question": f"Which {at}?", "header": f"H{at}", "multi_select": many,
+            "options": [
+                {**option, "description": f"about {option['label']}"}
+                for option in options(f"first {at}", f"second {at}")
+            ],
+        }
+        for at, many in enumerate(several, 1)
+    ]  # fmt: skip
+    own = groups[0]["options"] if len(groups) == 1 else []
+    ours = options("Other", "Cancel", "Dismiss", first=len(own) + 1)
+    return {"source": "question", "question_groups": groups, "options": [*own, *ours]}
