@@ -87,7 +87,9 @@ def test_a_fresh_session_gets_its_id_and_our_settings_and_the_message_comes_last
         "do it",
     )  # fmt: skip
     assert found.session_id == "11111111-2222"
-    assert found.transcript_path == "/home/dev/.claude/projects/-home-dev-my-proj/11111111-2222.jsonl"
+    assert (
+        found.transcript_path == "/home/dev/.claude/projects/-home-dev-my-proj/11111111-2222.jsonl"
+    )
     assert written(found, "mcp.json") == {"mcpServers": {"db": {"command": "x"}}}
 
 
@@ -95,7 +97,7 @@ def test_the_command_line_reaches_the_program_as_planned(tmp_path: Path) -> None
     program = tmp_path / "claude"
     program.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s|" "$word"; done\n')
     program.chmod(0o755)
-    found = plan(shell=f"{program} --flag 'a b'  \n", prompt="it's $HOME\n\"x\"")
+    found = plan(shell=f"{program} --flag 'a b'  \n", prompt='it\'s $HOME\n"x"')
     done = subprocess.run(found.argv, capture_output=True, text=True, check=True)
     assert done.stdout.split("|") == ["--flag", "a b", *found.argv[4:], ""]
 
@@ -167,7 +169,10 @@ def test_a_configuration_folder_of_ours_is_set_up_so_that_no_dialog_comes() -> N
         "projects": {"/other": {"a": 1}, "/home/dev/my.proj": {"hasTrustDialogAccepted": True}},
         "hasCompletedOnboarding": True,
         "theme": "dark",
-        "customApiKeyResponses": {"approved": ["sk-ant-test-0000000000123456789012345"[-20:]], "rejected": []},
+        "customApiKeyResponses": {
+            "approved": ["sk-ant-test-0000000000123456789012345"[-20:]],
+            "rejected": [],
+        },
     }
     assert found.env["CLAUDE_CONFIG_DIR"] == "/state/agents/a1/config"
     assert found.transcript_path.startswith("/state/agents/a1/config/projects/")
@@ -226,12 +231,20 @@ ALLOW = {"behavior": "allow"}
         (PERMISSION, Answer(option=1), ALLOW),
         (PERMISSION, Answer(accept=False), {"behavior": "deny", "message": "Denied."}),
         (PERMISSION, Answer(option=2), {"behavior": "deny", "message": "Denied."}),
-        (PERMISSION, Answer(accept=False, text="not rm"), {"behavior": "deny", "message": "not rm"}),
+        (
+            PERMISSION,
+            Answer(accept=False, text="not rm"),
+            {"behavior": "deny", "message": "not rm"},
+        ),
         (PERMISSION, Answer(text="why?"), {"behavior": "deny", "message": "why?"}),
         (PLAN, Answer(accept=True), ALLOW),
         (PLAN, Answer(option=1), ALLOW),
         (PLAN, Answer(text="test first"), {"behavior": "deny", "message": "test first"}),
-        (PLAN, Answer(accept=False, text="test first"), {"behavior": "deny", "message": "test first"}),
+        (
+            PLAN,
+            Answer(accept=False, text="test first"),
+            {"behavior": "deny", "message": "test first"},
+        ),
         (PLAN, Answer(accept=False), {"behavior": "deny", "message": "Denied."}),
         (QUESTION, Answer(accept=False), {"behavior": "deny", "message": "Denied."}),
     ],
@@ -245,7 +258,9 @@ def test_an_answer_becomes_the_decision_of_the_hook(
 def test_several_questions_and_several_choices_are_answered_as_the_program_wants_them() -> None:
     prompt = asked("hooks-question-answered-by-hook.jsonl")
     given = Answer(answers=(QuestionAnswer(options=(2,)), QuestionAnswer(options=(1, 2))))
-    asked_input = recorded("hooks-question-answered-by-hook.jsonl", "PermissionRequest")["tool_input"]
+    asked_input = recorded("hooks-question-answered-by-hook.jsonl", "PermissionRequest")[
+        "tool_input"
+    ]
     told = recorded("hooks-question-answered-by-hook.jsonl", "PostToolUse")["tool_response"]
     assert decision(prompt, given) == {
         "behavior": "allow",
@@ -256,11 +271,18 @@ def test_several_questions_and_several_choices_are_answered_as_the_program_wants
 def test_a_question_takes_free_text() -> None:
     given = Answer(answers=(QuestionAnswer(text="Grün"), QuestionAnswer(options=(1,), text="Tiny")))
     found = decision(asked(QUESTION), given)
-    assert found["updatedInput"]["answers"] == {"Which color?": "Grün", "Which sizes?": "Small, Tiny"}
+    assert found["updatedInput"]["answers"] == {
+        "Which color?": "Grün",
+        "Which sizes?": "Small, Tiny",
+    }
 
 
 ONE = json.dumps(
-    {"questions": [{"question": "Go?", "header": "Go", "options": [{"label": "Yes"}, {"label": "No"}]}]}
+    {
+        "questions": [
+            {"question": "Go?", "header": "Go", "options": [{"label": "Yes"}, {"label": "No"}]}
+        ]
+    }
 )
 
 
@@ -273,7 +295,9 @@ def one_question() -> Prompt:
 
 def test_a_single_question_is_answered_by_an_option_or_a_text_alone() -> None:
     assert decision(one_question(), Answer(option=2))["updatedInput"]["answers"] == {"Go?": "No"}
-    assert decision(one_question(), Answer(text="later"))["updatedInput"]["answers"] == {"Go?": "later"}
+    assert decision(one_question(), Answer(text="later"))["updatedInput"]["answers"] == {
+        "Go?": "later"
+    }
     assert one_question().options == ("Yes", "No")
 
 
@@ -286,7 +310,11 @@ def test_a_single_question_is_answered_by_an_option_or_a_text_alone() -> None:
         (QUESTION, Answer(), "chooses no option"),
         (QUESTION, Answer(option=1), "chooses no option"),
         (QUESTION, Answer(answers=(QuestionAnswer(options=(1,)),)), "expected 2 answers"),
-        (QUESTION, Answer(answers=(QuestionAnswer(options=(1,)), QuestionAnswer())), "no answer to Size"),
+        (
+            QUESTION,
+            Answer(answers=(QuestionAnswer(options=(1,)), QuestionAnswer())),
+            "no answer to Size",
+        ),
         (
             QUESTION,
             Answer(answers=(QuestionAnswer(options=(1, 2)), QuestionAnswer(options=(1,)))),
@@ -299,7 +327,9 @@ def test_a_single_question_is_answered_by_an_option_or_a_text_alone() -> None:
         ),
     ],
 )
-def test_half_an_answer_is_refused_with_the_reason(recording: str, answer: Answer, reason: str) -> None:
+def test_half_an_answer_is_refused_with_the_reason(
+    recording: str, answer: Answer, reason: str
+) -> None:
     delivery = DRIVER.answer(asked(recording), answer, PACING)
     assert isinstance(delivery, Refusal)
     assert reason in delivery.reason
@@ -331,7 +361,11 @@ TYPED = (Step(b"more tests", 200), Step(b"\r"))
             (Step(b"\x1b"),),
         ),
         (by_keys(PromptKind.PLAN, "Yes", "No"), Answer(option=2), (Step(b"2"),)),
-        (by_keys(PromptKind.PLAN, "Yes", "No"), Answer(text="more tests"), (Step(b"2", 200), *TYPED)),
+        (
+            by_keys(PromptKind.PLAN, "Yes", "No"),
+            Answer(text="more tests"),
+            (Step(b"2", 200), *TYPED),
+        ),
         (
             by_keys(PromptKind.PLAN, "Yes", "No, tell Claude what to change"),
             Answer(accept=False, text="more tests"),
@@ -344,7 +378,9 @@ TYPED = (Step(b"more tests", 200), Step(b"\r"))
         ),
     ],
 )
-def test_a_dialog_without_a_hook_is_typed_at(prompt: Prompt, answer: Answer, keys: tuple[Step, ...]) -> None:
+def test_a_dialog_without_a_hook_is_typed_at(
+    prompt: Prompt, answer: Answer, keys: tuple[Step, ...]
+) -> None:
     delivery = DRIVER.answer(prompt, answer, PACING)
     assert isinstance(delivery, KeyAnswer), delivery
     assert delivery.keys == keys
@@ -390,7 +426,9 @@ EVERYTHING = ("trust", "api_key", "bypass_permissions")
         ("screen-dialog-3.txt", 2, "Yes, I accept"),
     ],
 )
-def test_a_start_up_dialog_is_dismissed_by_the_label_of_the_option(name: str, option: int, label: str) -> None:
+def test_a_start_up_dialog_is_dismissed_by_the_label_of_the_option(
+    name: str, option: int, label: str
+) -> None:
     found = dialog(name)
     assert DRIVER.dismiss(found, EVERYTHING) == option
     assert found.options[option - 1] == label
@@ -439,7 +477,10 @@ def test_a_message_cannot_press_keys() -> None:
 
 
 def test_the_stop_hook_is_told_the_reason_or_nothing() -> None:
-    assert json.loads(DRIVER.stop_reply('wait "here"\nü')) == {"decision": "block", "reason": 'wait "here"\nü'}
+    assert json.loads(DRIVER.stop_reply('wait "here"\nü')) == {
+        "decision": "block",
+        "reason": 'wait "here"\nü',
+    }
     assert DRIVER.stop_reply("") == ""
 
 
@@ -448,7 +489,8 @@ def test_the_stop_hook_is_told_the_reason_or_nothing() -> None:
 
 def log(**entry: Any) -> list[tuple[str | None, int]]:
     return [
-        (signal.state and str(signal.state), signal.tier) for signal in DRIVER.read_log(json.dumps(entry))
+        (signal.state and str(signal.state), signal.tier)
+        for signal in DRIVER.read_log(json.dumps(entry))
     ]
 
 
@@ -457,7 +499,10 @@ def user(text: Any, **more: Any) -> dict[str, Any]:
 
 
 def assistant(*blocks: dict[str, Any], **message: Any) -> dict[str, Any]:
-    return {"type": "assistant", "message": {"role": "assistant", "content": list(blocks), **message}}
+    return {
+        "type": "assistant",
+        "message": {"role": "assistant", "content": list(blocks), **message},
+    }
 
 
 TEXT = {"type": "text", "text": "hm"}
@@ -500,7 +545,13 @@ def test_an_api_error_in_the_log_ends_the_turn_and_a_retry_does_not() -> None:
     failed = {**assistant(TEXT), "error": "rate_limit", "isApiErrorMessage": True}
     [signal] = DRIVER.read_log(json.dumps(failed))
     assert (signal.error, signal.ends) == (AgentError(ErrorCategory.RATE_LIMITED, "hm"), Ends.TURN)
-    retry = {"type": "system", "subtype": "api_error", "error": {"status": 529}, "retryAttempt": 2, "maxRetries": 10}
+    retry = {
+        "type": "system",
+        "subtype": "api_error",
+        "error": {"status": 529},
+        "retryAttempt": 2,
+        "maxRetries": 10,
+    }
     [signal] = DRIVER.read_log(json.dumps(retry))
     assert signal.state is AgentState.WORKING
     assert signal.error is not None
@@ -534,8 +585,13 @@ def test_each_failure_of_a_turn_has_its_category(word: str, said: str, category:
 
 
 def test_text_that_looks_like_a_dialog_is_none_while_the_input_box_stands() -> None:
-    lines = (DATA / "screen-after-approve.txt").read_text().replace(
-        "● All done: BASH please", "● Do you want to proceed?\n  1. Yes\n  2. No\n Esc to cancel"
+    lines = (
+        (DATA / "screen-after-approve.txt")
+        .read_text()
+        .replace(
+            "● All done: BASH please",
+            "● Do you want to proceed?\n  1. Yes\n  2. No\n Esc to cancel",
+        )
     )
     signal = DRIVER.read_screen(lines.split("\n"))
     assert (signal.state, signal.dialog) == (AgentState.IDLE, None)
@@ -560,7 +616,9 @@ def test_a_bare_marker_is_idle_and_an_empty_screen_says_nothing() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 KEYS = st.sampled_from(
@@ -569,7 +627,9 @@ KEYS = st.sampled_from(
 )
 ENTRY = st.dictionaries(
     KEYS,
-    JSON | st.dictionaries(KEYS, JSON, max_size=4) | st.sampled_from(["user", "assistant", "system", "AskUserQuestion"]),
+    JSON
+    | st.dictionaries(KEYS, JSON, max_size=4)
+    | st.sampled_from(["user", "assistant", "system", "AskUserQuestion"]),
     max_size=6,
 )
 
@@ -584,6 +644,10 @@ def test_no_log_line_breaks_the_driver(entry: dict[str, Any]) -> None:
     DRIVER.read_log(json.dumps(entry))
 
 
-@given(lines=st.lists(st.text(max_size=40) | st.sampled_from(["─" * 40, "❯ 1. Yes", "  2. No", "❯", "1.", "✻ a…"])))
+@given(
+    lines=st.lists(
+        st.text(max_size=40) | st.sampled_from(["─" * 40, "❯ 1. Yes", "  2. No", "❯", "1.", "✻ a…"])
+    )
+)
 def test_no_screen_breaks_the_driver(lines: list[str]) -> None:
     DRIVER.read_screen(lines)

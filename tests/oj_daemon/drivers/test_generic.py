@@ -54,7 +54,10 @@ def test_the_patterns_say_what_a_screen_means(screen: str, state: AgentState | N
 def test_an_error_has_its_line_and_category() -> None:
     error = driver().read_screen(["Error: 429 too many requests  "]).error
     assert error is not None
-    assert (error.category, error.detail) == (ErrorCategory.RATE_LIMITED, "Error: 429 too many requests")
+    assert (error.category, error.detail) == (
+        ErrorCategory.RATE_LIMITED,
+        "Error: 429 too many requests",
+    )
 
 
 def prompt(*lines: str) -> Prompt:
@@ -65,7 +68,11 @@ def prompt(*lines: str) -> Prompt:
 
 def test_a_prompt_without_numbers_is_answered_yes_or_no() -> None:
     found = prompt("Run rm -rf? (y/n)")
-    assert (found.kind, found.input, found.options) == (PromptKind.PERMISSION, "Run rm -rf? (y/n)", ("Yes", "No"))
+    assert (found.kind, found.input, found.options) == (
+        PromptKind.PERMISSION,
+        "Run rm -rf? (y/n)",
+        ("Yes", "No"),
+    )
     for answer, keys in ((Answer(accept=True), b"y\r"), (Answer(option=2), b"n\r")):
         assert driver().answer(found, answer, PACING) == KeyAnswer(
             (Step(keys),), "accept" if keys == b"y\r" else "deny"
@@ -85,7 +92,13 @@ def test_numbered_options_are_chosen_by_number_and_text_is_typed() -> None:
 
 def test_what_it_cannot_be_given_is_noted() -> None:
     launch = Launch(
-        folder="/f", workspace="/w", fresh_id="x", shell="aider", prompt="go", resume="s", mcp={"a": {}}
+        folder="/f",
+        workspace="/w",
+        fresh_id="x",
+        shell="aider",
+        prompt="go",
+        resume="s",
+        mcp={"a": {}},
     )
     plan = DRIVER.plan(launch)
     assert plan.argv == ("bash", "-c", 'aider "$@"', "_", "go")

@@ -25,7 +25,12 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("program", "name"),
-    [("claude", "claude"), ("/opt/bin/claudeless", "claude"), ("aider", "generic"), ("", "generic")],
+    [
+        ("claude", "claude"),
+        ("/opt/bin/claudeless", "claude"),
+        ("aider", "generic"),
+        ("", "generic"),
+    ],
 )
 def test_a_program_is_recognised_by_its_file_name(program: str, name: str) -> None:
     assert drivers.driver_for(program) == name
