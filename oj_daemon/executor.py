@@ -12,7 +12,7 @@ import logging
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -68,6 +68,7 @@ class Executor:
         self._now = now
         self._ended: set[str] = set()
         """Runs that we began to end before they had exited."""
+        self._evaluating: dict[JobId, asyncio.Task[None]] = {}
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,6 +89,10 @@ class Executor:
                 self.timers.set(key, at, fact)
             case effects.CancelTimer(key=key):
                 self.timers.cancel(key)
+            case effects.EndLocals(job_id=job_id):
+                self._spawn(self._end_locals(job_id), effect)
+            case effects.CloseLog(job_id=job_id):
+                self.logs.close(job_id)
             case effects.StartStep():
                 run_id = _run_id(effect.job_id, effect.run)
                 if run_id not in self._watched:
@@ -96,10 +101,12 @@ class Executor:
                 self._spawn(self._end_step(effect, cause), effect)
             case effects.ForgetRun(job_id=job_id, run=run):
                 self._forget(_run_id(job_id, run))
+                self.logs.forget(job_id, str(run))
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
             case effects.EvaluateJob():
-                self._spawn(self._evaluate(effect, cause), effect)
+                task = self._spawn(self._evaluate(effect, cause), effect)
+                self._evaluating[effect.job_id] = task
             case effects.CreateWorkspace():
                 self._spawn(self._create_workspace(effect, cause), effect)
             case effects.DeleteWorkspace():
@@ -235,6 +242,7 @@ class Executor:
         self.shell.remove(run_id)
 
     def _forget_job(self, job_id: JobId) -> None:
+        self._evaluating.pop(job_id, None)
         self.logs.remove(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
@@ -247,19 +255,22 @@ class Executor:
         if effect.ref is not None:
             items.append(("source.ref", effect.ref))
         items += [(f"local.{name}", text) for name, text in effect.locals]
-        for name, text in items:
-            try:
-                added[name] = values[name] = await self._evaluate_one(effect, name, text, values)
-            except OjError as error:
-                message = f"{name} evaluation failed: {error.message}"
-                self._report(events.JobEvaluateFailed(job_id=effect.job_id, error=message), cause)
-                return
-        self._report(events.JobEvaluated(job_id=effect.job_id, vars=added), cause)
+        async with self._busy[effect.job_id]:  # what an earlier evaluation left is ended first
+            for name, text in items:
+                try:
+                    value = await self._evaluate_one(effect, name, text, values)
+                except OjError as error:
+                    message = f"{name} evaluation failed: {error.message}"
+                    fact = events.JobEvaluateFailed(job_id=effect.job_id, error=message)
+                    self._report(fact, cause)
+                    return
+                added[name] = values[name] = value
+            self._report(events.JobEvaluated(job_id=effect.job_id, vars=added), cause)
 
     async def _evaluate_one(
         self, effect: effects.EvaluateJob, name: str, text: Text, values: dict[str, str]
     ) -> str:
-        """The value of one text. It runs like a step, so that it, too, runs once and leaves nothing behind."""
+        """The value of one text. It runs like a step, so that it, too, runs once: its folder stays until EndLocals."""
         if text.shell is None:
             return template.render(text.text, values, effect.env)
         run_id = f"{effect.job_id}/{name}"
@@ -274,12 +285,30 @@ class Executor:
         except TimeoutError:
             await self.shell.end(run_id, grace_seconds=1.0)
             raise AdapterError(f"it took longer than {EVALUATE_SECONDS:g} s") from None
-        finally:
-            output, problem = _text_of(folder / "output"), _text_of(errors)
-            self.shell.remove(run_id)
+        output, problem = _text_of(folder / "output"), _text_of(errors)
         if found.status != 0:
-            raise AdapterError(problem.strip() or output.strip() or f"exit code {found.status}")
+            end = f"exit code {found.status}" if found.status is not None else found.detail
+            raise AdapterError(problem.strip() or output.strip() or end)
+        if len(output.encode()) > template.MAX_VALUE_BYTES:
+            raise AdapterError(
+                f"its value is larger than {template.MAX_VALUE_BYTES // 1024} KB, the most that one"
+                " variable of a step can hold"
+            )
         return output.rstrip("\n")
+
+    async def _end_locals(self, job_id: JobId) -> None:
+        task = self._evaluating.pop(job_id, None)
+        is_cut = task is not None and task.cancel()
+        async with self._busy[job_id]:
+            folder = self.shell.root / job_id
+            runs = [run for run in folder.iterdir() if "." in run.name] if folder.is_dir() else []
+            run_ids = [f"{job_id}/{run.name}" for run in runs]
+            if is_cut:
+                await self.shell.end(*run_ids)
+            for run_id in run_ids:
+                self.shell.remove(run_id)
+        if job_id not in self._evaluating:
+            self._busy.pop(job_id, None)
 
     # Workspaces
 
@@ -325,8 +354,6 @@ class Executor:
                     await asyncio.to_thread(
                         git.remove_folder, Path(effect.path), root=self._workspaces
                     )
-                if note:
-                    self._line(effect.job_id, JOB, note)
                 fact = events.WorkspaceDeleted(
                     workspace_id=effect.workspace_id, job_id=effect.job_id, note=note
                 )
@@ -357,16 +384,18 @@ class Executor:
         if not self._boot.exists() or self._boot.read_text() != lock.boot_id():
             replace_file(self._boot, lock.boot_id().encode(), durable=True)
 
-    async def clear_leftovers(self, active: Iterable[tuple[JobId, int]]) -> list[str]:
-        """End processes, and remove folders, of runs that no job has active; returns the run ids."""
+    async def clear_leftovers(
+        self, active: Iterable[tuple[JobId, int]], evaluating: Collection[JobId]
+    ) -> list[str]:
+        """End processes, and remove folders, of runs and locals that no job waits for; returns the run ids."""
         known = {_run_id(job_id, run) for job_id, run in active}
-        jobs = {run_id.split("/", 1)[0] for run_id in known}
+        jobs = {run_id.split("/", 1)[0] for run_id in known} | set(evaluating)
         left = {
             survivor.run_id
             for survivor in self.shell.survivors()
             if survivor.run_id not in known
             and "/" in survivor.run_id
-            and "." not in survivor.run_id
+            and not ("." in survivor.run_id and survivor.run_id.split("/", 1)[0] in evaluating)
         }
         if left:
             await self.shell.end(*left)
@@ -379,7 +408,7 @@ class Executor:
                 continue
             for run in folder.iterdir():
                 run_id = f"{folder.name}/{run.name}"
-                if run_id not in known and run.name.isdigit():
+                if run_id not in known and not ("." in run.name and folder.name in evaluating):
                     self._forget(run_id)
         return sorted(left)
 
@@ -388,8 +417,15 @@ class Executor:
         self._chores.add(self.keep(work))
 
     async def idle(self) -> None:
-        """Wait until no order is being carried out, but for steps that simply run."""
-        while busy := self._tasks - set(self._watched.values()) - self._chores:
+        """Wait until no order is being carried out, but for steps and locals that simply run."""
+        while (
+            busy := self._tasks
+            - self._chores
+            - {
+                *self._watched.values(),
+                *self._evaluating.values(),
+            }
+        ):
             await asyncio.wait(busy)
 
     async def stop(self) -> None:
@@ -411,8 +447,10 @@ def _sentence(error: OjError) -> str:
 
 
 def _text_of(path: Path) -> str:
+    """What the file holds, as far as a variable could."""
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        with path.open("rb") as file:
+            return file.read(template.MAX_VALUE_BYTES + 1).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 

@@ -20,7 +20,7 @@ from oj_daemon.engine import Engine
 from oj_daemon.executor import Executor
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, StepStatus
+from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,13 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
         for run in engine.state.jobs[job_id].active
         if run.status is StepStatus.RUNNING
     ]
-    left = await works.executor.clear_leftovers(active)
+    evaluating = {
+        job_id
+        for job_id in engine.state.live
+        if engine.state.jobs[job_id].evaluate
+        and engine.state.jobs[job_id].status is JobStatus.PENDING
+    }
+    left = await works.executor.clear_leftovers(active, evaluating)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
     for lost in works.executor.unknown_after_reboot(active):
