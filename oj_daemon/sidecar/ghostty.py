@@ -12,8 +12,20 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Callable
-from ctypes import POINTER, Structure, byref, c_bool, c_char_p, c_int, c_size_t, c_uint8, c_uint16
-from ctypes import c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 from typing import Final
 
@@ -35,19 +47,19 @@ WRITE_PTY = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, POINTER(c_uint8), c_size_
 class Rgb(Structure):
     """GhosttyColorRgb."""
 
-    _fields_ = [("r", c_uint8), ("g", c_uint8), ("b", c_uint8)]  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [("r", c_uint8), ("g", c_uint8), ("b", c_uint8)]
 
 
 class Mode(Structure):
     """GhosttyTerminalModeConfig."""
 
-    _fields_ = [("mode", c_uint16), ("value", c_bool)]  # noqa: RUF012
+    _fields_ = [("mode", c_uint16), ("value", c_bool)]
 
 
 class Point(Structure):
     """GhosttyPoint; its union of coordinates has the size of two words."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("tag", c_int),
         ("_pad", c_int),
         ("x", c_uint16),
@@ -59,13 +71,13 @@ class Point(Structure):
 class GridRef(Structure):
     """GhosttyGridRef."""
 
-    _fields_ = [("size", c_size_t), ("node", c_void_p), ("x", c_uint16), ("y", c_uint16)]  # noqa: RUF012
+    _fields_ = [("size", c_size_t), ("node", c_void_p), ("x", c_uint16), ("y", c_uint16)]
 
 
 class Selection(Structure):
     """GhosttySelection."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("size", c_size_t),
         ("start", GridRef),
         ("end", GridRef),
@@ -76,7 +88,7 @@ class Selection(Structure):
 class ScreenExtra(Structure):
     """GhosttyFormatterScreenExtra."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("size", c_size_t),
         ("cursor", c_bool),
         ("style", c_bool),
@@ -90,7 +102,7 @@ class ScreenExtra(Structure):
 class TerminalExtra(Structure):
     """GhosttyFormatterTerminalExtra."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("size", c_size_t),
         ("palette", c_bool),
         ("modes", c_bool),
@@ -105,7 +117,7 @@ class TerminalExtra(Structure):
 class FormatOptions(Structure):
     """GhosttyFormatterTerminalOptions."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("size", c_size_t),
         ("emit", c_int),
         ("unwrap", c_bool),
