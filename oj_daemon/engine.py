@@ -168,7 +168,7 @@ class Engine:
             )
         self._unsaved.append((seq, turn.now, outcome.facts, outcome.effects))
         for fact in outcome.facts:
-            job_id = getattr(fact, "job_id", None)
+            job_id: JobId = getattr(fact, "job_id", JobId(""))
             if job_id in self.state.jobs:
                 self._changed[job_id] = seq
             else:

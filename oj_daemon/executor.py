@@ -8,6 +8,7 @@ daemon.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import shutil
@@ -139,6 +140,10 @@ class Executor:
             fact = _crashed(
                 effect, f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
             )
+            if isinstance(effect, effects.StartStep):
+                # Nobody follows the run any more: it must not go on behind the back of a job that calls it over.
+                with contextlib.suppress(Exception):
+                    await self.shell.end(_run_id(effect.job_id, effect.run))
             if fact is not None:
                 self._report(fact, "crash")
 

@@ -99,6 +99,7 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()
+    processes.raise_descriptor_limit()
     engine = await Engine.open(settings.state_dir, policy, recover=recover)
     works = Works(engine, settings)
     for warning in engine.warnings:
