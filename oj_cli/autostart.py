@@ -241,6 +241,7 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             if failure.code not in ("unavailable", "closed"):
                 raise
             if time.monotonic() > deadline:
+                _explain_lost_socket(settings)
                 raise WireError(
                     "Connection timeout waiting for daemon to start", code="timeout", hint=HINT
                 ) from failure
@@ -248,6 +249,17 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             return client
         # There is nothing else to wait for: the socket of a daemon that somebody else has started.
         time.sleep(settings.connect_poll_ms / 1000)  # noqa: TID251 - see above
+
+
+def _explain_lost_socket(settings: Settings) -> None:
+    """Raise when there is a daemon that cannot be reached because somebody removed its socket."""
+    pid = _recorded_pid(settings)
+    if pid is not None and not settings.socket_path.exists():
+        raise WireError(
+            f"a daemon runs (pid {pid}), but its socket {settings.socket_address} is gone",
+            code="lost_socket",
+            hint="oj daemon restart",
+        )
 
 
 def _told(text: str) -> tuple[str, str]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 
 from oj_cli import diagnostics, output
-from oj_cli.watch import POLL_MS, Watch
+from oj_cli.watch import POLL_MS, Watch, insist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oj_cli.context import Ctx
     from oj_daemon.errors import OjError
+    from oj_daemon.wire.client import Client
 
 STAMP = re.compile(r"\S+Z \[([^\]]+)\]")
 """Begins a line of a step; lines without it belong to the one before."""
@@ -34,9 +37,12 @@ def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
 
 def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
     """Print the last lines and then what is added, until the job has ended."""
-    with ctx.connected() as client:
+
+    def ask(client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
         job = client.call("JobShow", id=job_id)
-        log = client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+        return job, client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+
+    job, log = insist(ctx, ask, on_lost=_lost)
     if not log["content"]:
         diagnostics.say(f"No log entries found for job {job_id} yet")
     printer = _Printer(step)

@@ -14,12 +14,17 @@ from oj_daemon.errors import OjError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from oj_cli.context import Ctx
+    from oj_daemon.wire.client import Client
+
+    Answer = TypeVar("Answer")
 
 TRANSIENT = ("unavailable", "closed", "timeout", "unreachable")
 """Codes of errors after which asking again may help: a daemon that drains or restarts shows all of them."""
+LOST = ("closed", "timeout")
+"""Those that a daemon shows which was there when it was asked."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 PATIENCE = 60.0
@@ -30,6 +35,37 @@ POLL_MS = 20_000
 
 class OutOfTime(Exception):
     """The deadline that the caller set has passed."""
+
+
+def insist(
+    ctx: Ctx,
+    ask: Callable[[Client], Answer],
+    *,
+    deadline: float | None = None,
+    was_there: bool = False,
+    on_lost: Callable[[OjError], None] | None = None,
+) -> Answer:
+    """What a daemon answers, also when it is replaced while it is asked; one that was never there is an error."""
+    length = FIRST_PAUSE
+    lost_at: float | None = None
+    while True:
+        try:
+            with ctx.connected() if lost_at is None else ctx.client() as client:
+                return ask(client)
+        except OjError as failure:
+            now = time.monotonic()
+            if lost_at is None:
+                if failure.code not in (TRANSIENT if was_there else LOST):
+                    raise
+                lost_at = now
+                if on_lost is not None:
+                    on_lost(failure)
+            elif failure.code not in TRANSIENT or now - lost_at > PATIENCE:
+                raise
+        if deadline is not None and time.monotonic() > deadline:
+            raise OutOfTime
+        pause(length)
+        length = min(2 * length, LONGEST_PAUSE)
 
 
 class Watch:

@@ -25,7 +25,7 @@ from oj_daemon.executor import Executor
 from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, AgentStatus, StepStatus, short_id
+from oj_daemon.wire.names import TERMINAL, AgentStatus, JobStatus, StepStatus, short_id
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()
+    processes.raise_descriptor_limit()
     engine = await Engine.open(settings.state_dir, policy, recover=recover)
     works = Works(engine, settings)
     for warning in engine.warnings:
@@ -168,8 +169,14 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
         if run.status is StepStatus.RUNNING
         and isinstance(step_of(engine.state.definition(job), run.step).run, RunShell)
     ]
-    sessions = [(engine.state.agents[id_].job_id, id_) for id_ in engine.state.live_agents]
-    left = await works.executor.clear_leftovers(active, sessions)
+    sessions = [engine.state.agents[agent_id] for agent_id in engine.state.live_agents]
+    evaluating = {
+        job_id
+        for job_id in engine.state.live
+        if engine.state.jobs[job_id].evaluate
+        and engine.state.jobs[job_id].status is JobStatus.PENDING
+    }
+    left = await works.executor.clear_leftovers(active, sessions, evaluating)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
     for lost in works.executor.unknown_after_reboot(active):

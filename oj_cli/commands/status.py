@@ -103,7 +103,9 @@ def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
     lines.extend([output.Span(f"warning: {text}", output.YELLOW)] for text in overview["warnings"])
     shown = [entry for entry in projects if any(entry[field] for field, *_ in PARTS)]
     for entry in shown:
-        lines.extend([[], [output.header(f"── {entry['project']} ".ljust(RULE_WIDTH, "─"))]])
+        lines.extend(
+            [[], [output.header(f"── {output.one_line(entry['project'])} ".ljust(RULE_WIDTH, "─"))]]
+        )
         for field, heading, suffix, _ in PARTS:
             if entry[field]:
                 lines.append([output.header(f"  {heading} ({len(entry[field])}{suffix}):")])

@@ -890,7 +890,10 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             job = state.jobs[job_id]
             yield from _notify(state, job, "start")
             yield from _prepare(state, job)
-        case events.JobEvaluated(job_id=job_id) | events.JobResumed(job_id=job_id):
+        case events.JobEvaluated(job_id=job_id):
+            yield effects.EndLocals(job_id=job_id)
+            yield from _prepare(state, state.jobs[job_id])
+        case events.JobResumed(job_id=job_id):
             yield from _prepare(state, state.jobs[job_id])
         case events.JobEvaluateFailed(job_id=job_id, error=error):
             yield events.JobEnding(job_id=job_id, why="fail", error=error, final=True)
@@ -899,7 +902,10 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             if owner is not None:
                 yield from _prepare(state, owner)
         case events.WorkspaceDeleted(job_id=job_id) if job_id in state.jobs:
-            yield from _prepare(state, state.jobs[job_id])  # it may have been resumed meanwhile
+            job = state.jobs[job_id]
+            if job.status in TERMINAL:
+                yield effects.CloseLog(job_id=job_id)  # what was kept is told there
+            yield from _prepare(state, job)  # it may have been resumed meanwhile
         case (
             events.WorkspaceFailed(workspace_id=workspace_id, reason=reason)
             | events.WorkspaceDeleteFailed(workspace_id=workspace_id, reason=reason)
@@ -935,6 +941,9 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
                 yield from _after_ending(state, job, job.ending)
         case events.JobFinished(job_id=job_id, status=status):
             job = state.jobs[job_id]
+            if job.evaluate:
+                yield effects.EndLocals(job_id=job_id)
+            yield effects.CloseLog(job_id=job_id)
             if status is not JobStatus.SUSPENDED:
                 yield from _notify(
                     state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel")

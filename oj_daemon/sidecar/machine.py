@@ -1282,7 +1282,7 @@ class Machine:
             case "together" if self._is_log_calm and self._screen.state is AgentState.IDLE:
                 self._is_log_calm = False
                 self._claim(AgentState.IDLE, Tier.HOOK, "log+screen:idle")
-            case "quiet":
+            case "quiet" if self._screen.state in (None, AgentState.IDLE):
                 self._claim(AgentState.IDLE, Tier.SCREEN, "screen:quiet")
             case "enter":
                 self._enter_due()

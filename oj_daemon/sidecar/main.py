@@ -102,9 +102,17 @@ async def _run(chosen: Options, environ: Mapping[str, str]) -> int | None:
         plans = _plans(driver, chosen, wanted, child_env, folder, fresh_id)
         machine = Machine(driver, _timing(chosen.delays), wanted.stop, wanted.start)
         sidecar = Sidecar(chosen)
-        async with asyncio.TaskGroup() as group:
-            sidecar.group = group
-            await sidecar.serve(machine, plans, (wanted, child_env, folder), (sockets, hook_token))
+        failed: list[BaseException] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                sidecar.group = group
+                await sidecar.serve(
+                    machine, plans, (wanted, child_env, folder), (sockets, hook_token)
+                )
+        except* OjError as errors:
+            failed += errors.exceptions
+        for error in failed:
+            raise error
         return sidecar.exit_code
 
 
@@ -178,8 +186,8 @@ class Sidecar:
         )
         await runner.setup()
         try:
-            session.start()
             self._listen_to_signals(session, execs)
+            session.start()
             context = _tls(chosen)
             for made in sockets:
                 is_tcp = made.family != socket.AF_UNIX

@@ -39,6 +39,8 @@ class Delays(msgspec.Struct, frozen=True):
     input_delay_ms: int = 200
     input_delay_per_byte_ms: int = 1
     input_delay_max_ms: int = 5000
+    write_timeout_ms: int = 5000
+    """How long typed bytes may wait for a program that does not read."""
     nudge_timeout_ms: int = 4000
     idle_timeout_ms: int = 0
     """Idle for so long without a break: the sidecar shuts down; 0: never."""

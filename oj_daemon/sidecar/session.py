@@ -66,8 +66,6 @@ STATE_BYTES: Final = 4 * 1024 * 1024
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 HOOK_BYTES: Final = 2 * 1024 * 1024
 OUTPUT_SEEN_SECONDS: Final = 0.1
-WRITE_SECONDS: Final = 5.0
-"""How long typed bytes may wait for a program that does not read."""
 _ALLOW: Final = HookReply(hook_id=0)
 _BUSY: Final = (AgentState.WORKING, AgentState.PROMPT)
 """States in which there is something to interrupt before the end."""
@@ -459,7 +457,7 @@ class Session:
         async with self._typing:
             pty = self._alive()
             pty.write(data)
-            await pty.written(WRITE_SECONDS)
+            await pty.written(self.delays.write_timeout_ms / 1000)
         self.tell(InputSeen())
         return len(data)
 
@@ -469,12 +467,12 @@ class Session:
         async with self._typing:
             pty = self._alive()
             pty.write(data)
-            await pty.written(WRITE_SECONDS)
+            await pty.written(self.delays.write_timeout_ms / 1000)
             if enter:
                 if data:
                     await asyncio.sleep(self._pause(len(data)))
                 pty.write(keys.ENTER)
-                await pty.written(WRITE_SECONDS)
+                await pty.written(self.delays.write_timeout_ms / 1000)
         self.tell(InputSeen())
         return len(data) + (len(keys.ENTER) if enter else 0)
 
@@ -501,7 +499,7 @@ class Session:
         for step in steps:
             pty = self._alive()
             pty.write(step.data)
-            await pty.written(WRITE_SECONDS)
+            await pty.written(self.delays.write_timeout_ms / 1000)
             if step.pause_ms:
                 await asyncio.sleep(step.pause_ms / 1000)
 

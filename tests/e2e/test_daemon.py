@@ -225,6 +225,18 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_not_harmed(world: World) 
         bystander.wait()
 
 
+def test_a_daemon_whose_socket_was_removed_is_named_and_can_be_restarted(world: World) -> None:
+    """C16: not a mere timeout."""
+    world.job('step "only" { run = "true" }')
+    job_id = world.run("build")["id"]
+    (world.state / "daemon.sock").unlink()
+    refused = world.oj("run", "build", code=1, environ={"OJ_TIMEOUT_CONNECT_MS": "500"})
+    assert str(world.daemon_pid) in refused.err
+    assert "daemon.sock is gone" in refused.err
+    world.oj("daemon", "restart")
+    assert world.status(job_id) == "completed"
+
+
 # Cannot start
 
 

@@ -263,10 +263,15 @@ class World:
             return []
         return [str(survivor) for survivor in ShellRuns(self.state / "runs").survivors()]
 
-    def _strays(self) -> list[str]:
-        """Daemons in the default state folder, which no test means to start."""
-        path = self.folder / "home" / ".local" / "state" / "oj" / "daemon.pid"
-        return [f"a daemon (pid={json.loads(path.read_text())['pid']})"] if path.exists() else []
+    def _family(self) -> dict[int, str]:
+        """Every process whose home is that of this world: command lines by process id."""
+        mark = f"HOME={self.folder / 'home'}".encode()
+        found: dict[int, str] = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (path / "environ").read_bytes().split(b"\0") and alive(int(path.name)):
+                    found[int(path.name)] = (path / "cmdline").read_text("utf-8", "replace")
+        return found
 
     def close(self) -> None:
         """End everything, and prove that it has ended."""
@@ -281,10 +286,13 @@ class World:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
                     until(lambda: not alive(pid), 20, "the daemon is gone")
-        left = [*self.survivors(), *self._strays()]
-        for text in left:
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(int(text.split("pid=")[1].split(",")[0].rstrip(")")), signal.SIGKILL)
+        left = self._family()
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self._family(), 5, "what was told to end has ended")
+            left = {}
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert not left, f"left behind: {left}"
 
 

@@ -22,7 +22,8 @@ A scenario is a JSON object; all keys are optional:
      "otherwise": [ACTION, ...],              default [{"say": "All done: {prompt}"}]
      "ignore": ["HUP", "TERM"],               signals ignored from the beginning
      "keys": "FILE",                          every byte read from the terminal is appended there
-     "notification": 6.0,                     seconds a dialog stands before the Notification hook; null = never, default 0.5
+     "notification": "FILE",                  the Notification hook of a dialog fires when this exists (or after so many
+                                              seconds; null = never; default 0.5, where the real program takes 6)
      "usage": {"input_tokens": 1, ...}}       what every answer costs
 
 What a stop hook answers comes as the prompt "Stop hook feedback:\\n<reason>", so turns can match it. In all texts stand
@@ -451,8 +452,8 @@ class Agent:
     ) -> Result | None:
         """Show a dialog until a person or a hook has decided; returns the hook's result if it was the hook."""
         self.dialog, self.choice = dialog, None
-        delay = self.scenario.get("notification", 0.5)
-        due = time.monotonic() + delay if delay is not None and note else None
+        when = self.scenario.get("notification", 0.5) if note else None
+        begun = time.monotonic()
         self._paint()
         try:
             while not self._decided():
@@ -460,14 +461,18 @@ class Agent:
                     for result in running.finished():
                         if result.answer.get("hookSpecificOutput", {}).get("decision"):
                             return result
-                left = 3600.0 if due is None else max(0.0, due - time.monotonic())
-                if due is not None and not left:
-                    due = None
+                left = 3599.0
+                if isinstance(when, str):
+                    left = 0.0 if os.path.exists(when) else 0.03
+                elif when is not None:
+                    left = max(0.0, begun + when - time.monotonic())
+                if not left:
+                    when = None
                     self._notify("permission_prompt", note)
                     continue
                 if running is not None and not running.watched and running.pending:
                     left = min(left, 0.03)
-                self.pump(running.watched if running else [], min(left, 3599.0))
+                self.pump(running.watched if running else [], left)
         finally:
             self.dialog = None
             self._paint()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -206,9 +206,19 @@ class Session:
         return self.hooks(event)[number - 1]
 
     def transcript(self) -> list[Json]:
-        """Return the entries of the session log that the hooks name."""
+        """Return the entries of the session log that the hooks name; half a line at its end is not there yet."""
         path = Path(self.hooks()[-1]["transcript_path"])
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        text = path.read_text("utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+    def logged(self, fits: Callable[[Json], object], seconds: float = SECONDS) -> Json:
+        """Wait for an entry of the log: the real program writes it a while after hook and screen."""
+        until(
+            lambda: any(fits(entry) for entry in self.transcript()),
+            seconds,
+            lambda: f"such an entry in {[entry['type'] for entry in self.transcript()]}",
+        )
+        return next(entry for entry in self.transcript() if fits(entry))
 
     @property
     def pid(self) -> int:
