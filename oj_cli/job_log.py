@@ -26,12 +26,27 @@ ENDED = ("completed", "failed", "cancelled", "suspended")
 
 def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
     """Print the last lines."""
-    log = ctx.query("JobLogs", id=job_id, lines=limit or None, step=step)
+    is_empty = True
+    lines: list[str] = []
+    rest = ""
+    with ctx.connected() as client:
+        log = client.call("JobLogs", id=job_id, lines=limit or None, step=step)
+        while True:
+            text, rest = rest + log["content"], ""
+            if log.get("has_more"):  # a piece may end within a line
+                text, newline, rest = text.rpartition("\n")
+                text += newline
+            is_empty = is_empty and not text
+            if ctx.json:
+                lines += _lines(text)
+            else:
+                output.block(text)
+            if not log.get("has_more"):
+                break
+            log = client.call("JobLogs", id=job_id, offset=log["offset"], lines=None, step=step)
     if ctx.json:
-        output.json({"log_path": log["log_path"], "lines": _lines(log["content"])})
-    elif log["content"]:
-        output.block(log["content"])
-    else:
+        output.json({"log_path": log["log_path"], "lines": lines})
+    elif is_empty:
         diagnostics.say(f"No log entries found for job {job_id}{f', step {step}' if step else ''}")
 
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from oj_daemon import log, processes, settings
 from oj_daemon.build import identity
 from oj_daemon.drivers import load_driver
@@ -95,6 +97,9 @@ async def _run(chosen: Options, environ: Mapping[str, str]) -> int | None:
     fresh_id = str(uuid.uuid4())  # noqa: TID251 - the agent insists on a uuid, and no turn gives one here
     folder = _folder(chosen, environ, fresh_id)
     hook_token = Secret(secrets.token_urlsafe(24) if chosen.token else "")
+    if chosen.tls_cert and not chosen.socket:
+        # Hooks speak no TLS: they get a way of their own.
+        chosen = msgspec.structs.replace(chosen, socket=str(folder / "hooks.sock"))
     with contextlib.ExitStack() as opened:
         sockets, url = _bind(chosen, opened)
         child_env = _child_env(chosen, environ, hook_token, url)

@@ -41,7 +41,8 @@ from oj_daemon.sidecar.values import (
 logger = logging.getLogger(__name__)
 
 API: Final = "/api/v1"
-BODY_MOST: Final = 32 * 1024 * 1024
+BODY_MOST: Final = 65 * 1024 * 1024
+"""A hook may carry a whole file."""
 OPEN: Final = frozenset({f"{API}/health", f"{API}/ready", f"{API}/livez"})
 """Answered without a token: probes."""
 HOOKS: Final = (f"{API}/hooks/", f"{API}/stop/resolve")
@@ -328,10 +329,15 @@ class Server:
     def agent(self) -> Shape:
         """The state of the agent in full."""
         session = self._session
+        machine = session.machine
+        view = machine.view()
+        view.pop("error", None)
         return {
             "agent": self._agent,
-            "session_id": session.machine.session_id or session.id,
-            **session.machine.view(),
+            **view,
+            "session_id": machine.session_id or session.id,
+            "prompt": frames.prompt_shape(machine.prompt),
+            **frames.error_shape(machine.error),
             "screen_seq": session.screen_seq,
         }
 

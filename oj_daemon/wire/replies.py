@@ -296,6 +296,8 @@ class Log(Reply, frozen=True, tag=True):
     content: str
     offset: int
     restarted: bool = False
+    has_more: bool = False
+    """The reply was limited; ask again with `offset` for the rest."""
 
 
 class StoryLine(View, frozen=True):
