@@ -78,6 +78,8 @@ def _of_agent(agent: Agent, event: events.AgentEvent) -> Iterator[str]:
             yield f"agent could not start: {reason}"
         case events.AgentReported(state=reported, detail=detail):
             yield f"agent is {reported}" + (f": {detail}" if detail else "")
+        case events.AgentStopBlocked():
+            yield "the agent wanted to stop and was told to go on"
         case events.AgentExited(exit_code=code, reason=reason):
             yield f"agent exited ({reason or f'exit code {code}'})"
         case events.AgentActed(trigger=trigger, detail=detail):
