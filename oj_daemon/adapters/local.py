@@ -72,7 +72,13 @@ class LocalAgents:
                 raise AdapterError("its session is gone", code="gone")
             self._begin(order, run_id, socket)
         session = self.session(order.agent_id, order.job_id, socket)
-        health = await self._ready(session, run_id)
+        try:
+            health = await self._ready(session, run_id)
+        except AdapterError:
+            if not order.route:  # a start that failed leaves nothing
+                await self._shell.end(run_id, grace_seconds=1.0)
+                self._shell.remove(run_id)
+            raise
         return {"socket": socket}, str(health.get("session_id") or "")
 
     def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:
@@ -134,7 +140,7 @@ class LocalAgents:
                 return await session.ask("GET", "health")
             except AdapterError as error:
                 found = self._shell.adopt(run_id)
-                if found.state is not RunState.RUNNING or time.monotonic() > deadline:
+                if found.state in (RunState.EXITED, RunState.LOST) or time.monotonic() > deadline:
                     raise AdapterError(
                         f"the sidecar did not come up: {self._last_words(run_id)}", code="spawn"
                     ) from error

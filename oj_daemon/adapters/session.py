@@ -19,6 +19,7 @@ from oj_daemon.core.events import (
     AgentAnswering,
     AgentExited,
     AgentReported,
+    AgentStopBlocked,
     Choice,
     Prompt,
     Question,
