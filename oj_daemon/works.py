@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from oj_daemon import processes
 from oj_daemon.core.events import AnyEvent, JobFinished
@@ -20,9 +20,12 @@ from oj_daemon.engine import Engine
 from oj_daemon.executor import Executor
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus
+from oj_daemon.wire.names import TERMINAL, JobId, JobStatus, StepStatus
 
 logger = logging.getLogger(__name__)
+
+
+KILLED: Final = "suspended because the daemon was stopped with --kill"
 
 
 class Figures(NamedTuple):
@@ -74,17 +77,18 @@ class Works:
     async def drain(self, *, kill: bool) -> None:
         """Let no further order leave; return when none is in flight. With `kill`, suspend what runs first."""
         if kill:
-            live = tuple(
-                job_id
-                for job_id in self.engine.state.live
-                if self.engine.state.jobs[job_id].status not in TERMINAL
-            )
-            await self.engine.submit(requests.JobSuspend(ids=live))
-            while any(self.engine.state.jobs[job_id].status not in TERMINAL for job_id in live):
-                await self.engine.news()
+            # Again with each news: a job that is on its way to the step of its on_fail can be suspended only there.
+            while live := self._unsuspended():
+                await self.engine.submit(requests.JobSuspend(ids=live, reason=KILLED))
+                if self._unsuspended():
+                    await self.engine.news()
         await self.executor.idle()
         await self.engine.settle()
         await self.executor.stop()
+
+    def _unsuspended(self) -> tuple[JobId, ...]:
+        jobs = self.engine.state.jobs
+        return tuple(id_ for id_ in self.engine.state.live if jobs[id_].status not in TERMINAL)
 
     async def close(self) -> None:
         """Write a snapshot and close the log."""
