@@ -194,7 +194,7 @@ class World:
         return self
 
     def idle(self) -> World:
-        return self.show(IDLE).wait(1000)
+        return self.show(IDLE).wait(3000)
 
     @property
     def states(self) -> list[str]:
@@ -272,7 +272,9 @@ def test_17_before_any_evidence_it_is_starting_and_not_ready() -> None:
 def test_18_the_input_line_on_the_screen_is_idle_and_ready() -> None:
     world = World().show(IDLE)
     assert world.machine.is_idle_pending
-    world.wait(1000).show(IDLE).wait(5000)
+    world.wait(2900)
+    assert world.events == [], "a message from the command line may still be on its way"
+    world.wait(100).show(IDLE).wait(5000)
     [event] = world.events
     assert isinstance(event, Transition)
     assert (event.prev, event.next, event.seq) == (AgentState.STARTING, AgentState.IDLE, 1)
@@ -468,6 +470,15 @@ def test_an_input_line_before_the_first_message_was_taken_is_no_idleness() -> No
     world.working().hook("Stop")
     world.wait(1000)
     assert world.states == ["working", "idle"]
+
+
+def test_the_input_line_counts_anew_once_the_session_has_started() -> None:
+    world = World().show(IDLE).wait(2500)
+    world.hook("SessionStart", source="startup")
+    world.wait(100).show(IDLE).wait(2500)
+    assert world.states == []
+    world.working()
+    assert world.states == ["working"]
 
 
 def test_an_agent_of_which_nothing_is_known_is_reported_after_a_while() -> None:
