@@ -163,7 +163,7 @@ def test_a_grandchild_that_holds_the_terminal_open_does_not_hide_the_end_and_is_
     tmp_path: Path,
 ) -> None:
     script = f"(trap '' HUP; echo $BASHPID > {tmp_path}/pid; sleep 1000) & until [ -s {tmp_path}/pid ]; do :; done; exit 3"
-    with sidecar(("bash", "-c", script)) as made:
+    with sidecar(("bash", "-c", script), env={"OJ_SIDECAR_SHUTDOWN_TIMEOUT_MS": "100"}) as made:
         made.becomes("exited")
         assert made.get("health").body["exit"] == {"code": 3, "signal": None}
         pid = int((tmp_path / "pid").read_text())
@@ -181,7 +181,7 @@ while :; do sleep 1; done"""
 def test_an_agent_that_ignores_everything_is_killed_with_all_it_started(how: str) -> None:
     with sidecar(("bash", "-c", HYDRA), env={"OJ_SIDECAR_SHUTDOWN_TIMEOUT_MS": "100"}) as made:
         made.shows("UP")
-        assert len(made.family()) > 4
+        until(lambda: len(made.family()) > 4, SECONDS, "all of them to be up")
         if how == "api":
             made.post("shutdown")
         else:
@@ -279,7 +279,7 @@ HOSTILE = r"""
 import os, random, sys
 chance = random.Random(3)
 out = sys.stdout.buffer
-for _ in range(40):
+for _ in range(12):
     out.write(chance.randbytes(100_000))
     out.write(b"x" * 1_000_000)
     out.write(b"\x1b[c\x1b[6n\x1b]11;?\x07" * 2_000)

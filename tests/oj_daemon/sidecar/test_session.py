@@ -35,6 +35,17 @@ class Agent(Sidecar):
             lambda: f"{name}\n{self.screen()}\n{self.log()}",
         )
 
+    def asks(self, *, after: int = 0) -> Json:
+        """Wait for a prompt that can be answered."""
+
+        def found() -> Json | None:
+            prompt: Json | None = self.get("agent").body["prompt"]
+            is_open = prompt is not None and prompt["ready"] and prompt["channel"] == "hook"
+            return prompt if prompt and is_open and prompt["seq"] > after else None
+
+        until(found, SECONDS, lambda: f"a prompt\n{self.screen()}\n{self.log()}")
+        return found() or {}
+
     def frames(self) -> list[Json]:
         """Everything that was told so far."""
         events: list[Json] = self.get("events/catchup?since_seq=0").body["state_events"]
@@ -159,7 +170,7 @@ BASH = turn(
 @pytest.mark.parametrize("accept", [True, False])
 def test_a_permission_is_answered_without_typing(play: Play, accept: bool) -> None:
     agent = play({"keys": "keys", "turns": [BASH]}, {"prompt": "BASH"})
-    prompt = agent.becomes("prompt")["prompt"]
+    prompt = agent.asks()
     assert (prompt["type"], prompt["tool"], prompt["ready"]) == ("permission", "Bash", True)
     stale = agent.post("agent/respond", {"accept": True, "prompt_seq": prompt["seq"] - 1})
     assert (stale.status, stale.body["error"]["code"]) == (409, "STALE_PROMPT")
@@ -198,7 +209,7 @@ ASK = [
 
 def test_several_questions_with_several_choices_are_answered_at_once(play: Play) -> None:
     agent = play({"turns": [turn("ASK", {"ask": ASK}, {"say": "{answer}"})]}, {"prompt": "ASK"})
-    prompt = agent.becomes("prompt")["prompt"]
+    prompt = agent.asks()
     assert prompt["type"] == "question"
     assert [one["options"] for one in prompt["questions"]] == [["Red", "Blue"], ["Small", "Large"]]
     assert [one["multi_select"] for one in prompt["questions"]] == [False, True]
@@ -206,7 +217,8 @@ def test_several_questions_with_several_choices_are_answered_at_once(play: Play)
     nothing = agent.post("agent/respond", {"answers": []}).body
     assert nothing["delivered"] is False
     answers = {"answers": [{"option": 2}, {"options": [1, 2]}]}
-    assert agent.post("agent/respond", answers).body["delivered"] is True
+    reply = agent.post("agent/respond", answers)
+    assert reply.body["delivered"] is True, reply.text
     said = json.loads(agent.becomes("idle")["last_message"])
     assert said == {"Which color?": "Blue", "Which sizes?": "Small, Large"}
 
@@ -216,19 +228,14 @@ def test_a_plan_is_sent_back_with_a_reason_and_then_accepted(play: Play) -> None
         "PLAN", {"plan": "# first", "refused": [{"plan": "# second: {answer}"}]}, {"say": "go"}
     )
     agent = play({"turns": [plan]}, {"prompt": "PLAN"})
-    first = agent.becomes("prompt")["prompt"]
+    first = agent.asks()
     assert first["type"] == "plan"
     assert json.loads(first["input"])["plan"] == "# first"
-    assert (
-        agent.post("agent/respond", {"accept": False, "text": "smaller"}).body["delivered"] is True
-    )
+    reply = agent.post("agent/respond", {"accept": False, "text": "smaller"})
+    assert reply.body["delivered"] is True, reply.text
 
-    def second() -> bool:
-        prompt = agent.get("agent").body["prompt"]
-        return prompt is not None and prompt["seq"] != first["seq"]
-
-    until(second, SECONDS, agent.screen)
-    assert "smaller" in agent.get("agent").body["prompt"]["input"]
+    second = agent.asks(after=first["seq"])
+    assert "smaller" in second["input"]
     agent.post("agent/respond", {"accept": True})
     agent.becomes("idle")
 
@@ -260,7 +267,7 @@ def test_the_gate_holds_once_with_exactly_its_prompt_and_opens_when_told(play: P
     agent = play({"start": [WAIT]}, {"stop": {"mode": "gate", "prompt": reason}})
     assert stop(agent) == {"decision": "block", "reason": reason}
     assert "decision" not in stop(agent, stop_hook_active=True)
-    assert agent.post("stop/resolve", {"any": 1}).body == {"accepted": True}
+    assert agent.post("stop/resolve", {"any": 1}).body["accepted"] is True
     assert "decision" not in stop(agent)
     assert stop(agent)["decision"] == "block"
     assert agent.put("config/stop", {"mode": "allow"}).body == {"updated": True}
@@ -319,14 +326,15 @@ def test_the_agent_itself_can_send(play: Play) -> None:
     agent = play(
         {
             "turns": [
-                turn("task", {"say": "x"}),
+                turn("^task$", {"say": "x"}),
                 turn("Stop hook", {"run": command, "to": "out"}, {"say": "y"}),
             ]
         },
         {"prompt": "task", "stop": {"mode": "auto"}},
     )
+    agent.has("out")
     agent.becomes("idle")
-    assert (agent.work / "out").read_text() == ""
+    assert (agent.work / "out").read_text() == "exit 0\n"
     assert agent.outcomes("stop:outcome")[0] == "blocked"
 
 
@@ -363,13 +371,14 @@ def test_text_for_the_start_arrives_to_the_byte(play: Play) -> None:
 async def test_log_lines_are_pushed_and_cost_is_counted_once_per_answer(play: Play) -> None:
     agent = play({"usage": {"input_tokens": 3, "output_tokens": 5},
                   "turns": [turn("go", {"think": "hm"}, {"say": "ok"})]})  # fmt: skip
+    agent.becomes("idle")
     async with (
         agent.session() as http,
         http.ws_connect(agent.url("/ws?subscribe=messages")) as socket,
     ):
         agent.post("agent/nudge", {"message": "go"})
         got = await frame(socket, "message:raw")
-        assert (got["source"], "uuid" in got["data"]) == ("log", True)
+        assert (got["source"], "type" in got["data"]) == ("log", True)
     until(lambda: agent.get("session/usage").body["request_count"] > 0, SECONDS, agent.log)
     agent.becomes("idle")
     usage = agent.get("session/usage").body

@@ -185,6 +185,7 @@ async def test_nothing_is_pushed_and_nothing_answered_before_authentication(conf
             await socket.send_json({"event": "auth", "token": "t0ken"})
             assert await frame(socket) == {"event": "auth:ok"}
             assert (await frame(socket, "transition"))["next"] == "working"
+            await socket.close()
 
 
 async def test_a_listener_that_never_authenticates_is_let_go() -> None:
