@@ -153,7 +153,8 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
     for job, row in zip(jobs, output.columns(rows, indent=4), strict=True):
         lines.append(row)
         reason = job["waiting_reason"].strip().partition("\n")[0]
-        if reason and field != "active_jobs":
+        # What runs needs no reason; what waits or is being ended does.
+        if reason and (field != "active_jobs" or job["step_status"] != "running"):
             lines.append(
                 [output.context(f"      → {output.cut(output.one_line(reason), REASON_WIDTH)}")]
             )
