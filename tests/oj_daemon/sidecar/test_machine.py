@@ -544,6 +544,14 @@ def test_old_news_from_a_log_that_is_read_late_changes_nothing() -> None:
     assert world.state == "working", "the end of the turn before is not the end of this one"
 
 
+def test_the_beginning_of_a_turn_that_the_log_tells_late_does_not_end_its_prompts() -> None:
+    world = World().working()
+    held = world.hook("PermissionRequest", **TOOL)
+    world.log(user(), uses("t1", command="rm -rf x"))
+    assert world.state == "prompt"
+    assert held not in world.replies
+
+
 def test_hooks_of_a_session_that_is_past_say_nothing() -> None:
     world = World(child=ChildStarted(session_id=SESSION)).working()
     world.hook("SessionStart", source="clear", session_id="second")
