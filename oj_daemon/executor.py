@@ -35,7 +35,7 @@ from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
 from oj_daemon.store.files import replace_file
-from oj_daemon.store.logs import LogBook
+from oj_daemon.store.logs import LogBook, OutputCopier
 from oj_daemon.timers import Timers
 from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
 
@@ -243,8 +243,13 @@ class Executor:
             found = waiting.result()
         finally:
             waiting.cancel()
-        copier.finish(self._now())
+        await self._finish(copier)
         return self._exited(effect.job_id, effect.run, found)
+
+    async def _finish(self, copier: OutputCopier) -> None:
+        """Copy what is left of the output, and let others have their turn in between: it can be a lot."""
+        while copier.finish_piece(self._now()):  # noqa: ASYNC110 - nothing is waited for
+            await asyncio.sleep(0)
 
     def _exited(self, job_id: JobId, run: int, found: Found) -> events.StepExited:
         ended = _run_id(job_id, run) in self._ended
@@ -274,7 +279,7 @@ class Executor:
                 self.shell.folder(run_id) / "output",
                 limit=OUTPUT_LIMIT,
             )
-            copier.finish(self._now())
+            await self._finish(copier)
             fact = self._exited(effect.job_id, effect.run, found)
             self._ended.discard(run_id)
             self._report(fact, cause)

@@ -190,7 +190,9 @@ class Gate:
         if isinstance(request, DaemonStop):
             self._stop.ask("a request", kill=request.kill)
             return DaemonStopping(
-                pid=os.getpid(), drain_seconds=drain_seconds(self._config, kill=self._stop.kill)
+                pid=os.getpid(),
+                drain_seconds=drain_seconds(self._config, kill=self._stop.kill),
+                jobs_active=self._works.figures().jobs_active,
             )
         return await self._works.handle(request)
 

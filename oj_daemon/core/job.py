@@ -83,8 +83,8 @@ def admit(state: State, request: requests.RunCommand | requests.JobRequest, turn
             return _admit_run(state, request, turn)
         case requests.JobCancel(ids=refs):
             return _admit_cancel(state, refs)
-        case requests.JobSuspend(ids=refs):
-            return _admit_suspend(state, refs)
+        case requests.JobSuspend(ids=refs, reason=reason):
+            return _admit_suspend(state, refs, reason)
         case requests.JobResume():
             return _admit_resume(state, request)
         case requests.JobResumeAll():
@@ -307,13 +307,13 @@ def _admit_cancel(state: State, refs: tuple[str, ...]) -> Answer:
     )
 
 
-def _admit_suspend(state: State, refs: tuple[str, ...]) -> Answer:
+def _admit_suspend(state: State, refs: tuple[str, ...], reason: str) -> Answer:
     jobs, missing, ambiguous = _find_all(state, refs)
     suspended: list[str] = []
     terminal: list[str] = []
     facts: list[AnyEvent] = []
     for job in jobs:
-        fact = events.JobEnding(job_id=job.id, why="suspend", error="suspended by request")
+        fact = events.JobEnding(job_id=job.id, why="suspend", error=reason)
         if accepts(state, fact):
             facts.append(fact)
             suspended.append(job.id)

@@ -91,8 +91,8 @@ class Machine:
     def _begin_child(self, child: ChildStarted) -> None:
         """Forget what belongs to the last child."""
         self._turns = Turns()
-        awaits_turn = child.has_prompt and self.driver.capabilities.hooks
-        self._standing.begin_child(awaits_turn=awaits_turn)
+        has_turns = self.driver.capabilities.hooks
+        self._standing.begin_child(has_turns=has_turns, awaits_turn=has_turns and child.has_prompt)
         self._prompts.begin_child(self._turns, child.accept_dialogs)
         self._desk.screen = Signal(source=Source.SCREEN)
         self._is_log_calm = False
@@ -263,6 +263,7 @@ class Machine:
         self._turns.use(signal)
         if signal.turn_started:
             standing.awaits_turn = False
+            standing.had_turn = True
             self._messages.arrived()
         self._prompts.end_by(signal)
         if signal.prompt is not None:
@@ -338,6 +339,7 @@ class Machine:
             turns.open(signal.turn_id)
         match signal.need:
             case Need.START:
+                self._standing.drop_calm()
                 script = self._started(signal.start_source, signal)
                 desk.let_go(hook.hook_id, script, self.timing.prime_seconds if script else 0)
                 self._take(signal)

@@ -22,7 +22,7 @@ from oj_daemon.settings import SOCKET_PATH_LIMIT, Secret
 
 PREFIX: Final = "OJ_SIDECAR_"
 GROOM: Final = ("auto", "manual", "pristine")
-_ALL_ALIASES: Final = {"unknown": "generic"}
+_ALIASES: Final = {"unknown": "generic"}
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
         raise Usage(message, code="invalid", hint="oj-sidecar --help")
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: C901 - a list of checks
     """Decide everything; Usage when something is wrong or missing."""
     words, command = list(argv), []
     if "--" in words:
@@ -117,7 +117,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     if not command:
         _refuse("no command to run: oj-sidecar [OPTIONS] -- COMMAND [ARGS...]")
     agent = pick("agent").lower() or drivers.driver_for(command[0])
-    agent = _ALL_ALIASES.get(agent, agent)
+    agent = _ALIASES.get(agent, agent)
     if agent not in drivers.driver_names():
         _refuse(f"--agent {agent}: expected {', '.join(drivers.driver_names())}")
     groom = word("groom", "auto", GROOM)

@@ -53,12 +53,14 @@ class Standing:
         """Called when a claim shows that the dialog of a screen prompt is gone."""
         self.on_begun: Callable[[], None] = _nothing
         """Called when the agent begins to work or to ask."""
-        self.begin_child(awaits_turn=False)
+        self.begin_child(has_turns=True, awaits_turn=False)
 
-    def begin_child(self, *, awaits_turn: bool) -> None:
+    def begin_child(self, *, has_turns: bool, awaits_turn: bool) -> None:
         """Forget what was known about the last child."""
         self.calm: Calm | None = None
         self.awaits_turn = awaits_turn
+        self.had_turn = not has_turns
+        """Whether this child has been at work for anyone yet."""
         self.tier = int(Tier.NONE)
         self._alive_at = self._desk.now
         self._state_at = self._desk.now
@@ -153,10 +155,20 @@ class Standing:
                 self.calm.tier, self.calm.cause = tier, cause
             return
         self.calm = Calm(tier, cause, is_tentative)
-        if self._desk.timing.idle_grace_ms:
-            self._desk.set_timer("idle", self._desk.timing.idle_grace_ms)
+        grace = self._grace(tier)
+        if grace:
+            self._desk.set_timer("idle", grace)
         else:
             self.settle()
+
+    def _grace(self, tier: int) -> int:
+        """Return how long a sign of idleness has to stand.
+
+        The input line is there a while before a message from the command line is taken, or the hook of the start ends.
+        """
+        timing = self._desk.timing
+        is_first = tier >= Tier.SCREEN and not self.had_turn
+        return max(timing.idle_grace_ms, 2 * timing.settle_ms) if is_first else timing.idle_grace_ms
 
     def settle(self) -> None:
         """Idleness has stood for the grace: tell it."""

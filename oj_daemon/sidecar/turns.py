@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from oj_daemon.drivers.base import AgentState, Prompt, Signal
+from oj_daemon.drivers.base import AgentState, Ends, Prompt, Signal
 
 Value = TypeVar("Value")
 REMEMBERED: Final = 64
@@ -47,6 +47,8 @@ class Turns:
             return True
         if self.of_log not in self._is_over:
             return False
+        if signal.state is AgentState.WORKING and signal.ends is Ends.TURN:
+            return True  # a turn begins once; since then there may have been prompts
         return self._is_over[self.of_log] or self.of_log != self.current
 
     def use(self, signal: Signal) -> None:

@@ -218,8 +218,12 @@ class OutputCopier:
 
     def finish(self, at: int) -> None:
         """Copy all that is left, the unfinished last line included. The run must have ended."""
-        while self._pump(at, is_final=True):
+        while self.finish_piece(at):
             pass
+
+    def finish_piece(self, at: int) -> int:
+        """One bounded piece of that, for those who cannot be away for long; 0 when nothing is left."""
+        return self._pump(at, is_final=True)
 
     def _pump(self, at: int, *, is_final: bool) -> int:
         with self._log.lock:

@@ -70,6 +70,8 @@ class DaemonInfo(Reply, frozen=True, tag=True):
 class DaemonStopping(Reply, frozen=True, tag=True):
     pid: int
     drain_seconds: float
+    jobs_active: int = 0
+    """How many jobs had not ended when the stop was asked for."""
 
 
 class JobStarted(Reply, frozen=True, tag=True):

@@ -7,6 +7,7 @@ record again, then change the driver.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,25 @@ QUESTIONS = [
     },
 ]
 ANSWERS = {"Which color?": "Blue", "Which sizes?": "Small, Large"}
+
+
+def accept(session: Session, label: str) -> None:
+    """Choose an option of a start dialog: releases differ in order, numbers and default, so look before a key.
+
+    A dialog may be drawn anew while the program starts, with the marker where it was: look when it has settled, and again.
+    """
+    mark, wanted = "\u276f", label.replace(" ", "")
+    session.sees(label)
+    for key in ("\x1b[B", "\x1b[A", "\x1b[B", "\x1b[A", ""):
+        session.settle()
+        chosen = re.sub(r"\d\.", "", session.seen).rpartition(mark)[2]
+        if chosen.startswith(wanted):
+            break
+        session.type(key)
+    else:
+        raise AssertionError(f"no {label!r} to choose on\n{session.seen[-1000:]}")
+    session.output = b""
+    session.type("\r")
 
 
 def said(text: str) -> Callable[[Json], bool]:
@@ -85,8 +105,7 @@ def test_bypass_needs_no_permission_and_usage_is_in_the_log(play: Play) -> None:
     usage = {"input_tokens": 11, "output_tokens": 7}
     session, _ = play({"turns": [turn], "usage": usage}, start=False)
     session.start("--dangerously-skip-permissions", "go")
-    session.sees("Yes, I accept")
-    session.type("2")
+    accept(session, "Yes, I accept")
     session.hook("Stop")
     session.logged(said("All done: go"))
     assert "PermissionRequest" not in session.story()
@@ -125,7 +144,8 @@ def test_a_permission_refused_by_key_ends_the_turn_without_any_hook(play: Play) 
     session, api = play({"turns": [{"answers": [bash("touch made")]}]}, "go")
     session.hook("PermissionRequest")
     session.sees("Do you want to proceed?")
-    session.type("3")
+    # Not a digit: the third option is "No" in one release and "switch to auto mode" in another.
+    session.type("\x1b")
     session.logged(said("[Request interrupted by user for tool use]"))
     assert session.story()[-1] in ("PermissionRequest", "Notification")
     assert len(api.turns) == 1
@@ -148,7 +168,9 @@ def test_a_plan_is_sent_back_and_then_accepted(play: Play) -> None:
     plan = {"tool": "ExitPlanMode", "input": {"plan": "# Plan\n1. Do it"}}
     session, api = play({"turns": [{"answers": [plan, plan, {"say": "go"}]}]}, start=False)
     session.answer("PermissionRequest", 1, decision("deny", message="add a test"))
-    session.answer("PermissionRequest", 2, decision("allow"))
+    # Since 2.1.330 a bare "allow" is ignored for a plan.
+    accepted = decision("allow", updatedInput=plan["input"])
+    session.answer("PermissionRequest", 2, accepted)
     session.start("--permission-mode", "plan", "plan it")
     session.hook("Stop")
     assert api.turns[1].asked is not None
@@ -229,7 +251,8 @@ def test_words_typed_meanwhile_come_after_the_turn(play: Play) -> None:
     session.say("and more")
     session.sees("and more")
     until(lambda: any(e["type"] == "queue-operation" for e in session.transcript()), 60, "queued")
-    assert session.story().count("UserPromptSubmit") == 1
+    # Up to 2.1.197 UserPromptSubmit comes when the turn is over, in 2.1.330 as soon as Enter was pressed.
+    assert "Stop" not in session.story()
     api.release("x")
     session.hook("Stop", 2)
     assert session.hooks("UserPromptSubmit")[1]["prompt"] == "and more"
@@ -303,10 +326,8 @@ def test_the_start_dialogs_come_in_their_order(play: Play) -> None:
         '{"hasCompletedOnboarding": true, "theme": "dark"}'
     )
     session.start("--dangerously-skip-permissions", "first")
-    session.sees("Yes, I trust this folder")
-    session.type("\r")
+    accept(session, "Yes, I trust this folder")
     session.sees("Do you want to use this API key?")
-    session.type("1")
-    session.sees("Yes, I accept")
-    session.type("2")
+    accept(session, "Yes")
+    accept(session, "Yes, I accept")
     session.hook("Stop")

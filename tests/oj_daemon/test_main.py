@@ -156,6 +156,7 @@ async def test_a_daemon_says_who_it_is_and_leaves_nothing_behind(
             "type": "DaemonStopping",
             "pid": os.getpid(),
             "drain_seconds": 5.0,
+            "jobs_active": 3,
         }
     assert daemon.ending == Ending(0, clean=True)
     assert daemon.works.said == ["drain kill=False", "drained", "closed"]

@@ -38,7 +38,7 @@ FAST = {
     "OJ_SIDECAR_WRITE_TIMEOUT_MS": "300",
     "OJ_SIDECAR_NUDGE_TIMEOUT_MS": "300",
     "OJ_SIDECAR_IDLE_GRACE_MS": "50",
-    "OJ_SIDECAR_SETTLE_MS": "50",
+    "OJ_SIDECAR_SETTLE_MS": "800",
     "OJ_SIDECAR_GROOM_DISMISS_DELAY_MS": "50",
 }
 SECONDS = 20.0
@@ -80,7 +80,8 @@ class Sidecar:
         self.socket = str(self.folder / "s") if socket_path == "" else socket_path
         self.token = ""
         self.cookie = f"test:{self.folder.name}"
-        words = [*PROGRAM, "--session-dir", str(self.folder / "d")]
+        words = [*PROGRAM]
+        words += [] if "--session-dir" in options else ["--session-dir", str(self.folder / "d")]
         words += ["--socket", self.socket] if self.socket else []
         inherited = {
             name: value
@@ -155,10 +156,8 @@ class Sidecar:
     ) -> Reply:
         """One request on a connection of its own."""
         connection: http.client.HTTPConnection
-        if self.socket:
-            connection = _Unix(self.socket)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        tcp = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = _Unix(self.socket) if self.socket else tcp
         with contextlib.closing(connection):
             sent = dict(headers or {})
             if self.token and "Authorization" not in sent:
@@ -240,7 +239,10 @@ class Sidecar:
 
 @contextlib.contextmanager
 def sidecar(
-    command: Sequence[str], *options: str, is_ready: bool = True, **more: Any
+    command: Sequence[str],
+    *options: str,
+    is_ready: bool = True,
+    **more: Any,  # noqa: ANN401 - handed on
 ) -> Iterator[Sidecar]:
     """A sidecar for one block."""
     made = Sidecar(command, *options, **more)

@@ -49,21 +49,21 @@ LAUNCH = Launch(
 )
 
 
-def plan(**changes: Any) -> LaunchPlan:
+def plan(**changes: object) -> LaunchPlan:
     return DRIVER.plan(msgspec.structs.replace(LAUNCH, **changes))
 
 
-def written(found: LaunchPlan, name: str) -> Any:
+def written(found: LaunchPlan, name: str) -> dict[str, Any]:
     [file] = [file for file in found.files if file.path.endswith(name)]
     assert file.mode == 0o600
-    return json.loads(file.text)
+    return dict(json.loads(file.text))
 
 
-def recorded(name: str, event: str) -> Any:
+def recorded(name: str, event: str) -> dict[str, Any]:
     for line in (DATA / name).read_text().splitlines():
         found, _, payload = line.partition("\t")
         if found.startswith(event):
-            return json.loads(payload)
+            return dict(json.loads(payload))
     raise AssertionError(event)
 
 
@@ -116,7 +116,7 @@ def test_a_resumed_session_keeps_its_id() -> None:
 
 def test_our_hooks_come_after_those_of_the_caller_and_the_rest_stays() -> None:
     theirs = {"hooks": [{"type": "command", "command": "theirs"}]}
-    settings = {
+    settings: dict[str, Any] = {
         "model": "m",
         "hooks": {"Stop": [theirs], "PreCompact": [theirs]},
         "permissions": {"deny": ["WebFetch"], "allow": ["Read"]},
@@ -209,13 +209,13 @@ def test_only_the_very_session_of_this_workspace_is_resumed() -> None:
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def decision(prompt: Prompt, answer: Answer) -> Any:
+def decision(prompt: Prompt, answer: Answer) -> dict[str, Any]:
     delivery = DRIVER.answer(prompt, answer, PACING)
     assert isinstance(delivery, HookAnswer), delivery
     output = json.loads(delivery.body)
     assert set(output) == {"hookSpecificOutput"}
     assert output["hookSpecificOutput"]["hookEventName"] == "PermissionRequest"
-    return output["hookSpecificOutput"]["decision"]
+    return dict(output["hookSpecificOutput"]["decision"])
 
 
 PERMISSION = "hooks-permission-approved.jsonl"
@@ -335,8 +335,9 @@ def test_half_an_answer_is_refused_with_the_reason(
     assert reason in delivery.reason
 
 
-def by_keys(kind: PromptKind, *options: str, **more: Any) -> Prompt:
-    return Prompt(kind=kind, options=options, channel=Channel.KEYS, **more)
+def by_keys(kind: PromptKind, *options: str, **more: object) -> Prompt:
+    plain = Prompt(kind=kind, options=options, channel=Channel.KEYS)
+    return msgspec.structs.replace(plain, **more)
 
 
 THREE = ("Yes", "Yes, and don't ask again", "No")
@@ -487,18 +488,18 @@ def test_the_stop_hook_is_told_the_reason_or_nothing() -> None:
 # --------------------------------------------------------------------------------------------------- log, beyond records
 
 
-def log(**entry: Any) -> list[tuple[str | None, int]]:
+def log(**entry: object) -> list[tuple[str | None, int]]:
     return [
         (signal.state and str(signal.state), signal.tier)
         for signal in DRIVER.read_log(json.dumps(entry))
     ]
 
 
-def user(text: Any, **more: Any) -> dict[str, Any]:
+def user(text: object, **more: object) -> dict[str, Any]:
     return {"type": "user", "message": {"role": "user", "content": text}, **more}
 
 
-def assistant(*blocks: dict[str, Any], **message: Any) -> dict[str, Any]:
+def assistant(*blocks: dict[str, Any], **message: object) -> dict[str, Any]:
     return {
         "type": "assistant",
         "message": {"role": "assistant", "content": list(blocks), **message},
@@ -622,8 +623,29 @@ JSON = st.recursive(
     max_leaves=8,
 )
 KEYS = st.sampled_from(
-    "type subtype message content error usage isMeta tool_name tool_input questions options prompt_id session_id"
-    " notification_type attachment text id name input toolUseResult retryAttempt".split()
+    [
+        "type",
+        "subtype",
+        "message",
+        "content",
+        "error",
+        "usage",
+        "isMeta",
+        "tool_name",
+        "tool_input",
+        "questions",
+        "options",
+        "prompt_id",
+        "session_id",
+        "notification_type",
+        "attachment",
+        "text",
+        "id",
+        "name",
+        "input",
+        "toolUseResult",
+        "retryAttempt",
+    ]
 )
 ENTRY = st.dictionaries(
     KEYS,
@@ -646,7 +668,8 @@ def test_no_log_line_breaks_the_driver(entry: dict[str, Any]) -> None:
 
 @given(
     lines=st.lists(
-        st.text(max_size=40) | st.sampled_from(["─" * 40, "❯ 1. Yes", "  2. No", "❯", "1.", "✻ a…"])
+        st.text(max_size=40)
+        | st.sampled_from(["─" * 40, "\u276f 1. Yes", "  2. No", "\u276f", "1.", "✻ a…"])
     )
 )
 def test_no_screen_breaks_the_driver(lines: list[str]) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.sidecar import SECONDS, Sidecar
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.e2e  # a real process, and more than one
 
-def run(shell: Sidecar, run_id: str, script: str, **more: Any) -> dict[str, Any]:
+
+def run(shell: Sidecar, run_id: str, script: str, **more: object) -> dict[str, Any]:
     reply = shell.post("exec", {"id": run_id, "script": script, **more})
     assert reply.status in {200, 201}, reply.text
     view: dict[str, Any] = reply.body
@@ -101,8 +106,6 @@ def test_output_is_followed_from_any_offset_while_it_grows(shell: Sidecar, tmp_p
     run(shell, "follow", f"echo one; read -r _ < {tmp_path}/go; echo two; exit 4")
     until(lambda: output(shell, "follow") == "one\n", SECONDS, "the first line")
     reader: list[str] = []
-    import threading  # noqa: PLC0415
-
     thread = threading.Thread(
         target=lambda: reader.append(shell.get("exec/follow/output?follow=1&offset=2").text)
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from oj_daemon.drivers.base import (
     AgentState,
     Answer,
     Channel,
+    Driver,
     ErrorCategory,
     Json,
     PromptKind,
@@ -67,6 +69,7 @@ from oj_daemon.sidecar.values import (
 )
 
 DATA = Path(__file__).parents[2] / "data" / "drivers" / "claude"
+Kind = TypeVar("Kind")
 SESSION = "dc5c942a"
 TIMING = Timing(idle_grace_ms=1000, input_delay_ms=10, silence_ms=60_000)
 
@@ -88,11 +91,11 @@ class World:
 
     def __init__(
         self,
-        driver: Any = CLAUDE,
+        driver: Driver = CLAUDE,
         stop: Json | None = None,
         start: Json | None = None,
         timing: Timing = TIMING,
-        **child: Any,
+        child: ChildStarted | None = None,
     ) -> None:
         self.machine = Machine(driver, timing, stop or {}, start or {})
         self.now = 1_000_000
@@ -106,7 +109,7 @@ class World:
         self.lines: list[str] = []
         self.types_at_once = True
         self._last_id = 0
-        self.tell(ChildStarted(**child))
+        self.tell(child or ChildStarted())
 
     def tell(self, what: Input) -> World:
         inputs = [what]
@@ -157,7 +160,7 @@ class World:
         self.now = end
         return self
 
-    def hook(self, event: str, **payload: Any) -> int:
+    def hook(self, event: str, **payload: object) -> int:
         self._last_id += 1
         self.tell(
             HookCalled(self._last_id, event, {"session_id": SESSION, "prompt_id": "p1", **payload})
@@ -173,12 +176,14 @@ class World:
         self.lines = lines
         return self.tell(ScreenSeen(lines))
 
-    def ask(self, make: Any, *args: Any, **fields: Any) -> ApiReply | None:
+    def ask(self, make: Callable[..., Input], *args: object, **fields: object) -> ApiReply | None:
         self._last_id += 1
         self.tell(make(self._last_id, *args, **fields))
         return self.answers.get(self._last_id)
 
-    def body(self, make: Any, *args: Any, **fields: Any) -> Any:
+    def body(
+        self, make: Callable[..., Input], *args: object, **fields: object
+    ) -> Mapping[str, object]:
         reply = self.ask(make, *args, **fields)
         assert reply is not None
         assert reply.status == 200, reply
@@ -189,7 +194,7 @@ class World:
         return self
 
     def idle(self) -> World:
-        return self.show(IDLE).wait(1000)
+        return self.show(IDLE).wait(3000)
 
     @property
     def states(self) -> list[str]:
@@ -200,7 +205,7 @@ class World:
     def state(self) -> str:
         return str(self.machine.state)
 
-    def outcomes(self, kind: type[Any]) -> list[Any]:
+    def outcomes(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def last(self) -> Transition:
@@ -227,12 +232,13 @@ ONE_QUESTION: dict[str, Any] = {
 THE_PLAN: dict[str, Any] = {"tool_name": "ExitPlanMode", "tool_input": {"plan": "# Plan\n1. Do it"}}
 
 
-def user(text: Any = "go", turn: str = "p1", **more: Any) -> dict[str, Any]:
+def user(text: object = "go", turn: str = "p1", **more: object) -> dict[str, Any]:
     return {"type": "user", "promptId": turn, "message": {"content": text}, **more}
 
 
-def result(tool_use_id: str, **more: Any) -> dict[str, Any]:
-    return user([{"type": "tool_result", "tool_use_id": tool_use_id, "content": "ok"}], **more)
+def result(tool_use_id: str, **more: object) -> dict[str, Any]:
+    block = {"type": "tool_result", "tool_use_id": tool_use_id, "content": "ok"}
+    return {**user([block]), **more}
 
 
 def says(text: str, key: str = "m1", **usage: int) -> dict[str, Any]:
@@ -240,7 +246,7 @@ def says(text: str, key: str = "m1", **usage: int) -> dict[str, Any]:
     return {"type": "assistant", "message": message | ({"usage": usage} if usage else {})}
 
 
-def uses(tool_use_id: str, name: str = "Bash", **tool_input: Any) -> dict[str, Any]:
+def uses(tool_use_id: str, name: str = "Bash", **tool_input: object) -> dict[str, Any]:
     block = {"type": "tool_use", "id": tool_use_id, "name": name, "input": tool_input}
     return {"type": "assistant", "message": {"id": "m", "content": [block]}}
 
@@ -266,7 +272,9 @@ def test_17_before_any_evidence_it_is_starting_and_not_ready() -> None:
 def test_18_the_input_line_on_the_screen_is_idle_and_ready() -> None:
     world = World().show(IDLE)
     assert world.machine.is_idle_pending
-    world.wait(1000).show(IDLE).wait(5000)
+    world.wait(2900)
+    assert world.events == [], "a message from the command line may still be on its way"
+    world.wait(100).show(IDLE).wait(5000)
     [event] = world.events
     assert isinstance(event, Transition)
     assert (event.prev, event.next, event.seq) == (AgentState.STARTING, AgentState.IDLE, 1)
@@ -457,11 +465,20 @@ def test_35_the_exit_of_the_child_is_told_with_its_code() -> None:
 
 
 def test_an_input_line_before_the_first_message_was_taken_is_no_idleness() -> None:
-    world = World(has_prompt=True).show(IDLE).wait(5000)
+    world = World(child=ChildStarted(has_prompt=True)).show(IDLE).wait(5000)
     assert world.states == []
     world.working().hook("Stop")
     world.wait(1000)
     assert world.states == ["working", "idle"]
+
+
+def test_the_input_line_counts_anew_once_the_session_has_started() -> None:
+    world = World().show(IDLE).wait(2500)
+    world.hook("SessionStart", source="startup")
+    world.wait(100).show(IDLE).wait(2500)
+    assert world.states == []
+    world.working()
+    assert world.states == ["working"]
 
 
 def test_an_agent_of_which_nothing_is_known_is_reported_after_a_while() -> None:
@@ -527,8 +544,16 @@ def test_old_news_from_a_log_that_is_read_late_changes_nothing() -> None:
     assert world.state == "working", "the end of the turn before is not the end of this one"
 
 
+def test_the_beginning_of_a_turn_that_the_log_tells_late_does_not_end_its_prompts() -> None:
+    world = World().working()
+    held = world.hook("PermissionRequest", **TOOL)
+    world.log(user(), uses("t1", command="rm -rf x"))
+    assert world.state == "prompt"
+    assert held not in world.replies
+
+
 def test_hooks_of_a_session_that_is_past_say_nothing() -> None:
-    world = World(session_id=SESSION).working()
+    world = World(child=ChildStarted(session_id=SESSION)).working()
     world.hook("SessionStart", source="clear", session_id="second")
     world.hook("UserPromptSubmit", session_id="second", prompt_id="p2")
     world.hook("StopFailure", error="rate_limit")
@@ -540,7 +565,7 @@ def test_hooks_of_a_session_that_is_past_say_nothing() -> None:
 
 
 def test_the_log_is_followed_to_where_the_agent_says_it_writes() -> None:
-    world = World(session_id=SESSION, transcript_path="/c/a.jsonl")
+    world = World(child=ChildStarted(session_id=SESSION, transcript_path="/c/a.jsonl"))
     world.hook("SessionStart", source="resume", transcript_path="/c/a.jsonl")
     world.hook("SessionStart", source="clear", session_id="b", transcript_path="/c/b.jsonl")
     assert [o for o in world.others if isinstance(o, FollowLog)] == [
@@ -611,7 +636,7 @@ def test_the_old_part_of_a_resumed_log_only_seeds() -> None:
 
 
 def test_71_sequence_numbers_go_on_after_a_restart() -> None:
-    world = World(session_id=SESSION).working()
+    world = World(child=ChildStarted(session_id=SESSION)).working()
     held = world.hook("PermissionRequest", **TOOL)
     world.tell(Restarting())
     assert world.replies[held].body == ""
@@ -642,7 +667,7 @@ AUTO = {
 }
 
 
-def stop(world: World, **payload: Any) -> Any:
+def stop(world: World, **payload: object) -> dict[str, str] | None:
     reply = world.replies[world.hook("Stop", **payload)]
     return json.loads(reply.body) if reply.body else None
 
@@ -679,7 +704,9 @@ def test_41_a_second_stop_in_a_turn_passes() -> None:
 
 def test_42_43_44_the_automatic_gate_opens_for_terminal_reports_only() -> None:
     world = World(stop=AUTO).working()
-    reason = stop(world)["reason"]
+    blocked = stop(world)
+    assert blocked is not None
+    reason = blocked["reason"]
     for value in ("done", "continue", "failed"):
         assert f"""oj-sidecar send '{{"status": "{value}", "note": "<note>"}}'""" in reason
     assert "1. done: ready" in reason
@@ -792,7 +819,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(
     section: str, config: dict[str, Any]
 ) -> None:
     with pytest.raises(Rejected, match=section):
-        World(**{section: config})
+        Machine(CLAUDE, TIMING, **{"stop": {}, "start": {}, section: config})
 
 
 # -------------------------------------------------------------------------------------------- prompts and their answers
@@ -1026,25 +1053,25 @@ class Menu:
         lines[row] = lines[row][:1] + "\u276f" + lines[row][2:]
         self.world.show(self.after if self.chosen else lines)
 
+    def press(self, key: bytes) -> None:
+        moves = {b"\x1b[B": 1, b"\x1b[A": -1}
+        self.marked = min(max(self.marked + moves.get(key, 0), 0), len(self.options) - 1)
+        if key == b"\r":
+            self.chosen = self.marked + 1
+
     def run(self) -> None:
         for _ in range(100):
             self.world.wait(50)
             while self.world.untyped:
                 for step in self.world.untyped[0].keys:
-                    match step.data:
-                        case b"\x1b[B":
-                            self.marked = min(self.marked + 1, len(self.options) - 1)
-                        case b"\x1b[A":
-                            self.marked = max(self.marked - 1, 0)
-                        case b"\r":
-                            self.chosen = self.marked + 1
+                    self.press(step.data)
                 self.world.finish_typing()
                 self.draw()
 
 
 @pytest.mark.parametrize(("lines", "option"), [(TRUST, 1), (API_KEY, 1), (BYPASS, 2)])
 def test_a_start_up_dialog_is_dismissed_by_the_right_option(lines: list[str], option: int) -> None:
-    world = World(accept_dialogs=ALL)
+    world = World(child=ChildStarted(accept_dialogs=ALL))
     menu = Menu(world, lines, IDLE)
     menu.run()
     assert menu.chosen == option
@@ -1060,16 +1087,15 @@ def test_a_start_up_dialog_that_nobody_allowed_is_left_to_a_person_and_answered_
     world = World()
     menu = Menu(world, BYPASS, IDLE)
     menu.run()
-    assert menu.chosen is None
-    assert world.state == "prompt"
+    assert (menu.chosen, world.state) == (None, "prompt")
     assert world.body(Respond, Answer(accept=True))["delivered"]
     menu.run()
-    assert menu.chosen == 2
+    assert (menu.chosen, world.state) == (2, "idle")
     assert world.outcomes(PromptOutcome)[0].source == "api"
 
 
 def test_enter_is_not_pressed_on_a_screen_that_does_not_follow() -> None:
-    world = World(accept_dialogs=ALL).show(BYPASS).wait(60_000)
+    world = World(child=ChildStarted(accept_dialogs=ALL)).show(BYPASS).wait(60_000)
     assert b"\r" not in world.typed
     assert world.typed
     assert any(isinstance(other, Note) for other in world.others)
@@ -1077,7 +1103,7 @@ def test_enter_is_not_pressed_on_a_screen_that_does_not_follow() -> None:
 
 
 def test_dialogs_one_after_another_are_dismissed_each() -> None:
-    world = World(accept_dialogs=ALL)
+    world = World(child=ChildStarted(accept_dialogs=ALL))
     for lines, after in ((TRUST, API_KEY), (API_KEY, BYPASS), (BYPASS, IDLE)):
         Menu(world, lines, after).run()
     world.wait(2000)
@@ -1121,17 +1147,16 @@ def test_53_enter_is_pressed_once_more_when_nothing_happens() -> None:
 def test_53_enter_is_not_pressed_again_when_something_happened(sign: str) -> None:
     world = World().idle()
     world.body(Nudge, "hello")
-    match sign:
-        case "turn":
-            world.working()
-        case "prompt":
-            world.hook("PermissionRequest", **TOOL)
-        case "exit":
-            world.tell(ChildExited(code=0))
-        case "typing":
-            world.tell(InputSeen())
-        case "dialog":
-            world.wait(3500).show(PERMISSION)
+    if sign == "turn":
+        world.working()
+    elif sign == "prompt":
+        world.hook("PermissionRequest", **TOOL)
+    elif sign == "exit":
+        world.tell(ChildExited(code=0))
+    elif sign == "typing":
+        world.tell(InputSeen())
+    else:
+        world.wait(3500).show(PERMISSION)
     world.wait(60_000)
     assert world.typed == [b"hello", b"\r"]
 
@@ -1154,7 +1179,7 @@ def test_54_a_message_does_not_answer_a_permission_prompt() -> None:
     world.hook("PermissionRequest", **TOOL)
     body = world.body(Nudge, "1")
     assert (body["delivered"], body["state_before"]) == (False, "prompt")
-    assert "permission" in body["reason"]
+    assert "permission" in str(body["reason"])
     assert world.typed == []
 
 
@@ -1220,7 +1245,7 @@ PATTERNS = {
 }
 
 
-def generic(**patterns: Any) -> World:
+def generic(**patterns: object) -> World:
     return World(driver=GENERIC.configured({**PATTERNS, **patterns}))
 
 
@@ -1317,8 +1342,19 @@ HOOKS = st.builds(
         {**tool, "prompt_id": turn, "session_id": session, **more},
     ),
     st.sampled_from(
-        "SessionStart UserPromptSubmit PreToolUse PermissionRequest PostToolUse Notification Stop StopFailure"
-        " SessionEnd PrimeFailed Odd".split()
+        [
+            "SessionStart",
+            "UserPromptSubmit",
+            "PreToolUse",
+            "PermissionRequest",
+            "PostToolUse",
+            "Notification",
+            "Stop",
+            "StopFailure",
+            "SessionEnd",
+            "PrimeFailed",
+            "Odd",
+        ]
     ),
     st.sampled_from([TOOL, OTHER, QUESTIONS, ONE_QUESTION, THE_PLAN, {}]),
     TURNS,
@@ -1364,7 +1400,7 @@ STEPS = st.one_of(
     st.tuples(st.just("show"), SCREENS),
     st.tuples(st.just("wait"), st.sampled_from([1, 50, 500, 1000, 2000, 70_000])),
     st.tuples(st.just("respond"), ANSWERS),
-    st.tuples(st.just("respond to"), st.integers(0, 12)),
+    st.tuples(st.just("respond_to"), st.integers(0, 12)),
     st.tuples(st.just("nudge"), st.sampled_from([0, 500])),
     st.tuples(st.just("resolve"), st.sampled_from([{}, {"status": "done"}, {"status": "continue"}, {"status": 1}])),
     st.tuples(st.just("close"), st.integers(1, 30)),
@@ -1374,6 +1410,101 @@ STEPS = st.one_of(
 )  # fmt: skip
 
 
+class Anything:
+    """Does random steps and keeps the books."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.types_at_once = False
+        self.hooks: set[int] = set()
+        self.closed: set[int] = set()
+        self.requests = 0
+        self.is_blocked = False
+
+    def do(self, what: str, value: object) -> None:
+        told = len(self.world.events)
+        getattr(self, f"do_{what}")(value)
+        fresh = self.world.events[told:]
+        self.check()
+        # After a blocked stop it is at work until something trusted says otherwise.
+        if any(isinstance(event, StopOutcome) and event.type == "blocked" for event in fresh):
+            self.is_blocked = self.world.state == "working"
+        elif what not in {"show", "nudge", "resolve", "close"}:
+            self.is_blocked = False
+        if self.is_blocked:
+            assert self.world.state != "idle"
+            assert not self.world.machine.is_idle_pending
+
+    def do_hook(self, value: tuple[str, dict[str, Any]]) -> None:
+        self.hooks.add(self.world.hook(value[0], **value[1]))
+
+    def do_log(self, value: dict[str, Any]) -> None:
+        self.world.log(value)
+
+    def do_show(self, value: list[str]) -> None:
+        self.world.show(value)
+
+    def do_wait(self, value: int) -> None:
+        self.world.wait(value)
+
+    def do_respond(self, value: Answer) -> None:
+        self.requests += 1
+        self.world.ask(Respond, value)
+
+    def do_respond_to(self, value: int) -> None:
+        self.requests += 1
+        self.world.ask(Respond, Answer(accept=True), prompt_seq=value)
+
+    def do_nudge(self, value: int) -> None:
+        self.requests += 1
+        self.world.ask(Nudge, "x", wait_ms=value)
+
+    def do_resolve(self, value: Json) -> None:
+        self.requests += 1
+        self.world.ask(Resolve, value)
+
+    def do_close(self, value: int) -> None:
+        if value in self.hooks and value not in self.world.replies:
+            self.closed.add(value)
+            self.world.tell(HookClosed(value))
+
+    def do_type(self, _: None) -> None:
+        if self.world.untyped:
+            self.world.untyped = self.world.untyped[-1:]
+            self.world.finish_typing()
+
+    def do_tell(self, value: Input) -> None:
+        self.world.tell(value)
+
+    def do_child(self, value: Input) -> None:
+        if isinstance(value, ChildStarted):
+            self.world.tell(ChildExited(code=0))
+        self.world.tell(value)
+
+    def check(self) -> None:
+        machine = self.world.machine
+        again = {"ready", "hook:closed"}  # the same prompt told again, with its number
+        numbers = [
+            event.seq
+            for event in self.world.events
+            if not (isinstance(event, Transition) and event.cause in again)
+        ]
+        assert all(a < b for a, b in pairwise(numbers)), numbers
+        assert (machine.state is AgentState.PROMPT) == (machine.prompt is not None)
+        if machine.prompt is not None:
+            assert machine.prompt.seq == machine.state_seq
+        if machine.state is AgentState.IDLE:
+            assert not machine.is_idle_pending
+        msgspec.json.encode(machine.snapshot())
+
+    def finish(self) -> None:
+        self.world.tell(ChildExited(code=0))
+        known = set(self.world.replies)
+        assert self.hooks - self.closed == known, "no hook is forgotten, none that died is answered"
+        assert len(self.world.answers) == self.requests, "no request is forgotten"
+        assert self.world.timers == {}
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     steps=st.lists(STEPS, max_size=40),
@@ -1381,75 +1512,9 @@ STEPS = st.one_of(
     driver=st.sampled_from([CLAUDE, CLAUDE, CLAUDE, GENERIC.configured(PATTERNS)]),
 )
 def test_whatever_happens_in_whatever_order(
-    steps: list[tuple[str, Any]], stop_config: dict[str, Any], driver: Any
+    steps: list[tuple[str, Any]], stop_config: dict[str, Any], driver: Driver
 ) -> None:
-    world = World(driver=driver, stop=stop_config, accept_dialogs=ALL)
-    world.types_at_once = False
-    hooks: set[int] = set()
-    closed: set[int] = set()
-    requests = 0
-    was_blocked = False
+    anything = Anything(World(driver, stop_config, child=ChildStarted(accept_dialogs=ALL)))
     for what, value in steps:
-        told = len(world.events)
-        match what:
-            case "hook":
-                hooks.add(world.hook(value[0], **value[1]))
-            case "log":
-                world.log(value)
-            case "show":
-                world.show(value)
-            case "wait":
-                world.wait(value)
-            case "respond":
-                world.ask(Respond, value)
-            case "respond to":
-                world.ask(Respond, Answer(accept=True), prompt_seq=value)
-            case "nudge":
-                world.ask(Nudge, "x", wait_ms=value)
-            case "resolve":
-                world.ask(Resolve, value)
-            case "close":
-                if value in hooks and value not in world.replies:
-                    closed.add(value)
-                    world.tell(HookClosed(value))
-            case "type":
-                if world.untyped:
-                    world.untyped = world.untyped[-1:]
-                    world.finish_typing()
-            case "tell" | "child":
-                if what == "child" and isinstance(value, ChildStarted):
-                    world.tell(ChildExited(code=0))
-                world.tell(value)
-        requests += what in {"respond", "respond to", "nudge", "resolve"}
-        fresh = world.events[told:]
-        check(world, fresh)
-        # After a blocked stop it is at work until something trusted says otherwise.
-        if any(isinstance(e, StopOutcome) and e.type == "blocked" for e in fresh):
-            was_blocked = world.state == "working"
-        elif what in {"hook", "log", "child", "tell", "wait", "respond", "type"}:
-            was_blocked = False
-        if was_blocked:
-            assert world.state != "idle"
-            assert not world.machine.is_idle_pending
-    world.tell(ChildExited(code=0))
-    assert hooks - closed == set(world.replies), "no hook is forgotten, none that died is answered"
-    assert len(world.answers) == requests, "no request is forgotten"
-    assert world.timers == {}
-
-
-def check(world: World, fresh: Iterable[Event]) -> None:
-    machine = world.machine
-    numbers = [
-        e.seq
-        for e in world.events
-        if not (isinstance(e, Transition) and e.cause in {"ready", "hook:closed"})
-    ]
-    assert all(a < b for a, b in zip(numbers, numbers[1:], strict=False)), numbers
-    assert (machine.state is AgentState.PROMPT) == (machine.prompt is not None)
-    assert len(world.untyped) <= 40
-    if machine.prompt is not None:
-        assert machine.prompt.seq == machine.state_seq
-    for event in fresh:
-        if isinstance(event, Transition) and event.next is AgentState.IDLE:
-            assert not machine.is_idle_pending
-    msgspec.json.encode(machine.snapshot())
+        anything.do(what, value)
+    anything.finish()

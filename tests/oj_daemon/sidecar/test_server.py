@@ -12,6 +12,8 @@ from tests.oj_daemon.sidecar.conftest import SHELL
 from tests.support.sidecar import SECONDS, Sidecar, sidecar
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.e2e  # a real process, and more than one
+
 
 def test_health_says_how_sidecar_and_agent_are(shell: Sidecar) -> None:
     health = shell.get("health").body
@@ -114,7 +116,7 @@ def test_what_a_browser_sends_for_a_web_page_is_refused(shell: Sidecar) -> None:
     assert "Access-Control-Allow-Origin" not in shell.get("health").headers
 
 
-def test_the_output_is_addressed_by_offset_and_the_ring_forgets(config: str) -> None:
+def test_the_output_is_addressed_by_offset_and_the_ring_forgets() -> None:
     flood = "head -c 2097152 /dev/zero | tr '\\0' x; echo; echo END; read"
     with sidecar(("bash", "-c", flood), "--ring-size", "1048576") as made:
         made.shows("END")
@@ -128,7 +130,7 @@ def test_the_output_is_addressed_by_offset_and_the_ring_forgets(config: str) -> 
         assert base64.b64decode(piece["data"]) == b"END"
 
 
-def test_with_a_token_everything_but_probes_needs_it(config: str) -> None:
+def test_with_a_token_everything_but_probes_needs_it() -> None:
     with sidecar(SHELL, env={"OJ_SIDECAR_TOKEN": "s3cret-t0ken"}) as made:
         for path in ("health", "ready", "livez"):
             assert made.get(path).status in {200, 503}

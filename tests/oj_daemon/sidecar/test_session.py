@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +16,8 @@ from tests.oj_daemon.sidecar.test_streams import frame
 from tests.support.agent.session import SCRIPTED
 from tests.support.sidecar import SECONDS, Sidecar, sidecar
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.e2e  # a real process, and more than one
 
 Json = dict[str, Any]
 
@@ -30,10 +34,21 @@ class Agent(Sidecar):
     def has(self, name: str) -> None:
         """Wait for a file that the agent makes."""
         until(
-            lambda: (self.work / name).exists(),
+            (self.work / name).exists,
             SECONDS,
             lambda: f"{name}\n{self.screen()}\n{self.log()}",
         )
+
+    def asks(self, *, after: int = 0) -> Json:
+        """Wait for a prompt that can be answered."""
+
+        def found() -> Json | None:
+            prompt: Json | None = self.get("agent").body["prompt"]
+            is_open = prompt is not None and prompt["ready"] and prompt["channel"] == "hook"
+            return prompt if prompt and is_open and prompt["seq"] > after else None
+
+        until(found, SECONDS, lambda: f"a prompt\n{self.screen()}\n{self.log()}")
+        return found() or {}
 
     def frames(self) -> list[Json]:
         """Everything that was told so far."""
@@ -76,7 +91,7 @@ def play(tmp_path: Path) -> Iterator[Play]:
         yield begin
 
 
-def turn(when: str, *actions: Json, **more: Any) -> Json:
+def turn(when: str, *actions: Json, **more: object) -> Json:
     return {"when": when, "do": list(actions), **more}
 
 
@@ -84,7 +99,7 @@ WAIT = {"await": "go"}
 
 
 def test_the_agent_starts_with_our_hooks_after_the_callers_and_its_session_id(play: Play) -> None:
-    mine = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "true"}]}]},
+    mine: Json = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "true"}]}]},
             "permissions": {"allow": ["Bash(ls:*)"]}, "model": "opus"}  # fmt: skip
     mcp = {"files": {"command": "files-server"}}
     agent = play({"start": [{"env": "env.json"}]}, {"settings": mine, "mcp": mcp})
@@ -141,7 +156,8 @@ def test_a_first_message_is_given_at_the_start(play: Play) -> None:
 def test_two_messages_at_once_are_not_mixed(play: Play) -> None:
     agent = play({"keys": "keys", "turns": [turn(".", {"say": "ok"})]})
     agent.becomes("idle")
-    with agent.in_background("agent/nudge", {"message": "a" * 50}), agent.in_background("agent/nudge", {"message": "b" * 50}):  # fmt: skip
+    first, second = {"message": "a" * 50}, {"message": "b" * 50}
+    with agent.in_background("agent/nudge", first), agent.in_background("agent/nudge", second):
         pass
     until(lambda: (agent.work / "keys").read_bytes().count(b"\r") >= 2, SECONDS, "both to be typed")
     typed = (agent.work / "keys").read_bytes()
@@ -159,7 +175,7 @@ BASH = turn(
 @pytest.mark.parametrize("accept", [True, False])
 def test_a_permission_is_answered_without_typing(play: Play, accept: bool) -> None:
     agent = play({"keys": "keys", "turns": [BASH]}, {"prompt": "BASH"})
-    prompt = agent.becomes("prompt")["prompt"]
+    prompt = agent.asks()
     assert (prompt["type"], prompt["tool"], prompt["ready"]) == ("permission", "Bash", True)
     stale = agent.post("agent/respond", {"accept": True, "prompt_seq": prompt["seq"] - 1})
     assert (stale.status, stale.body["error"]["code"]) == (409, "STALE_PROMPT")
@@ -198,7 +214,7 @@ ASK = [
 
 def test_several_questions_with_several_choices_are_answered_at_once(play: Play) -> None:
     agent = play({"turns": [turn("ASK", {"ask": ASK}, {"say": "{answer}"})]}, {"prompt": "ASK"})
-    prompt = agent.becomes("prompt")["prompt"]
+    prompt = agent.asks()
     assert prompt["type"] == "question"
     assert [one["options"] for one in prompt["questions"]] == [["Red", "Blue"], ["Small", "Large"]]
     assert [one["multi_select"] for one in prompt["questions"]] == [False, True]
@@ -206,7 +222,8 @@ def test_several_questions_with_several_choices_are_answered_at_once(play: Play)
     nothing = agent.post("agent/respond", {"answers": []}).body
     assert nothing["delivered"] is False
     answers = {"answers": [{"option": 2}, {"options": [1, 2]}]}
-    assert agent.post("agent/respond", answers).body["delivered"] is True
+    reply = agent.post("agent/respond", answers)
+    assert reply.body["delivered"] is True, reply.text
     said = json.loads(agent.becomes("idle")["last_message"])
     assert said == {"Which color?": "Blue", "Which sizes?": "Small, Large"}
 
@@ -216,19 +233,14 @@ def test_a_plan_is_sent_back_with_a_reason_and_then_accepted(play: Play) -> None
         "PLAN", {"plan": "# first", "refused": [{"plan": "# second: {answer}"}]}, {"say": "go"}
     )
     agent = play({"turns": [plan]}, {"prompt": "PLAN"})
-    first = agent.becomes("prompt")["prompt"]
+    first = agent.asks()
     assert first["type"] == "plan"
     assert json.loads(first["input"])["plan"] == "# first"
-    assert (
-        agent.post("agent/respond", {"accept": False, "text": "smaller"}).body["delivered"] is True
-    )
+    reply = agent.post("agent/respond", {"accept": False, "text": "smaller"})
+    assert reply.body["delivered"] is True, reply.text
 
-    def second() -> bool:
-        prompt = agent.get("agent").body["prompt"]
-        return prompt is not None and prompt["seq"] != first["seq"]
-
-    until(second, SECONDS, agent.screen)
-    assert "smaller" in agent.get("agent").body["prompt"]["input"]
+    second = agent.asks(after=first["seq"])
+    assert "smaller" in second["input"]
     agent.post("agent/respond", {"accept": True})
     agent.becomes("idle")
 
@@ -240,7 +252,8 @@ def test_a_plan_is_sent_back_with_a_reason_and_then_accepted(play: Play) -> None
 def test_an_error_that_ends_the_turn_has_its_kind_and_work_clears_it(
     play: Play, error: str, category: str
 ) -> None:
-    agent = play({"turns": [turn("BAD", {"error": error, "message": "sorry"}), turn("again", WAIT)]}, {"prompt": "BAD"})  # fmt: skip
+    bad = turn("BAD", {"error": error, "message": "sorry"})
+    agent = play({"turns": [bad, turn("again", WAIT)]}, {"prompt": "BAD"})
     view = agent.becomes("error")
     assert view["error_category"] == category
     assert agent.post("agent/nudge", {"message": "again"}).body["delivered"] is True
@@ -250,7 +263,7 @@ def test_an_error_that_ends_the_turn_has_its_kind_and_work_clears_it(
 # -- gate ----------------------------------------------------------------------------------------------------------
 
 
-def stop(agent: Agent, **data: Any) -> Json:
+def stop(agent: Agent, **data: object) -> Json:
     reply: Json = agent.post("hooks/stop", {"event": "stop", "data": data}).body
     return reply
 
@@ -260,7 +273,7 @@ def test_the_gate_holds_once_with_exactly_its_prompt_and_opens_when_told(play: P
     agent = play({"start": [WAIT]}, {"stop": {"mode": "gate", "prompt": reason}})
     assert stop(agent) == {"decision": "block", "reason": reason}
     assert "decision" not in stop(agent, stop_hook_active=True)
-    assert agent.post("stop/resolve", {"any": 1}).body == {"accepted": True}
+    assert agent.post("stop/resolve", {"any": 1}).body["accepted"] is True
     assert "decision" not in stop(agent)
     assert stop(agent)["decision"] == "block"
     assert agent.put("config/stop", {"mode": "allow"}).body == {"updated": True}
@@ -319,14 +332,15 @@ def test_the_agent_itself_can_send(play: Play) -> None:
     agent = play(
         {
             "turns": [
-                turn("task", {"say": "x"}),
+                turn("^task$", {"say": "x"}),
                 turn("Stop hook", {"run": command, "to": "out"}, {"say": "y"}),
             ]
         },
         {"prompt": "task", "stop": {"mode": "auto"}},
     )
+    agent.has("out")
     agent.becomes("idle")
-    assert (agent.work / "out").read_text() == ""
+    assert (agent.work / "out").read_text() == "exit 0\n"
     assert agent.outcomes("stop:outcome")[0] == "blocked"
 
 
@@ -363,13 +377,14 @@ def test_text_for_the_start_arrives_to_the_byte(play: Play) -> None:
 async def test_log_lines_are_pushed_and_cost_is_counted_once_per_answer(play: Play) -> None:
     agent = play({"usage": {"input_tokens": 3, "output_tokens": 5},
                   "turns": [turn("go", {"think": "hm"}, {"say": "ok"})]})  # fmt: skip
+    agent.becomes("idle")
     async with (
         agent.session() as http,
         http.ws_connect(agent.url("/ws?subscribe=messages")) as socket,
     ):
         agent.post("agent/nudge", {"message": "go"})
         got = await frame(socket, "message:raw")
-        assert (got["source"], "uuid" in got["data"]) == ("log", True)
+        assert (got["source"], "type" in got["data"]) == ("log", True)
     until(lambda: agent.get("session/usage").body["request_count"] > 0, SECONDS, agent.log)
     agent.becomes("idle")
     usage = agent.get("session/usage").body
@@ -379,7 +394,8 @@ async def test_log_lines_are_pushed_and_cost_is_counted_once_per_answer(play: Pl
 
 
 def test_a_compaction_keeps_a_copy_and_no_line_appears_twice(play: Play) -> None:
-    agent = play({"turns": [turn("go", {"say": "ok"}, {"compact": True}), turn("more", {"say": "fine"})]}, {"prompt": "go"})  # fmt: skip
+    go = turn("go", {"say": "ok"}, {"compact": True})
+    agent = play({"turns": [go, turn("more", {"say": "fine"})]}, {"prompt": "go"})
     until(lambda: agent.get("transcripts").body["transcripts"], SECONDS, agent.log)
     agent.becomes("idle")
     agent.post("agent/nudge", {"message": "more", "wait_ms": 20000})
@@ -411,7 +427,7 @@ def test_a_conversation_is_resumed_by_its_id_alone(play: Play) -> None:
 
 
 def test_a_conversation_that_is_not_there_is_an_error(play: Play) -> None:
-    with pytest.raises(AssertionError, match="it ended with 1: .*resume"):
+    with pytest.raises(AssertionError, match=r"it ended with 1: .*resume"):
         play({}, {}, "--resume", "00000000-0000-4000-8000-000000000000")
 
 
@@ -428,3 +444,24 @@ def test_a_restarted_agent_carries_on_with_its_conversation(play: Play) -> None:
     argvs = [json.loads(path.read_text())["argv"] for path in agent.work.glob("env-*.json")]
     assert [session_id in words and "--resume" in words for words in argvs].count(True) == 1
     agent.becomes("idle")
+
+
+def test_a_hook_that_dies_leaves_the_answer_to_the_keys(play: Play) -> None:
+    agent = play({"turns": [BASH]}, {"prompt": "BASH"})
+    agent.asks()
+    hooks = [one for one in agent.family() if one.name.startswith("python")]
+    waiting = [one for one in hooks if "PermissionRequest" in Path(f"/proc/{one.pid}/cmdline").read_text()]  # fmt: skip
+    for one in waiting:
+        os.kill(one.pid, signal.SIGKILL)
+    assert waiting
+    until(
+        lambda: (agent.get("agent").body["prompt"] or {}).get("channel") != "hook",
+        SECONDS,
+        agent.log,
+    )
+
+
+def test_an_agent_that_is_idle_for_too_long_is_sent_home(play: Play) -> None:
+    agent = play({}, {}, OJ_SIDECAR_IDLE_TIMEOUT_MS="200")
+    assert agent.wait() == 128 + signal.SIGHUP
+    assert agent.family() == []

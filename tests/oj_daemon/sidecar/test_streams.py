@@ -15,10 +15,12 @@ from aiohttp import WSMsgType
 from tests.oj_daemon.sidecar.conftest import SHELL
 from tests.support.sidecar import SECONDS, Sidecar, sidecar
 
+pytestmark = pytest.mark.e2e  # a real process, and more than one
+
 Socket = aiohttp.ClientWebSocketResponse
 
 
-async def frame(socket: Socket, event: str = "", **fields: Any) -> dict[str, Any]:
+async def frame(socket: Socket, event: str = "", **fields: object) -> dict[str, Any]:
     """The next frame of that kind."""
     async with asyncio.timeout(SECONDS):
         while True:
@@ -27,7 +29,7 @@ async def frame(socket: Socket, event: str = "", **fields: Any) -> dict[str, Any
                 return got
 
 
-async def ask(socket: Socket, **fields: Any) -> dict[str, Any]:
+async def ask(socket: Socket, **fields: object) -> dict[str, Any]:
     await socket.send_json({"request_id": "r", **fields})
     return await frame(socket, request_id="r")
 
@@ -133,6 +135,7 @@ async def test_a_listener_that_does_not_read_is_told_what_it_lost(config: str) -
         async with made.session() as http:
             socket = await http.ws_connect(made.url("/ws?subscribe=pty,state"), max_msg_size=0)
             transport = socket.get_extra_info("transport") or socket._response.connection.transport  # type: ignore[union-attr]
+            assert transport is not None
             transport.pause_reading()
             await type_line(made, "head -c 20000000 /dev/zero | tr '\\0' x; clear; echo WORK; read")
             await asyncio.to_thread(made.becomes, "working")
@@ -185,6 +188,7 @@ async def test_nothing_is_pushed_and_nothing_answered_before_authentication(conf
             await socket.send_json({"event": "auth", "token": "t0ken"})
             assert await frame(socket) == {"event": "auth:ok"}
             assert (await frame(socket, "transition"))["next"] == "working"
+            await socket.close()
 
 
 async def test_a_listener_that_never_authenticates_is_let_go() -> None:
@@ -232,9 +236,7 @@ async def test_an_attached_terminal_is_told_how_the_agent_ended() -> None:
     with sidecar(SHELL, env={"PS1": "$ "}) as made:
         async with made.session() as http, http.ws_connect(made.url("/ws/raw")) as socket:
             await socket.send_bytes(b"exit 5\r")
-            texts = []
             async with asyncio.timeout(SECONDS):
-                async for message in socket:
-                    if message.type is WSMsgType.TEXT:
-                        texts.append(json.loads(message.data))
+                messages = [message async for message in socket]
+            texts = [json.loads(one.data) for one in messages if one.type is WSMsgType.TEXT]
             assert texts[-1] == {"event": "exit", "code": 5, "signal": None}

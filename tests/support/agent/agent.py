@@ -20,6 +20,9 @@ A scenario is a JSON object; all keys are optional:
                 "resumed": true,              only in a process started with (or without) --resume
                 "do": [ACTION, ...]}],
      "otherwise": [ACTION, ...],              default [{"say": "All done: {prompt}"}]
+     "release": "2.1.330",                    the dialogs of that release: a permission has four options ("3" is Yes and
+                                              auto mode), start dialogs no numbers and No first, and a plan is accepted by a
+                                              hook only with updatedInput; default 2.1.197, the one of the recordings
      "ignore": ["HUP", "TERM"],               signals ignored from the beginning
      "keys": "FILE",                          every byte read from the terminal is appended there
      "notification": "FILE",                  the Notification hook of a dialog fires when this exists (or after so many
@@ -127,6 +130,7 @@ SCENARIO_KEYS = {
     "keys",
     "notification",
     "usage",
+    "release",
 }
 TURN_KEYS = {"when", "times", "resumed", "do"}
 WORKING = "esc to interrupt · ← for agents"
@@ -203,6 +207,8 @@ class Agent:
         self.cwd = os.getcwd()
         self.config = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.expanduser("~/.claude")
         self.mode = options.mode
+        self.release = str(scenario.get("release", VERSION))
+        self.newer = [int(part) for part in self.release.split(".")] > [2, 1, 197]
         self.resumed = "--resume" in options.values
         named = options.values.get("--resume") or options.values.get("--session-id")
         self.session: str = named or new_id()
@@ -253,12 +259,12 @@ class Agent:
             self.terminal.say(f"No conversation found with session ID: {self.session}")
             raise Ended(1)
         for name in self.scenario.get("dialogs", []):
-            dialog = dialogs.start_dialog(name, self.cwd, os.environ.get("ANTHROPIC_API_KEY", ""))
+            key = os.environ.get("ANTHROPIC_API_KEY", "")
+            dialog = dialogs.start_dialog(name, self.cwd, key, newer=self.newer)
             self._ask(dialog, None)
-            number = self.choice.number if self.choice else dialogs.CANCEL
-            if number == dialogs.CANCEL or number == {"trust": 2, "bypass": 1}.get(name):
+            if self.choice and dialog.chosen(self.choice) in ("", "No, exit"):
                 raise Ended(1)
-        self.terminal.say(*dialogs.banner(self.terminal.columns, self.cwd, VERSION))
+        self.terminal.say(*dialogs.banner(self.terminal.columns, self.cwd, self.release))
         source = "startup"
         if self.resumed:
             source = "resume"
@@ -459,7 +465,7 @@ class Agent:
             while not self._decided():
                 if running is not None:
                     for result in running.finished():
-                        if result.answer.get("hookSpecificOutput", {}).get("decision"):
+                        if self._decides(result, dialog):
                             return result
                 left = 3599.0
                 if isinstance(when, str):
@@ -477,6 +483,12 @@ class Agent:
             self.dialog = None
             self._paint()
         return None
+
+    def _decides(self, result: Result, dialog: dialogs.Dialog | dialogs.Form) -> bool:
+        decision = result.answer.get("hookSpecificOutput", {}).get("decision", {})
+        if self.newer and dialog.kind == "plan" and decision.get("behavior") == "allow":
+            return "updatedInput" in decision
+        return bool(decision)
 
     def _decided(self) -> bool:
         return self.choice is not None
@@ -678,7 +690,7 @@ class Agent:
                 self._refuse(action, use, uid, reason)
                 return
         asks = name in ("AskUserQuestion", "ExitPlanMode")
-        if asks or (action.get("ask") and self.mode != "bypassPermissions"):
+        if asks or (action.get("ask") and self.mode not in ("bypassPermissions", "auto")):
             allowed = self._permission(action, use, uid, fields)
             if allowed is None:
                 return
@@ -708,7 +720,7 @@ class Agent:
             dialog = dialogs.plan_dialog(given["plan"])
             note = "Claude Code needs your approval for the plan"
         else:
-            options = int(action.get("options", 3))
+            options = int(action.get("options", 4 if self.newer else 3))
             dialog = dialogs.permission_dialog(name, given, self.cwd, options)
             fields = {**fields, "permission_suggestions": _suggestions(name, given)}
         running = self._start_hooks("PermissionRequest", name, fields, effort=True)
@@ -723,13 +735,15 @@ class Agent:
             self.answer = json.dumps(given.get("answers", {}))
         else:
             assert self.choice is not None
-            last = isinstance(dialog, dialogs.Dialog) and self.choice.number == len(dialog.options)
-            if self.choice.number == dialogs.CANCEL or last:
+            chosen = dialog.chosen(self.choice)
+            if chosen in ("", "No"):
                 self.journal.result(use, REJECTED, self.prompt_id, uid, "User rejected tool use")
                 text = "[Request interrupted by user for tool use]"
                 self.journal.user([{"type": "text", "text": text}], self.prompt_id)
                 self._say("  ⎿  Interrupted · What should Claude do instead?")
                 raise TurnOver
+            if "auto mode" in chosen:
+                self.mode = "auto"
             if isinstance(dialog, dialogs.Form):
                 given = {**given, "answers": self.choice.answers}
                 self.answer = json.dumps(self.choice.answers)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -184,6 +185,18 @@ class Session:
         """Wait until the terminal has shown the text (blanks do not count)."""
         wanted = re.sub(r"\s", "", text)
         until(lambda: wanted in self.seen, seconds, lambda: f"{text!r} on\n{self.seen[-3000:]}")
+
+    def settle(self, quiet: float = 0.5) -> None:
+        """Wait until nothing was written to the terminal for a while."""
+        last = (-1, 0.0)
+
+        def still() -> bool:
+            nonlocal last
+            if len(self.output) != last[0]:
+                last = (len(self.output), time.monotonic())
+            return time.monotonic() - last[1] > quiet
+
+        until(still, SECONDS, "a still terminal")
 
     def hooks(self, event: str = "") -> list[Json]:
         """Return the payloads recorded so far, of one event or of all."""

@@ -242,6 +242,39 @@ def test_a_refusal_by_key_ends_the_turn_without_a_hook(play: Play, key: str) -> 
     assert session.story()[-1] == "PermissionRequest"
 
 
+def test_of_the_newer_release_a_three_is_no_refusal_but_auto_mode(play: Play) -> None:
+    session = play({"turns": [BASH], "release": "2.1.330", "notification": None}, "BASH")
+    session.sees("3. Yes, and switch to auto mode")
+    session.type("3")
+    assert session.hook("Stop")["permission_mode"] == "auto"
+    assert (session.project / "made.txt").exists()
+
+
+def test_of_the_newer_release_a_plan_is_accepted_only_with_its_input(play: Play) -> None:
+    turn = {"do": [{"plan": "# Plan"}, {"plan": "# Plan"}]}
+    session = play({"turns": [turn], "release": "2.1.330"}, start=False)
+    accepted = decision("allow", updatedInput={"plan": "# Plan"})
+    session.answer("PermissionRequest", 1, accepted)
+    session.answer("PermissionRequest", 2, decision("allow"))
+    session.start("--permission-mode", "plan", "go")
+    session.hook("Notification")
+    assert len(session.hooks("PostToolUse")) == 1
+    session.type("1")
+    session.hook("Stop")
+
+
+def test_of_the_newer_release_start_dialogs_take_no_digits(play: Play) -> None:
+    session = play({"dialogs": ["trust", "bypass"], "release": "2.1.330"})
+    session.sees("\u276f No, exit")
+    session.type("1")
+    session.type("\x1b[B")
+    session.sees("\u276f Yes, I trust this folder")
+    session.type("\r")
+    session.sees("\u276f No, exit Yes, I accept")
+    session.type("\r")
+    assert session.ended() == 1
+
+
 def test_a_person_at_the_terminal_may_be_faster_than_the_hook(play: Play) -> None:
     session = play({"turns": [BASH], "notification": None}, start=False)
     session.hold("PermissionRequest")
