@@ -56,7 +56,13 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
             made.append([output.muted(f"  ... {len(said) - MESSAGE_LINES} more lines")])
     if view.get("decision_id"):
         short = short_id(view["decision_id"])
-        made += [[], [output.context("It waits for a decision: "), output.literal(f"oj decision show {short}")]]
+        made += [
+            [],
+            [
+                output.context("It waits for a decision: "),
+                output.literal(f"oj decision show {short}"),
+            ],
+        ]
     return made
 
 

@@ -131,9 +131,8 @@ def _newest(agents: list[View], waited_for: View) -> View | None:
     """The session that was waited for, or the newest that went on with the same step after it was gone."""
     found: View | None = None
     for agent in agents:
-        if agent["id"] == waited_for["id"]:
-            found = agent
-        elif found is not None and found["status"] == "gone" and agent["step"] == found["step"]:
+        is_next = found is not None and found["status"] == "gone" and agent["step"] == found["step"]
+        if is_next or agent["id"] == waited_for["id"]:
             found = agent
     return found
 

@@ -162,7 +162,7 @@ def _outcome(view: dict[str, Any]) -> list[tuple[str, Line]]:
 def chosen(view: dict[str, Any]) -> str:
     """The labels of what was chosen."""
     groups = view["question_groups"]
-    if len(groups) < 2:
+    if len(groups) < 2 or len(view["choices"]) != len(groups):
         picks = view["choices"][0] if view["choices"] else []
         return ", ".join(_label(view["options"], number) for number in picks)
     return "; ".join(

@@ -15,6 +15,7 @@ import time
 from collections import deque
 
 from oj_cli import diagnostics, live, output
+from oj_cli.talk import Talk
 from oj_cli.watch import Watch
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
@@ -165,6 +166,7 @@ def outcome(job: Job) -> list[list[output.Text]]:
 
 def _plain(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
     job: Job = {}
+    talk = Talk(ctx)
 
     def lost(failure: OjError) -> None:
         diagnostics.warn(_lost_text(failure))
@@ -174,6 +176,8 @@ def _plain(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
             if each.lines:
                 output.block("\n".join(each.lines))
             job = each.job or job
+            for decision in talk.fresh(each.job):
+                talk.hold(decision)
     output.lines(outcome(job))
     return job
 
@@ -237,6 +241,7 @@ def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
         return _plain(ctx, job_id, interrupts)
     unicode = console.encoding.lower().startswith("utf")
     view = _View()
+    talk = Talk(ctx)
 
     def texts(rows: list[live.Row]) -> list[Text]:
         return [
@@ -267,6 +272,10 @@ def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
     with Watch(ctx, [job_id], logs={job_id: 0}, on_lost=lost) as watch, _signals(display), display:
         for each in heeding(news(watch, job_id), interrupts):
             view.add(each)
+            for decision in talk.fresh(each.job) if talk.can_ask else ():
+                display.stop()
+                talk.hold(decision)
+                display.start()
     ended_ms = view.job["finished_at_ms"] or view.job["updated_at_ms"]
     screen = live.Screen(console.width - 1, console.height, ended_ms, unicode=unicode)
     console.print(*texts(_ending(view, screen)), sep="\n")
@@ -293,10 +302,12 @@ def _signals(display: Live) -> Iterator[None]:
         raise SystemExit(128 + number)
 
     def pause(_number: int, _frame: FrameType | None) -> None:
+        is_drawn = display.is_started  # not while a question stands there
         display.stop()
         # SIGSTOP and not SIGTSTP again: that one is ours now, and the shell shows both alike.
         os.kill(os.getpid(), signal.SIGSTOP)
-        display.start()
+        if is_drawn:
+            display.start()
 
     handlers = {signal.SIGTERM: leave, signal.SIGHUP: leave, signal.SIGTSTP: pause}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

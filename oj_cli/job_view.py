@@ -29,6 +29,8 @@ def lines(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
     return [
         *_header(job, now),
         *_steps(job, now, verbose=verbose),
+        *_agents(job),
+        *_decisions(job, now),
         *_graph(job, verbose=verbose),
         *_variables(job["vars"], verbose=verbose),
     ]
@@ -83,9 +85,10 @@ def _header(job: dict[str, Any], now: int) -> list[Line]:
             notes.append(workspace["status"])
         place = f"{workspace['path']} ({', '.join(notes)})"
     now_doing = doing(job, now)
-    reason = "" if now_doing or job["reason"] == job["error"] else job["reason"]
+    is_told = now_doing and job["status"] != "waiting"
+    reason = "" if is_told or job["reason"] == job["error"] else job["reason"]
     fields: list[tuple[str, Line]] = [
-        ("Job", [output.literal(job["id"])]),
+        ("Crew" if job["id"].startswith("crw-") else "Job", [output.literal(job["id"])]),
         ("Name", [job["name"]] if job["name"] not in (job["kind"], job["id"]) else []),
         ("Kind", [job["kind"]]),
         ("Project", [job["project"]]),
@@ -136,6 +139,46 @@ def _steps(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
     ):
         made.append([output.muted("  (details are cut; --verbose shows them)")])
     return made
+
+
+def _agents(job: dict[str, Any]) -> list[Line]:
+    """The sessions that worked on the steps."""
+    rows: list[list[Text]] = [
+        [
+            output.literal(short_id(agent["id"])),
+            agent["name"],
+            agent["step"],
+            output.status(agent["status"]),
+            output.cut(output.one_line(agent["detail"]), DETAIL_WIDTH),
+        ]
+        for agent in job.get("agents", ())
+    ]
+    if not rows:
+        return []
+    lined_up = (_trimmed(row) for row in output.columns(rows, indent=2))
+    return [[], [output.header("Agents:")], *lined_up]
+
+
+def _decisions(job: dict[str, Any], now: int) -> list[Line]:
+    """What the job waits for, and what to type."""
+    made: list[Line] = []
+    for decision in job.get("decisions", ()):
+        from oj_cli import decide  # noqa: PLC0415 - only for jobs that wait
+
+        short = short_id(decision["id"])
+        left = decide.deadline(decision, now)
+        made.append(
+            [
+                "  ",
+                output.literal(short),
+                f"  {decision['step']}  [{decision['source']}]  {output.one_line(decision['summary'])}",
+                output.muted(f"  ({left})" if left else ""),
+            ]
+        )
+        made.append(
+            [output.context("    to answer: "), output.literal(f"oj decision show {short}")]
+        )
+    return [[], [output.header("Decisions:")], *made] if made else []
 
 
 def _notes(run: dict[str, Any], now: int) -> list[str]:

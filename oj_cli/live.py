@@ -150,7 +150,8 @@ class Screen:
 def rows(job: Job, tails: dict[str, list[str]], screen: Screen) -> list[Row]:
     """The whole view of a job that goes on, at most `screen.height` rows."""
     runs = latest_runs(job)
-    room = max(screen.height - 2, 1)
+    asked = questions(job)[: max(screen.height - 4, 0)]
+    room = max(screen.height - 2 - len(asked), 1)
     lines = _fold(_steps(job, runs, screen), runs, room, screen)
     busy = [name for name, _ in lines if name in runs and is_active(runs[name])]
     per_step = min(TAIL, (room - len(lines)) // len(busy)) if busy else 0
@@ -162,8 +163,20 @@ def rows(job: Job, tails: dict[str, list[str]], screen: Screen) -> list[Row]:
                 [("    ", "muted"), (line[:LONGEST], "output")]
                 for line in tails.get(name, [])[-per_step:]
             )
+    out.extend(asked)
     out.append([("Ctrl-C detaches; the job goes on", "muted")])
     return out[: max(screen.height, 1)]
+
+
+def questions(job: Job) -> list[Row]:
+    """What the job waits for a person for, and what to type."""
+    return [
+        [
+            (f"oj decision show {short_id(decision['id'])}", "warn"),
+            (f"  {' '.join(str(decision['summary']).split())[:LONGEST]}", ""),
+        ]
+        for decision in job.get("decisions", ())
+    ]
 
 
 def summary(job: Job, screen: Screen) -> list[Row]:

@@ -33,6 +33,8 @@ COMMANDS: dict[str, Row] = {
         ACTIONS,
         "Carry on with a suspended or failed job",
     ),
+    "attach": ("oj_cli.commands.attach:attach", ACTIONS, "Enter an agent's terminal"),
+    "peek": ("oj_cli.commands.peek:peek", ACTIONS, "Show an agent's screen"),
     "status": ("oj_cli.commands.status:status", ACTIONS, "What is going on, by project"),
     "show": ("oj_cli.commands.shortcut:show", ACTIONS, "Show anything by its id"),
     "job": (
@@ -43,7 +45,7 @@ COMMANDS: dict[str, Row] = {
     "agent": (
         "oj_cli.commands.agent:agent",
         RESOURCES,
-        "Agents: list, show, send, wait, kill, suspend, resume, prune",
+        "Agents: list, show, logs, peek, attach, send, wait, kill, resume",
     ),
     "decision": (
         "oj_cli.commands.decision:decision",

@@ -39,6 +39,8 @@ NARROWEST = 6
 ELLIPSIS = "…"
 PLAIN = str.maketrans({"…": "~", "─": "-", "→": ">", "⚠": "!"})
 """Our own signs for a stdout that is not UTF-8."""
+REPLIES_WITHIN = ("workspace", "agents", "decisions")
+"""Fields of replies that hold replies."""
 SGR = r"\x1b\[[0-9;:]*m"
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 """Not compiled here: only terminals need them, and that costs 1 ms."""
@@ -208,10 +210,16 @@ def reply(value: Mapping[str, object]) -> None:
 def untagged(value: Mapping[str, object]) -> dict[str, object]:
     """A reply, and the replies among its fields, without `type`."""
     return {
-        key: untagged(field) if key == "workspace" and isinstance(field, dict) else field
+        key: _untagged(field) if key in REPLIES_WITHIN else field
         for key, field in value.items()
         if key != "type"
     }
+
+
+def _untagged(field: object) -> object:
+    if isinstance(field, dict):
+        return untagged(field)
+    return [_untagged(each) for each in field] if isinstance(field, list) else field
 
 
 def pruned(noun: str, value: Mapping[str, Any], *, json_wanted: bool) -> None:

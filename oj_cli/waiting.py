@@ -13,6 +13,7 @@ from oj_cli.format import duration, now_ms
 from oj_cli.job_view import detail_of, doing, name_of, title_of
 from oj_cli.watch import OutOfTime, Watch, insist
 from oj_daemon.errors import OjError
+from oj_daemon.wire.names import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,13 @@ class Wait:
     def _tell_steps(self, job: dict[str, Any]) -> None:
         prefix = f"[{name_of(job)}] " if len(self.jobs) > 1 else ""
         for run in job["steps"]:
-            key = (job["id"], run["name"], run["run"], run["visit"], run["attempt"])
+            key: tuple[object, ...] = (
+                job["id"],
+                run["name"],
+                run["run"],
+                run["visit"],
+                run["attempt"],
+            )
             status = run["status"]
             started = run["started_at_ms"]
             if started:
@@ -108,6 +115,10 @@ class Wait:
             rest = "" if took is None else f" ({duration(took)})"
             if status == "waiting":
                 rest = f" ({detail})" if detail else ""
+                asked = [each for each in job.get("decisions", ()) if each["step"] == run["name"]]
+                for each in asked:
+                    key = (*key, each["id"])
+                    rest += f"; oj decision show {short_id(each['id'])}"
             elif detail:
                 rest += f" - {detail}"
             if status not in ("pending", "running"):
@@ -130,6 +141,8 @@ class Wait:
         why = output.one_line((job["error"] or job["reason"]).strip())
         word = "waits for a decision" if status == "waiting" else status
         diagnostics.say(f"{title} {word}{f': {why}' if why else ''}")
+        for each in job.get("decisions", ()) if status == "waiting" else ():
+            diagnostics.hint(f"oj decision show {short_id(each['id'])}")
 
     def _finish(self) -> int:
         ends = [self.jobs[job_id]["status"] for job_id in self.jobs if job_id in self.ended]

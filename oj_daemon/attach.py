@@ -53,9 +53,9 @@ class _Size(msgspec.Struct, frozen=True):
     rows: int
 
 
-def goodbye(reason: str) -> bytes:
-    """The frame with which the daemon leaves."""
-    return bytes([DETACH]) + msgspec.json.encode({"reason": reason})
+def goodbye(reason: str, *, again: bool = False) -> bytes:
+    """The frame with which the daemon leaves; `again` when attaching once more may help."""
+    return bytes([DETACH]) + msgspec.json.encode({"reason": reason, "again": again})
 
 
 async def serve(channel: Channel, session: Session, cols: int, rows: int) -> None:

@@ -246,7 +246,7 @@ class Connection(asyncio.Protocol):
         """Hang up from our side."""
         self._interruptible = True
         if self._is_attached and self._transport is not None:
-            self._transport.write(frame(goodbye(STOPPING)))
+            self._transport.write(frame(goodbye(STOPPING, again=True)))
         self._abandon()
         if self._transport is not None:
             self._transport.close()

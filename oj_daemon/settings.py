@@ -106,7 +106,7 @@ class Settings(NamedTuple):
     log_poll_ms: int
     """Period of following a log."""
     metrics_ms: int
-    """Period of the figures about live agents."""
+    """Period of the figures about live agents; the variable, OJ_METRICS_INTERVAL_SECS, is in seconds."""
     drain_ms: int
     """How long a daemon that was told to end waits for what is in flight."""
     timer_check_ms: int

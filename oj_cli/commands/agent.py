@@ -1,4 +1,4 @@
-"""`oj agent`: list, show, send, wait, kill, suspend, resume, prune.
+"""`oj agent`: list, show, logs, peek, attach, send, wait, kill, suspend, resume, prune.
 
 Rule: arguments become one request, the reply becomes text or JSON; what an agent may do is decided by the daemon. Where an
 id is asked for, that of the agent's job does as well: its newest agent is meant.
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 """Rows of a list, unless asked for more."""
+TAIL = 50
+"""Lines of a log, unless asked for more."""
 
 
 @click.group()
@@ -36,9 +38,7 @@ def agent() -> None:
 )
 @click.option("--no-limit", is_flag=True, help="Show all.")
 @pass_ctx
-def list_(
-    ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_limit: bool
-) -> None:
+def list_(ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_limit: bool) -> None:
     """List agents, newest first: those of jobs and those that stand alone."""
     rows = row_limit(limit, LIMIT, no_limit=no_limit)
     reply = ctx.query("AgentList", project=ctx.project_filter, job=job, status=status, limit=rows)
@@ -181,6 +181,59 @@ def _resume_all(ctx: Ctx, message: str | None, *, kill: bool) -> None:
                 ),
             ]
         )
+
+
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@click.option(
+    "-f", "--follow", is_flag=True, help="Go on with what is added, until the end or Ctrl-C."
+)
+@click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(0),
+    default=TAIL,
+    help=f"Last lines (default {TAIL}); 0: all.",
+)
+@click.option("-s", "--step", help="Only agents of this step.")
+@pass_ctx
+def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
+    """Show what an agent did: files it read and wrote, commands it ran. The id of a job: all of its agents."""
+    print_log(ctx, id, follow=follow, limit=limit, step=step)
+
+
+def print_log(ctx: Ctx, ref: str, *, follow: bool, limit: int, step: str | None) -> None:
+    """Print the last lines of the logs of agents, and follow them if asked."""
+    if follow and ctx.json:
+        diagnostics.warn("-f is ignored with JSON output")
+        follow = False
+    from oj_cli import agent_log  # noqa: PLC0415 - only for this verb
+
+    if not follow:
+        agent_log.show(ctx, ref, limit=limit, step=step)
+        return
+    with interrupt.exits(ExitCode.OK):
+        agent_log.follow(ctx, ref, limit=limit, step=step)
+
+
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@pass_ctx
+def attach(ctx: Ctx, id: str) -> int:  # noqa: A002
+    """Enter an agent's terminal; Ctrl-] leaves it, the agent goes on."""
+    from oj_cli.commands.attach import enter  # noqa: PLC0415 - only for this verb
+
+    return enter(ctx, id)[1]
+
+
+@agent.command()
+@click.argument("id", shell_complete=complete_agent)
+@pass_ctx
+def peek(ctx: Ctx, id: str) -> None:  # noqa: A002
+    """Show an agent's screen: as it is now, or as it was last."""
+    from oj_cli.commands.peek import print_screen  # noqa: PLC0415 - only for this verb
+
+    print_screen(ctx, ctx.query("AgentPeek", id=id))
 
 
 @agent.command()

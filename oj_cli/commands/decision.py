@@ -121,7 +121,9 @@ def review(ctx: Ctx) -> int:
     """Go through all open decisions, oldest first, and answer them one after the other."""
     if ctx.json:
         text = "cannot review as JSON: a review is a talk with a person"
-        raise OjError(text, code="invalid", hint="oj decision list -o json; oj decision resolve ID N")
+        raise OjError(
+            text, code="invalid", hint="oj decision list -o json; oj decision resolve ID N"
+        )
     if sys.stdin is None or not sys.stdin.isatty():
         text = "cannot review: standard input is not a terminal"
         raise OjError(text, code="invalid", hint="oj decision list; oj decision resolve ID N")

@@ -38,13 +38,24 @@ def job() -> None:
     "-n", "limit", type=click.IntRange(1), help=f"Show at most this many (default {LIMIT})."
 )
 @click.option("--no-limit", is_flag=True, help="Show all.")
+@click.option(
+    "--all-kinds", is_flag=True, help="Also stand-alone agents, which `oj agent list` shows."
+)
 @pass_ctx
-def list_(
-    ctx: Ctx, name: str | None, status: str | None, limit: int | None, no_limit: bool
+def list_(  # noqa: PLR0917 - one parameter per option
+    ctx: Ctx,
+    name: str | None,
+    status: str | None,
+    limit: int | None,
+    no_limit: bool,
+    all_kinds: bool,
 ) -> None:
     """List jobs, newest change first; NAME is a part of the name or kind."""
     rows = row_limit(limit, LIMIT, no_limit=no_limit)
-    reply = ctx.query("JobList", project=ctx.project_filter, name=name, status=status, limit=rows)
+    more = {"all_kinds": True} if all_kinds else {}
+    reply = ctx.query(
+        "JobList", project=ctx.project_filter, name=name, status=status, limit=rows, **more
+    )
     jobs = reply["jobs"]
     if ctx.json:
         output.json(jobs)
@@ -205,6 +216,26 @@ def print_log(ctx: Ctx, job_id: str, *, follow: bool, limit: int, step: str | No
         from oj_cli import job_log  # noqa: PLC0415 - the same
 
         job_log.follow(ctx, job_id, limit=limit, step=step)
+
+
+@job.command()
+@click.argument("id", shell_complete=complete_job)
+@pass_ctx
+def attach(ctx: Ctx, id: str) -> int:  # noqa: A002
+    """Enter an agent's terminal; Ctrl-] leaves it, the agent goes on."""
+    from oj_cli.commands.attach import enter  # noqa: PLC0415 - only for this verb
+
+    return enter(ctx, id)[1]
+
+
+@job.command()
+@click.argument("id", shell_complete=complete_job)
+@pass_ctx
+def peek(ctx: Ctx, id: str) -> None:  # noqa: A002
+    """Show an agent's screen: as it is now, or as it was last."""
+    from oj_cli.commands.peek import print_screen  # noqa: PLC0415 - only for this verb
+
+    print_screen(ctx, ctx.query("AgentPeek", id=id))
 
 
 @job.command()

@@ -103,9 +103,10 @@ def run(  # noqa: PLR0917 - one parameter per option
 ) -> int:
     """Run a command of the project's runbooks; without CMD, list them.
 
-    Shell text runs right here and its exit code is ours. A job is run by the daemon and followed: live on a terminal,
-    as plain lines in a pipe. Ctrl-C detaches (exit 0), the job goes on. The exit code is the job's: 0 done, 1 failed,
-    4 cancelled, 5 suspended. `oj run CMD --help` explains one command; what follows `--` is left to CMD.
+    Shell text runs right here and its exit code is ours. A job or an agent is run by the daemon and followed: live on a
+    terminal, where its questions can be answered on the spot, as plain lines in a pipe. Ctrl-C detaches (exit 0), the job
+    goes on. The exit code is the job's: 0 done, 1 failed, 4 cancelled, 5 suspended. `oj run CMD --help` explains one
+    command; what follows `--` is left to CMD.
     """
     if cmd is None:
         return _print_list(ctx)
@@ -137,17 +138,10 @@ def _run(  # noqa: PLR0917 - what the steps before found out
 
     command = found.definition
     values = argspec.bind(command.args, command.defaults, words, command.name)
-    if isinstance(command.run, model.RunAgent):
-        raise OjError(
-            f"cannot run `{command.name}`: it starts agent `{command.run.agent}`, and this version of oj runs shell steps only",
-            code="unsupported",
-        )
     if wanted.attach:
-        raise OjError(
-            f"cannot attach to `{command.name}`: only an agent has a terminal to enter",
-            code="invalid",
-            hint=f"oj run {command.name}",
-        )
+        _check_attach(ctx, found, wanted)
+    elif wanted.attach is None and isinstance(command.run, model.RunAgent) and command.run.attach:
+        wanted.attach = output.is_tty() and not (wanted.detach or wanted.wait or ctx.json)
     if isinstance(command.run, model.RunShell):
         if wanted.detach or wanted.wait or ctx.json:
             option = "--detach" if wanted.detach else "--wait" if wanted.wait else "-o json"
@@ -159,9 +153,32 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         # Only now is shell text compiled: a job's is the daemon's to judge, and that costs more than all the rest.
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
-    git = is_git_job(found.runbook, command.run.job)
+    git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
+
+
+def _check_attach(ctx: Ctx, found: Found[CommandDef], wanted: Wanted) -> None:
+    """Raise where there will be no terminal to enter, or none to enter it from; nothing has been started yet."""
+    from oj_cli import terminal  # noqa: PLC0415 - imports termios; only for --attach
+    from oj_daemon.runbook import model  # noqa: PLC0415 - loaded already
+
+    command = found.definition
+    job = found.runbook.jobs.get(command.run.job) if isinstance(command.run, model.RunJob) else None
+    steps = job.steps if job is not None else ()
+    if not isinstance(command.run, model.RunAgent) and not any(
+        isinstance(step.run, model.RunAgent) for step in steps
+    ):
+        raise OjError(
+            f"cannot attach to `{command.name}`: only an agent has a terminal to enter",
+            code="invalid",
+            hint=f"oj run {command.name}",
+        )
+    if wanted.detach or wanted.wait or ctx.json:
+        option = "--detach" if wanted.detach else "--wait" if wanted.wait else "-o json"
+        text = f"--attach cannot be combined with {option}"
+        raise OjError(text, code="invalid", hint=f"oj run --attach {command.name}")
+    terminal.check()
 
 
 def _print_list(ctx: Ctx) -> int:
@@ -318,24 +335,48 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
     short = short_id(job_id)
     # A job without a title is called by its id, which is said already.
     title = started["kind"] if started["name"] == job_id else started["name"]
-    output.line("Started ", title, " (job: ", output.literal(short), ")")
+    is_crew = job_id.startswith("crw-")
+    if is_crew:
+        output.line(output.header("Agent: "), title, " (", output.literal(short), ")")
+    else:
+        output.line("Started ", title, " (job: ", output.literal(short), ")")
     if wanted.wait and not wanted.detach:
         from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
 
         wait = Wait(ctx, all_of_them=True, until_blocked=False)
         return wait.run([job_id], None, was_there=True)
     if wanted.detach or not output.is_tty():
-        output.lines(hints(short))
+        output.lines(hints(short, AGENT_WAYS if is_crew else WAYS))
     if wanted.detach:
         return ExitCode.OK
     from oj_cli.follow import follow  # noqa: PLC0415 - not for --detach
 
+    if wanted.attach:
+        try:
+            is_left = _enter(ctx, job_id)
+        except KeyboardInterrupt:
+            is_left = True
+        if is_left:
+            output.lines(ways_back(short))
+            return ExitCode.OK
     ended = follow(ctx, job_id, wants_view=output.is_tty())
     if ended is None:
         diagnostics.say("Detached; the job goes on.")
         output.lines(ways_back(short))
         return ExitCode.OK
     return ENDS[ended["status"]]
+
+
+def _enter(ctx: Ctx, job_id: str) -> bool:
+    """Enter the terminal of the job's first agent; True when the person left it, and with it the job."""
+    from oj_cli.commands.attach import await_agent, enter  # noqa: PLC0415 - only for --attach
+
+    agent_id = await_agent(ctx, job_id)
+    if agent_id is None:
+        diagnostics.say("The job has ended before there was an agent to enter.")
+        return False
+    ending, _ = enter(ctx, agent_id)
+    return ending.kind not in ("ended", "closed")
 
 
 def start(ctx: Ctx, fields: dict[str, Any]) -> dict[str, Any]:
@@ -360,17 +401,27 @@ def _json(ctx: Ctx, started: dict[str, Any], wanted: Wanted) -> int:
     return ENDS[ended["status"]]
 
 
-def hints(short: str) -> list[Sequence[Text]]:
-    """What to type next about a job that was started."""
+WAYS = (
+    ("details:", "job show"),
+    ("wait:", "job wait"),
+    ("output:", "logs -f"),
+    ("pause:", "suspend"),
+    ("end:", "cancel"),
+)
+AGENT_WAYS = (
+    ("details:", "agent show"),
+    ("wait:", "agent wait"),
+    ("say:", "agent send"),
+    ("output:", "logs -f"),
+    ("end:", "cancel"),
+)
+
+
+def hints(short: str, ways: Sequence[tuple[str, str]] = WAYS) -> list[Sequence[Text]]:
+    """What to type next about what was started."""
     return [
         [output.context(f"  {label:9}"), output.literal(f"oj {words} {short}")]
-        for label, words in (
-            ("details:", "job show"),
-            ("wait:", "job wait"),
-            ("output:", "logs -f"),
-            ("pause:", "suspend"),
-            ("end:", "cancel"),
-        )
+        for label, words in ways
     ]
 
 

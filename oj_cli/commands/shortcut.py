@@ -16,7 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KINDS = (("job", "JobShow"), ("workspace", "WorkspaceShow"))
+KINDS = (
+    ("job", "JobShow"),
+    ("agent", "AgentShow"),
+    ("decision", "DecisionShow"),
+    ("workspace", "WorkspaceShow"),
+)
 """What an id may name, and the request that shows it."""
 
 
@@ -25,7 +30,7 @@ KINDS = (("job", "JobShow"), ("workspace", "WorkspaceShow"))
 @click.option("-v", "--verbose", is_flag=True, help="Show values and details in full.")
 @pass_ctx
 def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes by name
-    """Show anything by its id: a job, a workspace."""
+    """Show anything by its id: a job, an agent, a decision, a workspace."""
     found, candidates = _find(ctx, id)
     exact = [entry for entry in found if entry[1]["id"] == id]
     if len(exact or found) == 1 and (exact or not candidates):
@@ -34,6 +39,14 @@ def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes 
             from oj_cli.commands.job import print_job  # noqa: PLC0415 - see the rule above
 
             print_job(ctx, view, verbose=verbose)
+        elif kind == "agent":
+            from oj_cli.commands.agent import print_agent  # noqa: PLC0415 - see the rule above
+
+            print_agent(ctx, view)
+        elif kind == "decision":
+            from oj_cli.commands.decision import print_decision  # noqa: PLC0415 - see the rule above
+
+            print_decision(ctx, view)
         else:
             from oj_cli.commands.workspace import print_workspace  # noqa: PLC0415 - see the rule above
 
@@ -47,7 +60,7 @@ def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes 
     diagnostics.error(
         f"no entity found matching '{id}'",
         code="not_found",
-        hint="oj job list; oj workspace list",
+        hint="oj job list; oj agent list; oj decision list --all; oj workspace list",
         json=ctx.json,
     )
     return ExitCode.FAILED
@@ -62,7 +75,10 @@ def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
     with ctx.connected() as client:
         for kind, request in KINDS:
             try:
-                found.append((kind, client.call(request, id=id_)))
+                view = client.call(request, id=id_)
+                # An agent is found by its job as well, which is shown for itself.
+                if kind != "agent" or view["id"].startswith(id_) or view["id"].startswith(id_, 4):
+                    found.append((kind, view))
             except RemoteError as failure:
                 if failure.code == "ambiguous":
                     candidates.append(f"{kind}: {failure.message}")
@@ -82,10 +98,21 @@ def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
 @click.option("-s", "--step", help="Only lines of this step.")
 @pass_ctx
 def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
-    """Show the log of a job."""
-    from oj_cli.commands.job import print_log  # noqa: PLC0415 - see the rule above
+    """Show the log of a job, or what an agent did."""
+    from oj_cli.commands import job  # noqa: PLC0415 - see the rule above
+    from oj_daemon.wire.client import RemoteError  # noqa: PLC0415 - not needed for help
 
-    print_log(ctx, id, follow=follow, limit=limit, step=step)
+    try:
+        job.print_log(ctx, id, follow=follow, limit=limit, step=step)
+    except RemoteError as failure:
+        if failure.code != "not_found" or "Job not found" not in failure.message:
+            raise
+        from oj_cli.commands import agent  # noqa: PLC0415 - see the rule above
+
+        try:
+            agent.print_log(ctx, id, follow=follow, limit=limit, step=step)
+        except RemoteError as other:
+            raise (failure if other.code == "not_found" else other) from None
 
 
 @click.command()

@@ -19,6 +19,7 @@ from oj_daemon.wire.names import short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from oj_cli.output import Text
@@ -117,9 +118,16 @@ def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
         if count:
             plural = "s" if count != 1 and word.endswith(("job", "failure")) else ""
             header.append(f" | {count} {word}{plural}")
+    pending = sum(entry.get("decisions_pending", 0) for entry in projects)
+    if pending:
+        header.append(f" | {pending} decision{'s' if pending != 1 else ''} pending")
     lines: list[Line] = [header]
     lines.extend([output.Span(f"warning: {text}", output.YELLOW)] for text in overview["warnings"])
-    shown = [entry for entry in projects if any(entry[field] for field, *_ in PARTS)]
+    shown = [
+        entry
+        for entry in projects
+        if entry.get("agents") or any(entry[field] for field, *_ in PARTS)
+    ]
     for entry in shown:
         lines.extend(
             [[], [output.header(f"── {output.one_line(entry['project'])} ".ljust(RULE_WIDTH, "─"))]]
@@ -128,6 +136,7 @@ def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
             if entry[field]:
                 lines.append([output.header(f"  {heading} ({len(entry[field])}{suffix}):")])
                 lines.extend(_section(field, entry[field]))
+        lines.extend(_agents(entry.get("agents", ())))
     if not shown:
         lines.append([output.muted("No jobs are active; 'oj run' lists what can be run here.")])
     return lines
@@ -140,7 +149,7 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
         [
             f"{mark}{short_id(job['id'])}" if mark else output.literal(short_id(job["id"])),
             _name(job),
-            f"{job['kind']}/{job['step']}" if job["step"] else job["kind"],
+            f"{job['kind']}/{job['step']}" if job["step"] not in ("", job["kind"]) else job["kind"],
             output.status(job["step_status"]),
             *([f"[{job['escalate_source']}]" if job["escalate_source"] else ""] if mark else []),
             elapsed(job["elapsed_ms"]),
@@ -159,6 +168,21 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
                 [output.context(f"      → {output.cut(output.one_line(reason), REASON_WIDTH)}")]
             )
     return lines
+
+
+def _agents(agents: Sequence[dict[str, Any]]) -> list[Line]:
+    """Stand-alone agents at work."""
+    rows: list[list[Text]] = [
+        [
+            output.literal(short_id(agent["id"])),
+            agent["name"],
+            output.status(agent["status"]),
+            elapsed(agent["elapsed_ms"]),
+        ]
+        for agent in agents
+    ]
+    heading: Line = [output.header(f"  Agents ({len(rows)} running):")]
+    return [heading, *output.columns(rows, indent=4)] if rows else []
 
 
 def _name(job: dict[str, Any]) -> str:

@@ -37,6 +37,8 @@ from oj_daemon.wire.names import AgentId, JobId
 
 NAME: Final = "local"
 READY_SECONDS: Final = 30.0
+SETTLE_SECONDS: Final = 5.0
+"""How long a run may take until its wrapper can be found."""
 READY_POLL: Final = 0.05
 LINGER_SECONDS: Final = 60
 """How long a sidecar stays after its agent ended, should no daemon be there to read its last screen."""
@@ -135,12 +137,17 @@ class LocalAgents:
 
     async def _ready(self, session: Session, run_id: str) -> dict[str, object]:
         deadline = time.monotonic() + READY_SECONDS
+        # In its first moments a run cannot be told from one whose wrapper is gone.
+        settled = time.monotonic() + SETTLE_SECONDS
         while True:
             try:
                 return await session.ask("GET", "health")
             except AdapterError as error:
                 found = self._shell.adopt(run_id)
-                if found.state in (RunState.EXITED, RunState.LOST) or time.monotonic() > deadline:
+                is_gone = found.state is RunState.EXITED or (
+                    found.state is not RunState.RUNNING and time.monotonic() > settled
+                )
+                if is_gone or time.monotonic() > deadline:
                     raise AdapterError(
                         f"the sidecar did not come up: {self._last_words(run_id)}", code="spawn"
                     ) from error

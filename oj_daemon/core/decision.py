@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
+import msgspec
 from msgspec import structs
 
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Choice, Question
-from oj_daemon.core.state import Agent, Answer, Changes, Decision, State, Turn
+from oj_daemon.core.state import Agent, Answer, Changes, Decision, Job, State, Turn
+from oj_daemon.core.views import title
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import AgentAction, AgentDef
+from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     PREFIXES,
@@ -321,7 +323,7 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             text = (
                 f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
             )
-            yield effects.Notify(title=f"Decision needed: {job.name}", text=text, job_id=job.id)
+            yield effects.Notify(title=f"Decision needed: {title(job)}", text=text, job_id=job.id)
             if decision.deadline_at:
                 yield _deadline(decision)
         case events.DecisionExpired(decision_id=decision_id):
@@ -376,14 +378,14 @@ def _ask(
     questions = prompt.questions if prompt is not None else ()
     labels = OPTIONS[source]
     own = questions[0].options if len(questions) == 1 else ()
-    timeout, default = _escalation(state.agent_definition(agent))
+    timeout, default = _escalation(state.agent_definition(agent), source, agent)
     return events.DecisionCreated(
         decision_id=DecisionId(turn.fresh(PREFIXES["decision"])),
         agent_id=agent.id,
         job_id=agent.job_id,
         run=agent.run,
         source=source,
-        context=_context(agent, job.name, source, detail),
+        context=_context(agent, job, source, detail),
         options=(
             *own,
             *(Choice(label=label, recommended=label in RECOMMENDED) for label in labels),
@@ -395,57 +397,101 @@ def _ask(
     )
 
 
-def _escalation(definition: AgentDef) -> tuple[int, str]:
-    """Deadline and default of the definition's escalations."""
-    for action in (
-        definition.on_idle,
-        definition.on_dead,
-        definition.on_prompt,
-        *definition.on_error,
-    ):
+def _escalation(definition: AgentDef, source: DecisionSource, agent: Agent) -> tuple[int, str]:
+    """Deadline and default of the definition's escalation for such a decision."""
+    asked: tuple[ActionDef | None, ...]
+    match source:
+        case DecisionSource.IDLE:
+            asked = (definition.on_idle,)
+        case DecisionSource.DEAD:
+            # Errors that were acted on often enough end in the question what to do with a dead agent.
+            asked = (definition.on_dead, *definition.on_error)
+        case DecisionSource.ERROR:
+            asked = definition.on_error
+        case DecisionSource.GATE:
+            asked = (definition.on_dead,) if agent.has_exited else (definition.on_idle,)
+        case _:
+            asked = (definition.on_prompt,)
+    for action in asked:
         if action is not None and action.action is AgentAction.ESCALATE and action.timeout_ms:
             return action.timeout_ms, action.default or ""
     return 0, ""
 
 
-def _context(agent: Agent, job: str, source: DecisionSource, detail: str) -> str:
+def _context(agent: Agent, job: Job, source: DecisionSource, detail: str) -> str:
+    who = f"Agent {agent.name}" if job.crew else f'Agent {agent.name} in job "{title(job)}"'
+    why = f" ({detail})" if detail not in ("", "idle") else ""
     headline = {
-        DecisionSource.IDLE: f'Agent {agent.name} in job "{job}" is idle and waits ({detail}).',
-        DecisionSource.DEAD: f'Agent {agent.name} in job "{job}" exited unexpectedly: {detail}.',
-        DecisionSource.ERROR: f'Agent {agent.name} in job "{job}" had an error: {detail}. {agent.detail}'.rstrip(),
-        DecisionSource.GATE: f'Gate command failed in job "{job}": {detail}',
-        DecisionSource.APPROVAL: f'Agent {agent.name} in job "{job}" asks for permission.',
-        DecisionSource.QUESTION: f'Agent {agent.name} in job "{job}" is asking a question.',
-        DecisionSource.PLAN: f'Agent {agent.name} in job "{job}" is requesting plan approval.',
+        DecisionSource.IDLE: f"{who} is idle and waits{why}.",
+        DecisionSource.DEAD: f"{who} exited unexpectedly: {detail}.",
+        DecisionSource.ERROR: f"{who} had an error: {detail}. {agent.detail}".rstrip(),
+        DecisionSource.GATE: f"{who} did not pass its gate: {detail}",
+        DecisionSource.APPROVAL: f"{who} asks for permission.",
+        DecisionSource.QUESTION: f"{who} is asking a question.",
+        DecisionSource.PLAN: f"{who} is requesting plan approval.",
     }[source]
     parts = [headline]
     prompt = agent.prompt
     if prompt is not None and source is DecisionSource.APPROVAL:
-        parts.append(f"{prompt.tool}: {prompt.input}"[:CONTEXT_LENGTH])
+        parts.append(f"{prompt.tool}: {_readable(prompt.input)}"[:CONTEXT_LENGTH])
     if prompt is not None and source is DecisionSource.QUESTION:
         parts += [f"[{question.header}] {question.question}" for question in prompt.questions]
     if prompt is not None and source is DecisionSource.PLAN:
-        parts.append(f"Plan:\n{prompt.input}"[:CONTEXT_LENGTH])
+        parts.append(f"Plan:\n{_readable(prompt.input)}"[:CONTEXT_LENGTH])
     elif agent.last_message:
         parts.append(f"Last agent message:\n{agent.last_message[:CONTEXT_LENGTH]}")
     return "\n\n".join(parts)
 
 
+def _readable(given: str) -> str:
+    """What a tool was given, for people: the one text of it, or each value with its name; no JSON, where that can be."""
+    try:
+        values = msgspec.json.decode(given, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return given
+    shown = [
+        (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+        for name, value in values.items()
+    ]
+    # A plan, and the command of a shell tool, come with names that tell nothing.
+    main = next((value for name, value in shown if name in ("plan", "command")), "")
+    if main or len(shown) == 1:
+        return main or shown[0][1]
+    return "\n".join(f"{name}: {value}" for name, value in shown)
+
+
 def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
     """The deadline passed: choose the default, or tell people once more that nobody has answered."""
-    labels = [choice.label.lower() for choice in decision.options]
-    if decision.default.lower() in labels:
-        number = labels.index(decision.default.lower()) + 1
+    if decision.default == DISMISS.lower():
+        why = "dismissed: nobody answered until its deadline"
+        yield events.DecisionClosed(decision_id=decision.id, why=why, dismissed=True)
+        return
+    number = _default(decision)
+    if number:
         yield events.DecisionResolved(
             decision_id=decision.id, choices=((number,),), by="deadline", channel="deadline"
         )
         return
     job = state.jobs[decision.job_id]
     yield effects.Notify(
-        title=f"Still undecided: {job.name}",
-        text=f"Nobody answered: oj decision show {decision.id}",
+        title=f"Still undecided: {title(job)}",
+        text=f"Nobody answered: oj decision show {short_id(decision.id)}",
         job_id=job.id,
     )
+
+
+SAME: Final = {"skip": "done", "done": "skip"}
+"""What a runbook may call an option that bears another label in some decisions."""
+
+
+def _default(decision: Decision) -> int:
+    """The number of the option that is chosen when nobody answers; 0 when it is not among them."""
+    own = len(decision.options) - len(OPTIONS[decision.source])
+    for word in (decision.default, SAME.get(decision.default, "")):
+        for number, choice in enumerate(decision.options[own:], own + 1):
+            if word and choice.label.lower() == word:
+                return number
+    return 0
 
 
 # --- what a decision does ---------------------------------------------------------------------------------------------
@@ -497,7 +543,8 @@ def _gate_trigger(state: State, agent: Agent) -> Trigger:
 
 def _label(decision: Decision, choices: Sequence[tuple[int, ...]]) -> str:
     """Which of our own options was chosen; empty for a message alone and for the options of a question."""
-    if len(decision.questions) > 1 or not choices:
+    # Fewer choices than questions: only a deadline answers several questions by one of our own options.
+    if not choices or len(choices) == len(decision.questions) > 1:
         return ""
     number = choices[0][0]
     own = len(decision.options) - len(OPTIONS[decision.source])

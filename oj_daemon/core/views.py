@@ -5,6 +5,7 @@ Rule: a view reads records and never computes what a record could hold; every st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -29,6 +30,14 @@ RECENT_MS: Final = 12 * 3_600_000
 """How long a failure is shown by `oj status`."""
 RECENT_FAILURES: Final = 5
 """How many failures `oj status` shows for a project."""
+
+
+def title(job: Job) -> str:
+    """What to call a job: its name; one that was given none is called by its kind."""
+    return job.kind if job.name == job.id else job.name
+
+
+_SUBJECT: Final = re.compile(r'^Agent \S+( in job "[^"]*")? ')
 
 
 def step_word(job: Job) -> str:
@@ -99,15 +108,19 @@ def _asks(decision: Decision) -> str:
 
 def gist(decision: Decision) -> str:
     """What a decision is about, in one line."""
+    headline, _, rest = decision.context.partition("\n\n")
     match decision.source:
         case DecisionSource.QUESTION if decision.questions:
             return "; ".join(_first_line(asked.question) for asked in decision.questions)
-        case DecisionSource.APPROVAL | DecisionSource.PLAN:
-            # Below the headline, which says no more than the source, stands what is to be approved.
-            paragraphs = decision.context.split("\n\n")
-            return _first_line(paragraphs[min(1, len(paragraphs) - 1)].removeprefix("Plan:\n"))
+        case DecisionSource.APPROVAL | DecisionSource.PLAN if rest:
+            # The headline says no more than the source.
+            return _first_line(rest.removeprefix("Plan:\n"))
+        case DecisionSource.IDLE if rest:
+            message = rest.removeprefix("Last agent message:\n").lstrip()
+            return f"idle, it said: {_first_line(message)}"
         case _:
-            return _first_line(decision.context)
+            # Whose question it is is told elsewhere.
+            return _first_line(_SUBJECT.sub("", headline))
 
 
 def _first_line(text: str) -> str:
@@ -298,7 +311,7 @@ def _entry(state: State, job: Job, now: int) -> replies.JobStatusEntry:
 def _crew_entry(job: Job, now: int) -> replies.AgentStatusEntry:
     return replies.AgentStatusEntry(
         id=job.id,
-        name=job.kind if job.name == job.id else job.name,
+        name=title(job),
         status=job.status,
         elapsed_ms=max(0, now - job.created_at),
         last_activity_ms=job.updated_at,
@@ -374,16 +387,18 @@ def _recent_failures(state: State, now: int) -> Iterator[Job]:
 def agent_view(state: State, agent: Agent) -> replies.AgentView:
     """One session."""
     job = state.jobs[agent.job_id]
+    mine = (each for each in state.undecided_of(job.id) if each.agent_id == agent.id)
+    waits_for = next(mine, None)
     return replies.AgentView(
         id=agent.id,
         name=agent.name,
         owner=f"{'crew' if job.crew else 'job'}:{job.id}",
-        job_name=job.name,
+        job_name=title(job),
         step=job.runs[agent.run - 1].step,
         project=job.project,
         status=agent.status,
         state=agent.state,
-        detail=_agent_detail(agent),
+        detail=_agent_detail(agent, waits_for),
         last_message=agent.last_message,
         session_id=agent.session_id,
         runtime=agent.runtime,
@@ -392,19 +407,14 @@ def agent_view(state: State, agent: Agent) -> replies.AgentView:
         created_at_ms=agent.created_at,
         updated_at_ms=agent.updated_at,
         finished_at_ms=agent.ended_at,
-        decision_id=next(
-            (
-                decision.id
-                for decision in state.undecided_of(job.id)
-                if decision.agent_id == agent.id
-            ),
-            "",
-        ),
+        decision_id=waits_for.id if waits_for is not None else "",
     )
 
 
-def _agent_detail(agent: Agent) -> str:
+def _agent_detail(agent: Agent, waits_for: Decision | None) -> str:
     """Why the session is as it is, in one line."""
+    if waits_for is not None:
+        return f"waits for a decision ({waits_for.source}): {_asks(waits_for)}"
     if agent.status is AgentStatus.QUEUED:
         return "waits for a free slot (max_concurrency)"
     if agent.gate is not None:
@@ -444,7 +454,7 @@ def decision_view(state: State, decision: Decision) -> replies.DecisionView:
     return replies.DecisionView(
         id=decision.id,
         owner_id=job.id,
-        owner_name=job.name,
+        owner_name=title(job),
         project=job.project,
         agent_id=decision.agent_id,
         agent_name=agent.name if agent is not None else "",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-
 from oj_daemon.runbook import template
 from oj_daemon.runbook.fold import Body, Context, Scope, body_of, string, word
 from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Shell
@@ -20,6 +19,16 @@ from oj_daemon.runbook.unit import Unit
 DRIVERS = ("claude", "generic")
 PROGRAMS = {"claude": "claude", "claudeless": "claude"}
 """Base name of the program -> driver."""
+CANNOT = {
+    "generic": {
+        "prime": "be given context at session start",
+        "resume": "go on with a conversation in a new session",
+        "auto": "be kept from ending its turn",
+        "match": "tell kinds of errors apart",
+    },
+}
+"""Driver -> what its programs cannot do, by the word in the runbook that asks for it. The language knows no drivers; that
+this agrees with what they say of themselves is proved in tests/oj_daemon/runbook/test_parse_agent.py."""
 DOTTED = {
     "var": None,
     "local": None,
@@ -137,6 +146,7 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
         )
     env = body.env(LAUNCH)
     cwd = body.plain("cwd", LAUNCH)
+    prime_node = next((entry.value for entry in body.entries if entry.key == "prime"), None)
     prime = _prime(ctx, body)
     idle = body.value("on_idle")
     dead = body.value("on_dead")
@@ -146,6 +156,17 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
     on_dead = None if dead is None else _action(ctx, dead, "on_dead", body.where)
     on_prompt = None if asked is None else _action(ctx, asked, "on_prompt", body.where)
     on_error = () if error is None else _errors(ctx, error, body.where)
+    unable = Unable(ctx, body.where, driver)
+    unable.check(prime_node, "prime", "prime")
+    for trigger, node, actions in (
+        ("on_idle", idle, (on_idle,)),
+        ("on_dead", dead, (on_dead,)),
+        ("on_error", error, on_error),
+    ):
+        for action in actions:
+            if action is not None:
+                unable.check(node, trigger, str(action.action))
+                unable.check(node if action.match else None, trigger, "match")
     has_limit = any(entry.key == "max_concurrency" for entry in body.entries)
     limit = body.integer("max_concurrency", 1)
     container = read_container(body)
@@ -178,6 +199,27 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
         container=container,
         notify=notify,
     )
+
+
+class Unable:
+    """Complains about what the program of one agent cannot do."""
+
+    def __init__(self, ctx: Context, where: str, driver: str) -> None:
+        self.ctx = ctx
+        self.where = where
+        self.driver = driver
+
+    def check(self, at: Node | None, key: str, word: str) -> None:
+        """One thing that is asked for at a node, if it is there."""
+        reason = CANNOT.get(self.driver, {}).get(word)
+        if at is None or reason is None:
+            return
+        shown = key if word in (key, "match") else f'{key} = "{word}"'
+        self.ctx.error(
+            at,
+            f"`{shown}` of {self.where}: driver `{self.driver}` cannot {reason}",
+            "`oj doctor` says what each driver cannot do",
+        )
 
 
 # The command line

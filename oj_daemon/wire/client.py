@@ -74,6 +74,13 @@ class Client:
             self._socket.close()
             self._socket = None
 
+    def give_away(self) -> tuple[socket.socket, FrameReader, list[bytes]]:
+        """Part with the connection after a reply that made something else of it; also with what was read from it since."""
+        assert self._socket is not None  # noqa: S101 - the reply came over it
+        given = (self._socket, self._reader, self._frames)
+        self._socket, self._frames = None, []
+        return given
+
     @property
     def peer_pid(self) -> int | None:
         """Process that listens at the other end, told by the kernel; None where it does not tell."""

@@ -16,8 +16,8 @@ from oj_cli.main import COMMANDS, help_text, main, version_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADINGS = {
-    "Actions": ["run", "cancel", "suspend", "resume", "status", "show"],
-    "Resources": ["job", "workspace", "project", "runbook"],
+    "Actions": ["run", "cancel", "suspend", "resume", "attach", "peek", "status", "show"],
+    "Resources": ["job", "agent", "decision", "workspace", "project", "runbook"],
     "System": ["logs", "daemon", "init", "doctor", "completion"],
 }
 

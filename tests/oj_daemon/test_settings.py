@@ -32,6 +32,7 @@ def test_without_any_variable_everything_has_its_default() -> None:
         wait_poll_ms=1000,
         run_wait_ms=10_000,
         log_poll_ms=1000,
+        metrics_ms=30_000,
         drain_ms=5000,
         timer_check_ms=1000,
         idle_grace_ms=1000,
@@ -184,8 +185,8 @@ def test_words_are_checked() -> None:
 
 
 def test_colour_variables_count_when_they_are_not_empty() -> None:
-    assert load({**HERE, "NO_COLOR": "yes", "COLOR": "1"})[22:24] == (True, True)
-    assert load({**HERE, "NO_COLOR": "", "COLOR": ""})[22:24] == (False, False)
+    assert load({**HERE, "NO_COLOR": "yes", "COLOR": "1"})[23:25] == (True, True)
+    assert load({**HERE, "NO_COLOR": "", "COLOR": ""})[23:25] == (False, False)
 
 
 def test_a_token_comes_from_the_variable_or_from_a_file_and_never_shows(tmp_path: Path) -> None:

@@ -79,7 +79,6 @@ agent "other" {
   run         = "my-agent --prompt \"$PROMPT\""
   driver      = "generic"
   prompt_file = "prompts/other.md"
-  prime       = "git status"
   on_idle     = "nudge"
   on_dead     = "fail"
   on_prompt   = "escalate"
@@ -90,6 +89,7 @@ agent "other" {
 agent "placed" {
   run    = "exec claude --print \"${prompt}\""
   driver = "claude"
+  prime  = "git status"
   prompt = "hello"
 }
 
