@@ -95,7 +95,7 @@ class Daemon:
         self.ending: Ending | None = None
         self.failure: BaseException | None = None
 
-    async def call(self, type: str, **fields: Any) -> Reply:  # noqa: A002, ANN401 - the wire's word and values
+    async def call(self, type: str, **fields: Any) -> Reply:  # noqa: A002 - the wire's word and values
         def ask() -> Reply:
             with Client(self.config) as client:
                 return client.call(type, **fields)

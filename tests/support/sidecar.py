@@ -242,7 +242,7 @@ def sidecar(
     command: Sequence[str],
     *options: str,
     is_ready: bool = True,
-    **more: Any,  # noqa: ANN401 - handed on
+    **more: Any,
 ) -> Iterator[Sidecar]:
     """A sidecar for one block."""
     made = Sidecar(command, *options, **more)

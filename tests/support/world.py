@@ -35,7 +35,7 @@ class Result:
         self.args, self.code, self.out, self.err = args, code, out, err
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
+    def json(self) -> Any:
         """stdout, which has to be one JSON document."""
         return json.loads(self.out)
 
@@ -107,7 +107,7 @@ class World:
         self.git("add", ".")
         self.git("commit", "-qm", "first")
 
-    def other_project(self, name: str, steps: str, **options: Any) -> Path:  # noqa: ANN401 - passed on
+    def other_project(self, name: str, steps: str, **options: Any) -> Path:
         """Another project of the same user, with a job as `job` writes it; returns its folder."""
         folder = self.folder / name
         (folder / ".oj" / "runbooks").mkdir(parents=True, exist_ok=True)
@@ -162,11 +162,11 @@ class World:
 
     # Jobs
 
-    def start(self, *args: str, **options: Any) -> str:  # noqa: ANN401 - passed on
+    def start(self, *args: str, **options: Any) -> str:
         """`oj run --detach ARGS`; returns the job's id."""
         return str(self.oj("run", "--detach", "-o", "json", *args, **options).json["job_id"])
 
-    def run(self, *args: str, code: int = 0, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - passed on
+    def run(self, *args: str, code: int = 0, **options: Any) -> dict[str, Any]:
         """`oj run --wait -o json ARGS`: the job as it ended."""
         ended: dict[str, Any] = self.oj(
             "run", "--wait", "-o", "json", *args, code=code, **options

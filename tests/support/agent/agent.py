@@ -614,7 +614,7 @@ class Agent:
                 self.pump([], 0)
                 self._check()
 
-    def fill(self, value: Any) -> Any:  # noqa: ANN401  # JSON in, the same JSON out
+    def fill(self, value: Any) -> Any:  # JSON in, the same JSON out
         """Put what is known into the texts of an action."""
         if isinstance(value, str):
             for name in ("prompt", "result", "answer", "session", "cwd"):
