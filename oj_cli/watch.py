@@ -60,12 +60,23 @@ def insist(
                 lost_at = now
                 if on_lost is not None:
                     on_lost(failure)
-            elif failure.code not in TRANSIENT or now - lost_at > PATIENCE:
+            elif failure.code not in TRANSIENT:
                 raise
+            elif now - lost_at > PATIENCE:
+                raise _given_up(failure) from failure
         if deadline is not None and time.monotonic() > deadline:
             raise OutOfTime
         pause(length)
         length = min(2 * length, LONGEST_PAUSE)
+
+
+def _given_up(failure: OjError) -> OjError:
+    """The same failure, for somebody who has seen the daemon run: its log says why it ended."""
+    return type(failure)(
+        f"the daemon has not come back for {PATIENCE:g} s: {failure.message}",
+        code=failure.code,
+        hint="oj daemon logs says why it ended; oj daemon start",
+    )
 
 
 class Watch:
@@ -116,7 +127,7 @@ class Watch:
                     if self._on_lost is not None:
                         self._on_lost(failure)
                 if self._deadline is None and now - lost_at > PATIENCE:
-                    raise
+                    raise _given_up(failure) from failure
                 # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
                 self._since = 0
                 self._pause(length)

@@ -92,4 +92,6 @@ class _Ghostty:
         self._rows = rows
 
     def _padded(self, lines: list[str]) -> list[str]:
+        # The one control character that the emulator takes for a letter.
+        lines = [line.replace("\x7f", "\u2421") for line in lines]
         return lines[: self._rows] + [""] * (self._rows - len(lines))

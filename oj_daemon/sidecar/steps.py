@@ -56,7 +56,8 @@ class Steps:
 
     async def _end(self, request: web.Request) -> web.Response:
         body = decode(await request.read(), EndBody)
-        view = await self._execs.end(request.match_info["id"], body.grace_ms / 1000)
+        ending = self._execs.end(request.match_info["id"], body.grace_ms / 1000)
+        view = await self._session.through(ending)
         return json_reply(msgspec.to_builtins(view))
 
     async def _forget(self, request: web.Request) -> web.Response:

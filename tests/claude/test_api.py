@@ -6,10 +6,12 @@ record again, then change the driver.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,15 +217,34 @@ def test_a_passing_failure_is_retried_and_shown(play: Play, status: int) -> None
     assert "StopFailure" not in session.story()
 
 
-def test_a_broken_stream_is_survived(play: Play) -> None:
-    cut = {"say": "a long text that never comes to its end " * 4, "cut": 4}
-    session, api = play({"turns": [{"answers": [[cut, {"say": "whole"}]]}]}, "go")
-    until(
-        lambda: {"Stop", "StopFailure"} & set(session.story()),
-        120,
-        lambda: f"an end; {session.story()}; {session.seen[-1500:]}",
-    )
-    assert len(api.turns) >= 1
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, "authentication_failed"),
+        (403, "authentication_failed"),
+        (404, "model_not_found"),
+        (413, "invalid_request"),
+        (429, "rate_limit"),
+        (500, "server_error"),
+        (529, "server_error"),
+    ],
+)
+def test_a_failure_that_stays_has_its_kind(play: Play, status: int, kind: str) -> None:
+    session, _ = play({"turns": [{"answers": [{"status": status}]}]}, start=False)
+    # Ten attempts would take three minutes.
+    session.environment["CLAUDE_CODE_MAX_RETRIES"] = "1"
+    session.start("--permission-mode", "default", "go")
+    assert session.hook("StopFailure")["error"] == kind
+    assert "Stop" not in session.story()
+    assert session.logged(lambda entry: entry.get("isApiErrorMessage"))["error"] == kind
+
+
+@pytest.mark.parametrize("trouble", ["cut", "error_after"])
+def test_a_broken_stream_is_asked_for_again_without_streaming(play: Play, trouble: str) -> None:
+    answer = {"say": "a long text that never comes to its end " * 4, trouble: 4}
+    session, api = play({"turns": [{"answers": [answer]}]}, "go")
+    assert "never comes" in session.hook("Stop", seconds=120)["last_assistant_message"]
+    assert not api.turns[-1].body.get("stream")
 
 
 def test_a_slow_stream_is_waited_for(play: Play) -> None:
@@ -331,3 +352,12 @@ def test_the_start_dialogs_come_in_their_order(play: Play) -> None:
     accept(session, "Yes")
     accept(session, "Yes, I accept")
     session.hook("Stop")
+
+
+def test_the_scenario_kept_for_others_ends_in_a_commit(play: Play) -> None:
+    kept = Path(__file__).resolve().parents[1] / "data" / "agents" / "api" / "commit.json"
+    session, _ = play(json.loads(kept.read_text()), start=False)
+    session.answer("PermissionRequest", 1, decision("allow"))
+    session.start("--permission-mode", "default", "write and commit")
+    assert session.hook("Stop")["last_assistant_message"] == "Committed agent.txt."
+    assert session.git("log", "-1", "--format=%s") == "add agent.txt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import stat
 from pathlib import Path
 
@@ -164,3 +165,15 @@ def test_a_program_that_does_not_read_costs_the_typist_an_error_and_nobody_else_
             assert made.get("health").status == 200
         assert (replies[0].status, replies[0].body["error"]["code"]) == (409, "AGENT_BUSY")
         assert made.post("input", {"text": "y" * 10}).status in {200, 409}
+
+
+def test_what_was_begun_is_typed_to_its_end_although_the_client_went_away() -> None:
+    with sidecar(SHELL, env={"PS1": "$ ", "OJ_SIDECAR_INPUT_DELAY_MS": "400"}) as made:
+        made.shows("$")
+        body = b'{"text": "echo through-$((6+1))", "enter": true}'
+        head = f"POST /api/v1/input HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(made.socket or "")
+            client.sendall(head.encode() + body)
+            made.shows("echo through")
+        made.shows("through-7")

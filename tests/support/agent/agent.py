@@ -44,7 +44,8 @@ An ACTION is an object; its first key names it.
                 (default: it goes on); a refusal by key ends the turn, as there
   prompts       {"ask": [{"question", "header", "options": [{"label", "description"}], "multiSelect"}]}
                 {"plan": "markdown", "refused": [ACTION, ...]}
-  end of turn   {"error": "rate_limit", "message": "text"}   StopFailure, no Stop
+  end of turn   {"error": "rate_limit", "message": "text"}   StopFailure, no Stop; kinds seen: billing_error, rate_limit,
+                authentication_failed, server_error, model_not_found, invalid_request
                 {"silent": true}                          the turn ends without any hook, as after a refusal by key
   waiting       {"await": "FILE"}       until it exists; keys work meanwhile, Escape interrupts the turn
                 {"retrying": "FILE", "seconds": 7, "attempt": 5}   the retry notice stands on the screen until it exists
@@ -819,7 +820,14 @@ class Agent:
 
     def _do_error(self, action: Json) -> None:
         error = str(action["error"])
-        status = {"billing_error": 400, "authentication_failed": 401, "rate_limit": 429}
+        status = {
+            "billing_error": 400,
+            "invalid_request": 400,
+            "authentication_failed": 401,
+            "model_not_found": 404,
+            "rate_limit": 429,
+            "server_error": 529,
+        }
         message = action.get("message", f"API Error: {error}")
         raise Failed(error, self.fill(message), int(action.get("status", status.get(error, 0))))
 

@@ -592,3 +592,15 @@ def test_a_mistake_in_a_scenario_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "turn 1: unknown key 'wehn'; turn 1: no action 'sya'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["commit", "decide"])
+def test_the_scenarios_kept_for_others_play(play: Play, name: str) -> None:
+    kept = RECORDED.parent / "scripted" / f"{name}.json"
+    session = play(json.loads(kept.read_text()), start=False)
+    answers = {"Which color?": "Blue", "Which sizes?": "Small, Large"}
+    given = {"questions": QUESTIONS, "answers": answers}
+    session.answer("PermissionRequest", 1, decision("allow", updatedInput=given))
+    session.start("go")
+    assert session.hook("Stop")["last_assistant_message"]
+    assert session.git("rev-list", "--count", "HEAD") == "2"

@@ -27,7 +27,8 @@ A scenario is a JSON object (a file or the same as a dict):
     ANSWER, trouble (with content):
             "hold": "name"         nothing is sent until server.release("name") or POST /_control/release/name
             "pause": 0.2           seconds between the events of the stream
-            "cut": 4               the connection breaks in the middle of the event after the fourth
+            "cut": 4               the connection breaks in the middle of the event after the fourth; this and error_after
+                                   only where a stream was asked for (Claude Code asks again without, and gets it whole)
             "error_after": 4       after so many events the stream says `error` (type, message) and ends
             "endless": true        the text is repeated until the client goes away
             "times": 2             uses within a list of alternatives
