@@ -105,7 +105,13 @@ class Executor:
         """Begin to carry out one order of record `seq`."""
         if self._stopped:
             return
-        cause = f"#{seq}"
+        try:
+            self._deliver(effect, f"#{seq}")
+        except Exception as error:  # else the orders behind it would never leave
+            logger.exception("carrying out %s failed", type(effect).__name__)
+            self._crash(effect, error)
+
+    def _deliver(self, effect: AnyEffect, cause: str) -> None:
         match effect:
             case effects.SetTimer(key=key, at=at, fact=fact):
                 self.timers.set(key, at, fact)
@@ -173,21 +179,26 @@ class Executor:
             self._fail(error)
         except Exception as error:
             logger.exception("carrying out %s failed", type(effect).__name__)
-            fact = _crashed(
-                effect, f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
-            )
             if isinstance(effect, effects.StartStep):
                 # Nobody follows the run any more: it must not go on behind the back of a job that calls it over.
                 with contextlib.suppress(Exception):
                     await self.shell.end(_run_id(effect.job_id, effect.run))
-            if fact is not None:
-                self._report(fact, "crash")
+            self._crash(effect, error)
+
+    def _crash(self, effect: AnyEffect, error: Exception) -> None:
+        text = f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
+        fact = _crashed(effect, text)
+        if fact is not None:
+            self._report(fact, "crash")
 
     def narrate(self, lines: Iterable[tuple[JobId, str, str]], at: int) -> None:
         """Write lines to job logs."""
         said: dict[JobId, list[tuple[str, str]]] = {}
-        for job_id, label, text in lines:
-            said.setdefault(job_id, []).append((label, text))
+        try:
+            for job_id, label, text in lines:
+                said.setdefault(job_id, []).append((label, text))
+        except Exception:  # else the orders of the same facts would never leave
+            logger.exception("telling job logs failed")
         for job_id, texts in said.items():
             self._lines(job_id, texts, at)
 
@@ -289,9 +300,16 @@ class Executor:
 
     def _forget_job(self, job_id: JobId) -> None:
         self._evaluating.pop(job_id, None)
+<<<<<<< ours
         self.logs.remove(job_id)
         self.book.remove(self.agents.known(job_id))
         self.agents.forget(job_id)
+=======
+        try:
+            self.logs.remove(job_id)
+        except StoreError as error:
+            logger.warning("%s", error.message)
+>>>>>>> theirs
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents
