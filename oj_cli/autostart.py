@@ -47,6 +47,8 @@ class Stopped(NamedTuple):
     was_running: bool
     forced: bool = False
     """It did not end by itself in time and was killed."""
+    jobs_active: int = 0
+    """How many jobs had not ended when it was asked to end."""
 
 
 class Command(NamedTuple):
@@ -105,11 +107,13 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
         return Stopped(was_running=False)
     with _Process(pid) as process:
         patience = settings.drain_ms + max(settings.timeout_exit_ms, LEAST_MARGIN_MS)
+        jobs_active = 0
         try:
             reply = client.call("DaemonStop", kill=kill)
             patience = int(reply["drain_seconds"] * 1000) + max(
                 settings.timeout_exit_ms, LEAST_MARGIN_MS
             )
+            jobs_active = reply.get("jobs_active", 0)
         except WireError as failure:
             # A daemon of another protocol, or one that hangs: the signal means the same to all of them.
             if kill and failure.code == "incompatible":
@@ -120,7 +124,7 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
         finally:
             client.close()
         if process.is_gone_within(patience):
-            return Stopped(was_running=True)
+            return Stopped(was_running=True, jobs_active=jobs_active)
         process.send(signal.SIGKILL)
         if not process.is_gone_within(settings.timeout_exit_ms):
             raise OjError(
@@ -128,7 +132,7 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
                 code="timeout",
                 hint="ps -p " + str(pid),
             )
-    return Stopped(was_running=True, forced=True)
+    return Stopped(was_running=True, forced=True, jobs_active=jobs_active)
 
 
 def restart(settings: Settings, *, kill: bool = False) -> Client:
@@ -241,6 +245,7 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             if failure.code not in ("unavailable", "closed"):
                 raise
             if time.monotonic() > deadline:
+                _explain_lost_socket(settings)
                 raise WireError(
                     "Connection timeout waiting for daemon to start", code="timeout", hint=HINT
                 ) from failure
@@ -248,6 +253,17 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             return client
         # There is nothing else to wait for: the socket of a daemon that somebody else has started.
         time.sleep(settings.connect_poll_ms / 1000)  # noqa: TID251 - see above
+
+
+def _explain_lost_socket(settings: Settings) -> None:
+    """Raise when there is a daemon that cannot be reached because somebody removed its socket."""
+    pid = _recorded_pid(settings)
+    if pid is not None and not settings.socket_path.exists():
+        raise WireError(
+            f"a daemon runs (pid {pid}), but its socket {settings.socket_address} is gone",
+            code="lost_socket",
+            hint="oj daemon restart",
+        )
 
 
 def _told(text: str) -> tuple[str, str]:

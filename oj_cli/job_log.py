@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 
 from oj_cli import diagnostics, output
-from oj_cli.watch import POLL_MS, Watch
+from oj_cli.watch import POLL_MS, Watch, insist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oj_cli.context import Ctx
     from oj_daemon.errors import OjError
+    from oj_daemon.wire.client import Client
 
 STAMP = re.compile(r"\S+Z \[([^\]]+)\]")
 """Begins a line of a step; lines without it belong to the one before."""
@@ -23,20 +26,38 @@ ENDED = ("completed", "failed", "cancelled", "suspended")
 
 def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
     """Print the last lines."""
-    log = ctx.query("JobLogs", id=job_id, lines=limit or None, step=step)
+    is_empty = True
+    lines: list[str] = []
+    rest = ""
+    with ctx.connected() as client:
+        log = client.call("JobLogs", id=job_id, lines=limit or None, step=step)
+        while True:
+            text, rest = rest + log["content"], ""
+            if log.get("has_more"):  # a piece may end within a line
+                text, newline, rest = text.rpartition("\n")
+                text += newline
+            is_empty = is_empty and not text
+            if ctx.json:
+                lines += _lines(text)
+            else:
+                output.block(text)
+            if not log.get("has_more"):
+                break
+            log = client.call("JobLogs", id=job_id, offset=log["offset"], lines=None, step=step)
     if ctx.json:
-        output.json({"log_path": log["log_path"], "lines": _lines(log["content"])})
-    elif log["content"]:
-        output.block(log["content"])
-    else:
+        output.json({"log_path": log["log_path"], "lines": lines})
+    elif is_empty:
         diagnostics.say(f"No log entries found for job {job_id}{f', step {step}' if step else ''}")
 
 
 def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
     """Print the last lines and then what is added, until the job has ended."""
-    with ctx.connected() as client:
+
+    def ask(client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
         job = client.call("JobShow", id=job_id)
-        log = client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+        return job, client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
+
+    job, log = insist(ctx, ask, on_lost=_lost)
     if not log["content"]:
         diagnostics.say(f"No log entries found for job {job_id} yet")
     printer = _Printer(step)

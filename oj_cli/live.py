@@ -277,7 +277,7 @@ def _bracket(index: int, count: int, screen: Screen) -> str:
 def _fold(
     lines: list[tuple[str, Row]], runs: dict[str, Job], room: int, screen: Screen
 ) -> list[tuple[str, Row]]:
-    """Take the least interesting steps out until the rest fits: done ones first, then those to come."""
+    """Take the least interesting steps out until the rest fits: done ones first, then those to come, then those that run."""
     if len(lines) <= room:
         return lines
 
@@ -285,16 +285,22 @@ def _fold(
         run = runs.get(name)
         if run is None:
             return "to come" if name else ""
-        return "done" if run["status"] == "completed" else ""
+        if run["status"] == "completed":
+            return "done"
+        return "running" if is_active(run) else ""
 
     excess = len(lines) - room
-    for group in ("done", "to come"):
+    for group in ("done", "to come", "running"):
         members = [name for name, _ in lines if kind(name) == group]
         if excess <= 0 or len(members) < 2:  # folding one line into one line gains nothing
             continue
         drop = min(len(members), excess + 1)
         gone = set(members[:drop] if group == "done" else members[-drop:])
-        note: Row = [("  ", "muted"), (f"{screen.mark('pending')} {drop} steps {group}", "muted")]
+        more = " more" if group == "running" and drop < len(members) else ""
+        note: Row = [
+            ("  ", "muted"),
+            (f"{screen.mark('pending')} {drop}{more} steps {group}", "muted"),
+        ]
         at = next(i for i, (name, _) in enumerate(lines) if name in gone)
         kept = [(name, row) for name, row in lines if name not in gone]
         place = sum(1 for name, _ in lines[:at] if name not in gone)

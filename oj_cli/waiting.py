@@ -11,7 +11,7 @@ from oj_cli import diagnostics, output
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import duration, now_ms
 from oj_cli.job_view import detail_of, doing, name_of, title_of
-from oj_cli.watch import OutOfTime, Watch
+from oj_cli.watch import OutOfTime, Watch, insist
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oj_cli.context import Ctx
+    from oj_daemon.wire.client import Client
 
 OUTCOMES = {
     "failed": ExitCode.FAILED,
@@ -44,11 +45,11 @@ class Wait:
         self.ended: set[str] = set()
         self.told: set[tuple[object, ...]] = set()
 
-    def run(self, ids: Sequence[str], seconds: float | None) -> int:
-        """Wait, and return the exit code."""
+    def run(self, ids: Sequence[str], seconds: float | None, *, was_there: bool = False) -> int:
+        """Wait, and return the exit code; `was_there`: a daemon has just told of these jobs, so one will come back."""
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
-            self._resolve(ids)
+            self._resolve(ids, deadline, was_there=was_there)
             with Watch(self.ctx, list(self.jobs), deadline=deadline, on_lost=_lost) as watch:
                 while not self._is_over():
                     watch.ids = [job_id for job_id in self.jobs if job_id not in self.ended]
@@ -64,12 +65,14 @@ class Wait:
             return ExitCode.NOT_FOUND
         return self._finish()
 
-    def _resolve(self, ids: Sequence[str]) -> None:
+    def _resolve(self, ids: Sequence[str], deadline: float | None, *, was_there: bool) -> None:
         """Full ids for what was typed: the same job named twice is one job."""
-        with self.ctx.connected() as client:
-            for typed in ids:
-                job = client.call("JobShow", id=typed)
-                self.jobs.setdefault(job["id"], job)
+
+        def ask(client: Client) -> list[dict[str, Any]]:
+            return [client.call("JobShow", id=typed) for typed in ids]
+
+        for job in insist(self.ctx, ask, deadline=deadline, was_there=was_there, on_lost=_lost):
+            self.jobs.setdefault(job["id"], job)
 
     def _is_over(self) -> bool:
         if self.all_of_them:

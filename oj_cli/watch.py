@@ -14,12 +14,17 @@ from oj_daemon.errors import OjError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from oj_cli.context import Ctx
+    from oj_daemon.wire.client import Client
+
+    Answer = TypeVar("Answer")
 
 TRANSIENT = ("unavailable", "closed", "timeout", "unreachable")
 """Codes of errors after which asking again may help: a daemon that drains or restarts shows all of them."""
+LOST = ("closed", "timeout")
+"""Those that a daemon shows which was there when it was asked."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 PATIENCE = 60.0
@@ -30,6 +35,48 @@ POLL_MS = 20_000
 
 class OutOfTime(Exception):
     """The deadline that the caller set has passed."""
+
+
+def insist(
+    ctx: Ctx,
+    ask: Callable[[Client], Answer],
+    *,
+    deadline: float | None = None,
+    was_there: bool = False,
+    on_lost: Callable[[OjError], None] | None = None,
+) -> Answer:
+    """What a daemon answers, also when it is replaced while it is asked; one that was never there is an error."""
+    length = FIRST_PAUSE
+    lost_at: float | None = None
+    while True:
+        try:
+            with ctx.connected() if lost_at is None else ctx.client() as client:
+                return ask(client)
+        except OjError as failure:
+            now = time.monotonic()
+            if lost_at is None:
+                if failure.code not in (TRANSIENT if was_there else LOST):
+                    raise
+                lost_at = now
+                if on_lost is not None:
+                    on_lost(failure)
+            elif failure.code not in TRANSIENT:
+                raise
+            elif now - lost_at > PATIENCE:
+                raise _given_up(failure) from failure
+        if deadline is not None and time.monotonic() > deadline:
+            raise OutOfTime
+        pause(length)
+        length = min(2 * length, LONGEST_PAUSE)
+
+
+def _given_up(failure: OjError) -> OjError:
+    """The same failure, for somebody who has seen the daemon run: its log says why it ended."""
+    return type(failure)(
+        f"the daemon has not come back for {PATIENCE:g} s: {failure.message}",
+        code=failure.code,
+        hint="oj daemon logs says why it ended; oj daemon start",
+    )
 
 
 class Watch:
@@ -80,7 +127,7 @@ class Watch:
                     if self._on_lost is not None:
                         self._on_lost(failure)
                 if self._deadline is None and now - lost_at > PATIENCE:
-                    raise
+                    raise _given_up(failure) from failure
                 # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
                 self._since = 0
                 self._pause(length)

@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -27,7 +28,7 @@ from oj_daemon.errors import AdapterError, OjError, Rejected, RunbookError
 from oj_daemon.executor import Executor
 from oj_daemon.runbook import load
 from oj_daemon.runbook.model import content_hash
-from oj_daemon.store.logs import read_log
+from oj_daemon.store.logs import LogSlice, read_log
 from oj_daemon.store.segment import read_segments, segment_names
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import TERMINAL, AgentId, JobId, JobStatus
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 PEEK_SECONDS: Final = 5.0
 """How long a live screen is waited for before the last one that was kept is shown."""
-LOG_BYTES: Final = 1024 * 1024
-"""Most log text in one reply of JobWatch."""
 KNOWN: Final = 32
 """Commands whose meaning is remembered, with the texts that say it: the same texts mean the same."""
 STRAY_AGE_SECONDS: Final = 12 * 3600
@@ -245,12 +244,16 @@ class Dispatch:
     # Jobs
 
     def _detail(self, job: Job) -> replies.JobDetail:
-        return views.job_detail(
+        detail = views.job_detail(
             self._engine.state,
             job,
             log_path=str(self._executor.logs.path(job.id)),
             seq=self._engine.seq,
         )
+        if not detail.agents:
+            return detail
+        agents = tuple(map(self._with_figures, detail.agents))
+        return msgspec.structs.replace(detail, agents=agents)
 
     async def _watch(self, request: requests.JobWatch) -> replies.JobChanges:
         deadline = time.monotonic() + min(max(request.wait_ms, 0), 60_000) / 1000
@@ -318,7 +321,6 @@ class Dispatch:
             piece = await asyncio.to_thread(
                 read_log, path, lines=request.lines, offset=request.offset
             )
-            content = piece.content
         else:
             known = {node.name for node in self._engine.state.definition(job).steps}
             if request.step not in known:
@@ -327,12 +329,15 @@ class Dispatch:
                     code="not_found",
                 )
             labels = {label_of(job, run) for run in job.runs if run.step == request.step}
-            piece = await asyncio.to_thread(read_log, path, offset=request.offset)
-            content = _only(
-                piece.content, labels, None if request.offset is not None else request.lines
+            piece = await asyncio.to_thread(
+                _lines_of, path, labels, lines=request.lines, offset=request.offset
             )
         return replies.Log(
-            log_path=str(path), content=content, offset=piece.offset, restarted=piece.was_restarted
+            log_path=str(path),
+            content=piece.content,
+            offset=piece.offset,
+            restarted=piece.was_restarted,
+            has_more=piece.has_more,
         )
 
     # Workspaces
@@ -359,14 +364,21 @@ def usage_view(figures: Mapping[str, Any] | None) -> replies.UsageView | None:
 _LABEL: Final = re.compile(r"\S+ \[([^\]]*)\] ?")
 
 
-def _only(content: str, labels: set[str], lines: int | None) -> str:
-    """The log lines that carry one of the labels, the last `lines` of them."""
-    found = []
-    for line in content.splitlines(keepends=True):
-        match = _LABEL.match(line)
-        if match is not None and match[1] in labels:
-            found.append(line)
-    return "".join(found if lines is None else found[-lines:] if lines else [])
+def _lines_of(path: Path, labels: set[str], *, lines: int | None, offset: int | None) -> LogSlice:
+    """Log lines that carry one of the labels: the last `lines` of all, or those of one piece of the log."""
+    kept: deque[str] = deque(maxlen=None if offset is not None else lines)
+    at, was_restarted = offset or 0, False
+    while True:
+        piece = read_log(path, offset=at)
+        was_restarted = was_restarted or piece.was_restarted
+        whole, _, rest = piece.content.rpartition("\n")
+        at = piece.offset - len(rest.encode())
+        for line in whole.split("\n"):
+            match = _LABEL.match(line)
+            if match is not None and match[1] in labels:
+                kept.append(f"{line}\n")
+        if not piece.has_more or offset is not None or lines is None:
+            return LogSlice("".join(kept), at, was_restarted, piece.has_more)
 
 
 def _resolved(request: requests.RunCommand) -> Resolved:

@@ -169,8 +169,12 @@ class Engine:
         self._unsaved.append((seq, turn.now, outcome.facts, outcome.effects))
         for fact in outcome.facts:
             job_id = self._job_of(fact)
-            if job_id is not None:
+            if job_id is None:
+                continue
+            if job_id in self.state.jobs:
                 self._changed[job_id] = seq
+            else:
+                self._changed.pop(job_id, None)
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)

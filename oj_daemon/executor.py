@@ -8,11 +8,12 @@ daemon.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -24,6 +25,7 @@ from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import JOB
+from oj_daemon.core.state import Agent
 from oj_daemon.drivers.activity import Deed, reader_of
 from oj_daemon.errors import AdapterError, OjError, StoreError
 from oj_daemon.runbook import template
@@ -33,7 +35,7 @@ from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
 from oj_daemon.store.files import replace_file
-from oj_daemon.store.logs import LogBook
+from oj_daemon.store.logs import LogBook, OutputCopier
 from oj_daemon.timers import Timers
 from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
 
@@ -88,6 +90,7 @@ class Executor:
         self._now = now
         self._ended: set[str] = set()
         """Runs that we began to end before they had exited."""
+        self._evaluating: dict[JobId, asyncio.Task[None]] = {}
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,12 +105,22 @@ class Executor:
         """Begin to carry out one order of record `seq`."""
         if self._stopped:
             return
-        cause = f"#{seq}"
+        try:
+            self._deliver(effect, f"#{seq}")
+        except Exception as error:  # else the orders behind it would never leave
+            logger.exception("carrying out %s failed", type(effect).__name__)
+            self._crash(effect, error)
+
+    def _deliver(self, effect: AnyEffect, cause: str) -> None:
         match effect:
             case effects.SetTimer(key=key, at=at, fact=fact):
                 self.timers.set(key, at, fact)
             case effects.CancelTimer(key=key):
                 self.timers.cancel(key)
+            case effects.EndLocals(job_id=job_id):
+                self._spawn(self._end_locals(job_id), effect)
+            case effects.CloseLog(job_id=job_id):
+                self.logs.close(job_id)
             case effects.StartStep():
                 run_id = _run_id(effect.job_id, effect.run)
                 if run_id not in self._watched:
@@ -116,12 +129,14 @@ class Executor:
                 self._spawn(self._end_step(effect, cause), effect)
             case effects.ForgetRun(job_id=job_id, run=run):
                 self._forget(_run_id(job_id, run))
+                self.logs.forget(job_id, str(run))
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
             case effects.ForgetAgents(job_id=job_id):
                 self._forget_agents(job_id)
             case effects.EvaluateJob():
-                self._spawn(self._evaluate(effect, cause), effect)
+                task = self._spawn(self._evaluate(effect, cause), effect)
+                self._evaluating[effect.job_id] = task
             case effects.CreateWorkspace():
                 self._spawn(self._create_workspace(effect, cause), effect)
             case effects.DeleteWorkspace():
@@ -164,17 +179,26 @@ class Executor:
             self._fail(error)
         except Exception as error:
             logger.exception("carrying out %s failed", type(effect).__name__)
-            fact = _crashed(
-                effect, f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
-            )
-            if fact is not None:
-                self._report(fact, "crash")
+            if isinstance(effect, effects.StartStep):
+                # Nobody follows the run any more: it must not go on behind the back of a job that calls it over.
+                with contextlib.suppress(Exception):
+                    await self.shell.end(_run_id(effect.job_id, effect.run))
+            self._crash(effect, error)
+
+    def _crash(self, effect: AnyEffect, error: Exception) -> None:
+        text = f"internal error: {type(error).__name__}: {error}; see oj daemon logs"
+        fact = _crashed(effect, text)
+        if fact is not None:
+            self._report(fact, "crash")
 
     def narrate(self, lines: Iterable[tuple[JobId, str, str]], at: int) -> None:
         """Write lines to job logs."""
         said: dict[JobId, list[tuple[str, str]]] = {}
-        for job_id, label, text in lines:
-            said.setdefault(job_id, []).append((label, text))
+        try:
+            for job_id, label, text in lines:
+                said.setdefault(job_id, []).append((label, text))
+        except Exception:  # else the orders of the same facts would never leave
+            logger.exception("telling job logs failed")
         for job_id, texts in said.items():
             self._lines(job_id, texts, at)
 
@@ -230,8 +254,13 @@ class Executor:
             found = waiting.result()
         finally:
             waiting.cancel()
-        copier.finish(self._now())
+        await self._finish(copier)
         return self._exited(effect.job_id, effect.run, found)
+
+    async def _finish(self, copier: OutputCopier) -> None:
+        """Copy what is left of the output, and let others have their turn in between: it can be a lot."""
+        while copier.finish_piece(self._now()):  # noqa: ASYNC110 - nothing is waited for
+            await asyncio.sleep(0)
 
     def _exited(self, job_id: JobId, run: int, found: Found) -> events.StepExited:
         ended = _run_id(job_id, run) in self._ended
@@ -261,7 +290,7 @@ class Executor:
                 self.shell.folder(run_id) / "output",
                 limit=OUTPUT_LIMIT,
             )
-            copier.finish(self._now())
+            await self._finish(copier)
             fact = self._exited(effect.job_id, effect.run, found)
             self._ended.discard(run_id)
             self._report(fact, cause)
@@ -274,8 +303,12 @@ class Executor:
         self.agents.forget(job_id)
 
     def _forget_job(self, job_id: JobId) -> None:
-        self.logs.remove(job_id)
-        self._forget_agents(job_id)
+        self._evaluating.pop(job_id, None)
+        try:
+            self.logs.remove(job_id)
+            self._forget_agents(job_id)
+        except StoreError as error:
+            logger.warning("%s", error.message)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents
@@ -376,7 +409,7 @@ class Executor:
 
     async def _run_gate(self, effect: effects.RunGate, cause: str) -> None:
         """The command of a gate runs like a step: once, and leaving nothing behind."""
-        run_id = f"{effect.job_id}/gate-{effect.agent_id}-{effect.gate}"
+        run_id = _gate_run_id(effect.job_id, effect.agent_id, effect.gate)
         errors = self.shell.folder(run_id) / "errors"
         script = f"exec 2>{shlex.quote(str(errors))}\n{effect.script}"
         code: int | None = None
@@ -415,19 +448,22 @@ class Executor:
         if effect.ref is not None:
             items.append(("source.ref", effect.ref))
         items += [(f"local.{name}", text) for name, text in effect.locals]
-        for name, text in items:
-            try:
-                added[name] = values[name] = await self._evaluate_one(effect, name, text, values)
-            except OjError as error:
-                message = f"{name} evaluation failed: {error.message}"
-                self._report(events.JobEvaluateFailed(job_id=effect.job_id, error=message), cause)
-                return
-        self._report(events.JobEvaluated(job_id=effect.job_id, vars=added), cause)
+        async with self._busy[effect.job_id]:  # what an earlier evaluation left is ended first
+            for name, text in items:
+                try:
+                    value = await self._evaluate_one(effect, name, text, values)
+                except OjError as error:
+                    message = f"{name} evaluation failed: {error.message}"
+                    fact = events.JobEvaluateFailed(job_id=effect.job_id, error=message)
+                    self._report(fact, cause)
+                    return
+                added[name] = values[name] = value
+            self._report(events.JobEvaluated(job_id=effect.job_id, vars=added), cause)
 
     async def _evaluate_one(
         self, effect: effects.EvaluateJob, name: str, text: Text, values: dict[str, str]
     ) -> str:
-        """The value of one text. It runs like a step, so that it, too, runs once and leaves nothing behind."""
+        """The value of one text. It runs like a step, so that it, too, runs once: its folder stays until EndLocals."""
         if text.shell is None:
             return template.render(text.text, values, effect.env)
         run_id = f"{effect.job_id}/{name}"
@@ -442,12 +478,30 @@ class Executor:
         except TimeoutError:
             await self.shell.end(run_id, grace_seconds=1.0)
             raise AdapterError(f"it took longer than {EVALUATE_SECONDS:g} s") from None
-        finally:
-            output, problem = _text_of(folder / "output"), _text_of(errors)
-            self.shell.remove(run_id)
+        output, problem = _text_of(folder / "output"), _text_of(errors)
         if found.status != 0:
-            raise AdapterError(problem.strip() or output.strip() or f"exit code {found.status}")
+            end = f"exit code {found.status}" if found.status is not None else found.detail
+            raise AdapterError(problem.strip() or output.strip() or end)
+        if len(output.encode()) > template.MAX_VALUE_BYTES:
+            raise AdapterError(
+                f"its value is larger than {template.MAX_VALUE_BYTES // 1024} KB, the most that one"
+                " variable of a step can hold"
+            )
         return output.rstrip("\n")
+
+    async def _end_locals(self, job_id: JobId) -> None:
+        task = self._evaluating.pop(job_id, None)
+        is_cut = task is not None and task.cancel()
+        async with self._busy[job_id]:
+            folder = self.shell.root / job_id
+            runs = [run for run in folder.iterdir() if "." in run.name] if folder.is_dir() else []
+            run_ids = [f"{job_id}/{run.name}" for run in runs]
+            if is_cut:
+                await self.shell.end(*run_ids)
+            for run_id in run_ids:
+                self.shell.remove(run_id)
+        if job_id not in self._evaluating:
+            self._busy.pop(job_id, None)
 
     # Workspaces
 
@@ -493,8 +547,6 @@ class Executor:
                     await asyncio.to_thread(
                         git.remove_folder, Path(effect.path), root=self._workspaces
                     )
-                if note:
-                    self._line(effect.job_id, JOB, note)
                 fact = events.WorkspaceDeleted(
                     workspace_id=effect.workspace_id, job_id=effect.job_id, note=note
                 )
@@ -526,18 +578,25 @@ class Executor:
             replace_file(self._boot, lock.boot_id().encode(), durable=True)
 
     async def clear_leftovers(
-        self, active: Iterable[tuple[JobId, int]], sessions: Iterable[tuple[JobId, AgentId]]
+        self,
+        active: Iterable[tuple[JobId, int]],
+        sessions: Iterable[Agent],
+        evaluating: Collection[JobId],
     ) -> list[str]:
-        """End processes, and remove folders, of runs and sessions that no job has active; returns the run ids."""
+        """End processes, and remove folders, of what no job has or waits for; returns the run ids."""
         known = {_run_id(job_id, run) for job_id, run in active}
-        known |= {self.agents.run_id(agent_id, job_id) for job_id, agent_id in sessions}
-        jobs = {run_id.split("/", 1)[0] for run_id in known}
+        for agent in sessions:
+            known |= {
+                self.agents.run_id(agent.id, agent.job_id),
+                _gate_run_id(agent.job_id, agent.id, agent.gates),
+            }
+        jobs = {run_id.split("/", 1)[0] for run_id in known} | set(evaluating)
         left = {
             survivor.run_id
             for survivor in self.shell.survivors()
             if survivor.run_id not in known
             and "/" in survivor.run_id
-            and "." not in survivor.run_id
+            and not ("." in survivor.run_id and survivor.run_id.split("/", 1)[0] in evaluating)
         }
         if left:
             await self.shell.end(*left)
@@ -550,7 +609,7 @@ class Executor:
                 continue
             for run in folder.iterdir():
                 run_id = f"{folder.name}/{run.name}"
-                if run_id not in known and run.name.isdigit():
+                if run_id not in known and not ("." in run.name and folder.name in evaluating):
                     self._forget(run_id)
         return sorted(left)
 
@@ -559,12 +618,15 @@ class Executor:
         self._chores.add(self.keep(work))
 
     async def idle(self) -> None:
-        """Wait until no order is being carried out, but for steps that simply run."""
+        """Wait until no order is being carried out, but for what simply runs: steps, locals, sessions."""
         while (
             busy := self._tasks
-            - set(self._watched.values())
-            - set(self._sessions.values())
             - self._chores
+            - {
+                *self._watched.values(),
+                *self._evaluating.values(),
+                *self._sessions.values(),
+            }
         ):
             await asyncio.wait(busy)
 
@@ -613,6 +675,10 @@ def _epitaph(exited: events.AgentExited) -> str:
     return f"it exited with code {exited.exit_code}" if exited.exit_code else ""
 
 
+def _gate_run_id(job_id: JobId, agent_id: AgentId, gate: int) -> str:
+    return f"{job_id}/gate-{agent_id}-{gate}"
+
+
 def _run_id(job_id: JobId, run: int) -> str:
     return f"{job_id}/{run}"
 
@@ -622,8 +688,10 @@ def _sentence(error: OjError) -> str:
 
 
 def _text_of(path: Path) -> str:
+    """What the file holds, as far as a variable could."""
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        with path.open("rb") as file:
+            return file.read(template.MAX_VALUE_BYTES + 1).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 

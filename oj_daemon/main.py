@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
 
-from oj_daemon import listener, log, settings
+from oj_daemon import listener, log, processes, settings
 from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
@@ -190,7 +190,9 @@ class Gate:
         if isinstance(request, DaemonStop):
             self._stop.ask("a request", kill=request.kill)
             return DaemonStopping(
-                pid=os.getpid(), drain_seconds=drain_seconds(self._config, kill=self._stop.kill)
+                pid=os.getpid(),
+                drain_seconds=drain_seconds(self._config, kill=self._stop.kill),
+                jobs_active=self._works.figures().jobs_active,
             )
         return await self._works.handle(request)
 
@@ -374,7 +376,12 @@ def _signals(stop: Stop) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def _serving(config: Settings, gate: Gate) -> AsyncIterator[None]:
-    limits = listener.Limits(first_seconds=config.timeout_ipc_ms / 1000)
+    usual = listener.Limits()
+    limits = usual._replace(
+        first_seconds=config.timeout_ipc_ms / 1000,
+        # A quarter of the files that we may open: steps and the log need theirs.
+        connections=min(usual.connections, processes.descriptor_limit() // 4),
+    )
     async with listener.listen(config.socket_path, gate.handle, limits):
         yield
 

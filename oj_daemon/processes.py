@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,6 +29,9 @@ COOKIE: Final = "OJ_STEP"
 
 Holds several cookies, separated by spaces, when one step runs in another.
 """
+
+DESCRIPTORS: Final = 65_536
+"""Enough open files for anything that one machine runs."""
 
 _COOKIE_BYTES: Final = COOKIE.encode() + b"="
 _LINUX: Final = sys.platform.startswith("linux")
@@ -240,6 +244,34 @@ def children() -> list[int] | None:
         return [int(word) for word in _read(path).split()]
     except OSError:
         return None
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may: each running step takes one. Steps get the old limit back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # what the kernel says is not always what it takes
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        _born_with.append(soft)
+
+
+def descriptor_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+
+
+def inherited_descriptor_limit() -> int:
+    """How many files a process may have open by default here, which is not much: some programs close them all."""
+    return _born_with[0] if _born_with else descriptor_limit()
+
+
+_born_with: list[int] = []
+"""The limit before it was raised."""
 
 
 def seal_descriptors() -> None:

@@ -117,6 +117,8 @@ class ShellRuns:
         self.instance = _instance(root)
         self.grace_seconds = grace_seconds
         self._pidfd = processes.has_pidfd() if pidfd is None else pidfd
+        self._spare = processes.descriptor_limit() // 2
+        """Process descriptors that may still be opened: the other half is for everything else. Past that we poll."""
         self._adopts_orphans = processes.is_subreaper()
         self._children: dict[str, int] = {}
         """Wrappers that are our children and not yet collected."""
@@ -277,10 +279,11 @@ class ShellRuns:
         outer = spec.env.get(COOKIE, "")
         env = {COOKIE: f"{self.cookie(spec.run_id)} {outer}".rstrip(), **spec.env}
         env[COOKIE] = f"{self.cookie(spec.run_id)} {outer}".rstrip()
+        files = str(processes.inherited_descriptor_limit())
         try:
             return os.posix_spawn(
                 SH,
-                ["sh", str(STEP_SH), str(folder), str(spec.cwd), bash, f"{spec.umask:04o}"],
+                ["sh", str(STEP_SH), str(folder), str(spec.cwd), bash, f"{spec.umask:04o}", files],
                 env,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -350,8 +353,12 @@ class ShellRuns:
         if self._children.get(run_id) == pid:
             # Neither error means more than that somebody else collected it.
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if self._pidfd:
-                    await _readable([os.pidfd_open(pid)], None)
+                if self._pidfd and self._spare > 0:
+                    self._spare -= 1
+                    try:
+                        await _readable([os.pidfd_open(pid)], None)
+                    finally:
+                        self._spare += 1
                 while not _has_ended(pid):  # noqa: ASYNC110 - the kernel has no event to wait for
                     await asyncio.sleep(_POLL)
             return
@@ -483,11 +490,16 @@ class ShellRuns:
 
     async def _until_all_gone(self, members: Sequence[Process], seconds: float | None) -> None:
         """Return when all of them have ended, or after so many seconds."""
-        if self._pidfd:
+        room = min(_HELD_MOST, self._spare)
+        if self._pidfd and room > 0:
             # Not all of a fork bomb at once: descriptors are limited, and the caller looks again.
-            held = map(processes.hold, members[:_HELD_MOST])
+            held = map(processes.hold, members[:room])
             fds = [fd for fd in held if fd is not None]
-            await _readable(fds, seconds)
+            self._spare -= len(fds)
+            try:
+                await _readable(fds, seconds)
+            finally:
+                self._spare += len(fds)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

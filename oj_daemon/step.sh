@@ -4,7 +4,7 @@
 # for one folder only one runs the script. Plain sh, builtins only: dash starts in half the time of bash, and every
 # exec would be paid by each step.
 #
-#   sh step.sh RUN_FOLDER WORKING_DIRECTORY BASH UMASK
+#   sh step.sh RUN_FOLDER WORKING_DIRECTORY BASH UMASK OPEN_FILES
 #
 # The braces make the shell read all of this before it runs any of it, so that replacing the file (an upgrade) cannot
 # change a wrapper that is at work.
@@ -25,6 +25,7 @@
 
     if cd "$2"; then
         umask "$4"
+        ulimit -S -n "${5:-1024}"
         unset OLDPWD
         # In brackets, because dash would redirect itself for the time of the command.
         (exec "$3" -euo pipefail "$1/script" 2>&3 3>&-)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from oj_daemon import attach, processes
 from oj_daemon.attach import Upgrade
@@ -25,9 +25,19 @@ from oj_daemon.executor import Executor
 from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, AgentStatus, StepStatus, short_id
+from oj_daemon.wire.names import (
+    TERMINAL,
+    AgentStatus,
+    JobId,
+    JobStatus,
+    StepStatus,
+    short_id,
+)
 
 logger = logging.getLogger(__name__)
+
+
+KILLED: Final = "suspended because the daemon was stopped with --kill"
 
 
 class Figures(NamedTuple):
@@ -132,17 +142,18 @@ class Works:
     async def drain(self, *, kill: bool) -> None:
         """Let no further order leave; return when none is in flight. With `kill`, suspend what runs first."""
         if kill:
-            live = tuple(
-                job_id
-                for job_id in self.engine.state.live
-                if self.engine.state.jobs[job_id].status not in TERMINAL
-            )
-            await self.engine.submit(requests.JobSuspend(ids=live))
-            while any(self.engine.state.jobs[job_id].status not in TERMINAL for job_id in live):
-                await self.engine.news()
+            # Again with each news: a job that is on its way to the step of its on_fail can be suspended only there.
+            while live := self._unsuspended():
+                await self.engine.submit(requests.JobSuspend(ids=live, reason=KILLED))
+                if self._unsuspended():
+                    await self.engine.news()
         await self.executor.idle()
         await self.engine.settle()
         await self.executor.stop()
+
+    def _unsuspended(self) -> tuple[JobId, ...]:
+        jobs = self.engine.state.jobs
+        return tuple(id_ for id_ in self.engine.state.live if jobs[id_].status not in TERMINAL)
 
     async def close(self) -> None:
         """Write a snapshot and close the log."""
@@ -157,6 +168,7 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()
+    processes.raise_descriptor_limit()
     engine = await Engine.open(settings.state_dir, policy, recover=recover)
     works = Works(engine, settings)
     for warning in engine.warnings:
@@ -168,8 +180,14 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
         if run.status is StepStatus.RUNNING
         and isinstance(step_of(engine.state.definition(job), run.step).run, RunShell)
     ]
-    sessions = [(engine.state.agents[id_].job_id, id_) for id_ in engine.state.live_agents]
-    left = await works.executor.clear_leftovers(active, sessions)
+    sessions = [engine.state.agents[agent_id] for agent_id in engine.state.live_agents]
+    evaluating = {
+        job_id
+        for job_id in engine.state.live
+        if engine.state.jobs[job_id].evaluate
+        and engine.state.jobs[job_id].status is JobStatus.PENDING
+    }
+    left = await works.executor.clear_leftovers(active, sessions, evaluating)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
     for lost in works.executor.unknown_after_reboot(active):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-KEPT = {"OJ_TEST_RUN"}
-"""The mark by which scripts/check finds processes that were left behind."""
+KEPT = {"OJ_TEST_RUN", "OJ_TEST_CLAUDE"}
+"""The mark by which scripts/check finds processes that were left behind; where the real agent program is."""
 
 _state = pytest.StashKey[str]()
 

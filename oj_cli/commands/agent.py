@@ -53,7 +53,19 @@ def list_(ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_l
         return
     now = now_ms()
     output.table(
-        ["ID", "NAME", "PROJECT", "JOB", "STEP", "UPDATED", "STATUS", "WHY"],
+        [
+            "ID",
+            "NAME",
+            "PROJECT",
+            "JOB",
+            "STEP",
+            "UPDATED",
+            "READ",
+            "WRITE",
+            "CMDS",
+            "STATUS",
+            "WHY",
+        ],
         [
             [
                 output.literal(short_id(entry["id"])),
@@ -62,11 +74,15 @@ def list_(ctx: Ctx, job: str | None, status: str | None, limit: int | None, no_l
                 short_id(owner_of(entry)[1]),
                 entry["step"],
                 since(entry["updated_at_ms"], now),
+                str(entry["files_read"]),
+                str(entry["files_written"]),
+                str(entry["commands"]),
                 output.status(entry["status"]),
                 entry["detail"],
             ]
             for entry in agents
         ],
+        right=[6, 7, 8],
     )
     output.hidden(reply["total"] - len(agents))
 

@@ -97,6 +97,8 @@ def stop(ctx: Ctx, *, kill: bool) -> None:
         output.json({"status": "stopped", "forced": stopped.forced})
     else:
         output.line("Daemon stopped")
+    if stopped.was_running:
+        _say_what_became_of_jobs(ctx, stopped, kill=kill)
 
 
 @daemon.command()
@@ -231,6 +233,23 @@ def _say_not_running(ctx: Ctx) -> None:
         output.json({"status": "not_running"})
     else:
         output.line(NOT_RUNNING)
+
+
+def _say_what_became_of_jobs(ctx: Ctx, stopped: autostart.Stopped, *, kill: bool) -> None:
+    from oj_cli.commands.doctor import step_processes  # noqa: PLC0415 - looks at every process
+
+    left = step_processes(str(ctx.settings.state_dir))
+    if left:
+        diagnostics.say(going_on(len(left)))
+    elif kill and stopped.jobs_active:
+        jobs = "1 job was" if stopped.jobs_active == 1 else f"{stopped.jobs_active} jobs were"
+        diagnostics.say(f"{jobs} active; what ran was ended: oj job list --status suspended")
+
+
+def going_on(count: int) -> str:
+    """What is said about jobs whose steps run while no daemon does."""
+    jobs = "Steps of 1 job go" if count == 1 else f"Steps of {count} jobs go"
+    return f"{jobs} on without the daemon; oj daemon start takes them up again"
 
 
 def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:

@@ -343,7 +343,8 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
     if wanted.wait and not wanted.detach:
         from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
 
-        return Wait(ctx, all_of_them=True, until_blocked=False).run([job_id], None)
+        wait = Wait(ctx, all_of_them=True, until_blocked=False)
+        return wait.run([job_id], None, was_there=True)
     if wanted.detach or not output.is_tty():
         output.lines(hints(short, AGENT_WAYS if is_crew else WAYS))
     if wanted.detach:

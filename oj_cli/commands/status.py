@@ -5,6 +5,8 @@ Rule: a question that has an answer even when no daemon runs, so it never fails 
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from oj_cli import interrupt, output
@@ -77,13 +79,29 @@ def _print(ctx: Ctx, overview: dict[str, Any] | None, *, every: str) -> None:
         shape = {"status": "not_running"} if overview is None else output.untagged(overview)
         (output.json_line if every else output.json)(shape)
         return
-    lines: list[Line] = [[NOT_RUNNING]] if overview is None else _lines(overview, every=every)
+    lines = _without_daemon(ctx) if overview is None else _lines(overview, every=every)
     if not (every and output.is_tty()):
         output.lines(lines)
         return
     # Drawn over the last picture and not after clearing it: a cleared screen would flicker.
     shown = "".join(f"{output.render(*line)}{ERASE_LINE}\n" for line in lines)
     output.write(f"{HOME}{shown}{ERASE_BELOW}")
+
+
+def _without_daemon(ctx: Ctx) -> list[Line]:
+    lines: list[Line] = [[NOT_RUNNING]]
+    try:
+        names = os.listdir(f"{ctx.settings.state_folder}/runs")  # noqa: PTH208 - without pathlib
+    except OSError:
+        names = []
+    if any(name.startswith("job-") for name in names):
+        from oj_cli.commands.daemon import going_on  # noqa: PLC0415 - only where steps may run
+        from oj_cli.commands.doctor import step_processes  # noqa: PLC0415 - looks at every process
+
+        left = step_processes(ctx.settings.state_folder)
+        if left:
+            lines.append([going_on(len(left))])
+    return lines
 
 
 def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
@@ -111,7 +129,9 @@ def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
         if entry.get("agents") or any(entry[field] for field, *_ in PARTS)
     ]
     for entry in shown:
-        lines.extend([[], [output.header(f"── {entry['project']} ".ljust(RULE_WIDTH, "─"))]])
+        lines.extend(
+            [[], [output.header(f"── {output.one_line(entry['project'])} ".ljust(RULE_WIDTH, "─"))]]
+        )
         for field, heading, suffix, _ in PARTS:
             if entry[field]:
                 lines.append([output.header(f"  {heading} ({len(entry[field])}{suffix}):")])
@@ -142,7 +162,8 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
     for job, row in zip(jobs, output.columns(rows, indent=4), strict=True):
         lines.append(row)
         reason = job["waiting_reason"].strip().partition("\n")[0]
-        if reason and field != "active_jobs":
+        # What runs needs no reason; what waits or is being ended does.
+        if reason and (field != "active_jobs" or job["step_status"] != "running"):
             lines.append(
                 [output.context(f"      → {output.cut(output.one_line(reason), REASON_WIDTH)}")]
             )

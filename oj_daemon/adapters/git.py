@@ -138,6 +138,9 @@ async def remove_worktree(  # noqa: PLR0913 - what the fact of its making record
 
 async def _remove(repo: Path, path: Path, branch: str, base: str, *, own_branch: bool) -> str:
     has_repo = repo.is_dir() and await _ask(repo, "rev-parse", "--git-dir") is not None
+    if not has_repo and (repo / ".git").exists():
+        # It is there, and git is missing or refuses it: without git, commits on a detached head could not be kept.
+        await _git(f"remove the worktree {path}", repo, "rev-parse", "--git-dir")
     notes: list[str] = []
     if has_repo:
         notes += await _rescue_detached(repo, path, branch)

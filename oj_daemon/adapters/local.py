@@ -74,7 +74,13 @@ class LocalAgents:
                 raise AdapterError("its session is gone", code="gone")
             self._begin(order, run_id, socket)
         session = self.session(order.agent_id, order.job_id, socket)
-        health = await self._ready(session, run_id)
+        try:
+            health = await self._ready(session, run_id)
+        except AdapterError:
+            if not order.route:  # a start that failed leaves nothing
+                await self._shell.end(run_id, grace_seconds=1.0)
+                self._shell.remove(run_id)
+            raise
         return {"socket": socket}, str(health.get("session_id") or "")
 
     def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:

@@ -19,6 +19,7 @@ from oj_daemon.core.events import (
     AgentAnswering,
     AgentExited,
     AgentReported,
+    AgentStopBlocked,
     Choice,
     Prompt,
     Question,
@@ -128,6 +129,11 @@ class Session:
                             if ear is not None and frame.get("event") in ASIDE:
                                 ear.hear(frame)
                                 continue
+                            if (
+                                frame.get("event") == "stop:outcome"
+                                and frame.get("type") == "blocked"
+                            ):
+                                report(AgentStopBlocked(agent_id=self.agent_id))
                             exited = self._exit(frame)
                             if exited is not None:
                                 return exited

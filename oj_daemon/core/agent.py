@@ -192,6 +192,8 @@ def accepts(state: State, event: events.AgentEvent) -> bool:
             return agent.status in (AgentStatus.STARTING, AgentStatus.ENDING)
         case events.AgentReported(seq=seq):
             return not is_ending and not agent.has_exited and agent.is_ordered and seq > agent.seq
+        case events.AgentStopBlocked():
+            return not is_ending and not agent.has_exited
         case events.AgentExited():
             return not is_ending and not agent.has_exited and agent.is_ordered
         case events.AgentKilled():
@@ -294,6 +296,15 @@ def _reported(state: State, event: events.AgentReported, at: int) -> None:
         session_id=event.session_id or agent.session_id,
         pending=None if works else agent.pending,
     )
+
+
+def _stop_blocked(state: State, event: events.AgentStopBlocked, at: int) -> None:
+    """A message that arrives this way is an attempt like one that is typed."""
+    agent = state.agents[event.agent_id]
+    definition = state.agent_definition(agent)
+    if definition.on_idle is not None and definition.on_idle.action is AgentAction.NUDGE:
+        key = Trigger.IDLE.value
+        _put(state, agent, at, attempts={**agent.attempts, key: agent.attempts.get(key, 0) + 1})
 
 
 def _exited(state: State, event: events.AgentExited, at: int) -> None:
@@ -400,6 +411,7 @@ CHANGES: Final[Changes] = {
     events.AgentSpawned: _spawned,
     events.AgentSpawnFailed: _spawn_failed,
     events.AgentReported: _reported,
+    events.AgentStopBlocked: _stop_blocked,
     events.AgentExited: _exited,
     events.AgentOverdue: _nothing,
     events.AgentKilled: _nothing,
@@ -966,23 +978,25 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
 
 
 def _stop(definition: AgentDef, *, crew: bool) -> tuple[str, str]:
-    """What the sidecar does when the agent wants to end its turn (spec 3.3): mode and text."""
+    """What the sidecar does when the agent wants to end its turn: mode and text.
+
+    A nudge that can be given at that moment saves a turn, so it is (and counts). A gate lets the turn end: its command
+    decides, and an agent should not hear that a check failed which has not run.
+    """
     action = action_for(definition, Trigger.IDLE, "idle", crew=crew)
-    text = (
-        action.message or "Your turn was intercepted. Please wait: you will be told how to go on."
-    )
     match action.action:
-        case AgentAction.DONE | AgentAction.FAIL:
-            return "allow", ""
-        case AgentAction.AUTO:
-            return "auto", action.message or ""
+        case AgentAction.NUDGE:
+            return "gate", action.message or CONTINUE
         case AgentAction.ESCALATE:
+            text = action.message or "Before you end your turn:"
             return (
                 "gate",
-                f"{text}\nIf you need something from a human, ask with the AskUserQuestion tool.",
+                f"{text} If you need something from a human, ask with the AskUserQuestion tool.",
             )
+        case AgentAction.AUTO:
+            return "auto", action.message or ""
         case _:
-            return "gate", text
+            return "allow", ""
 
 
 def _own(job: Job, agent: Agent) -> dict[str, str]:

@@ -28,6 +28,12 @@ class EvaluateJob(Effect, frozen=True):
     cwd: str
 
 
+class EndLocals(Effect, frozen=True):
+    """End what still evaluates the job's locals, and remove its run folders: the answers are known, or nobody wants them."""
+
+    job_id: JobId
+
+
 class StartStep(Effect, frozen=True):
     """Start the run, or pick it up where it is. Answers: StepExited."""
 
@@ -54,6 +60,12 @@ class ForgetRun(Effect, frozen=True):
 
     job_id: JobId
     run: int
+
+
+class CloseLog(Effect, frozen=True):
+    """Let go of the job's log: the job has ended, and there may be tens of thousands like it."""
+
+    job_id: JobId
 
 
 class ForgetJob(Effect, frozen=True):
@@ -205,9 +217,11 @@ class CancelTimer(Effect, frozen=True):
 
 AnyEffect = (
     EvaluateJob
+    | EndLocals
     | StartStep
     | EndStep
     | ForgetRun
+    | CloseLog
     | ForgetJob
     | ForgetAgents
     | CreateWorkspace

@@ -314,6 +314,12 @@ class AgentReported(Event, frozen=True, tag="agent:reported"):
     session_id: str = ""
 
 
+class AgentStopBlocked(Event, frozen=True, tag="agent:stop_blocked"):
+    """It wanted to end its turn, and its sidecar told it to go on, with the text that a nudge would have brought."""
+
+    agent_id: AgentId
+
+
 class AgentExited(Event, frozen=True, tag="agent:exited"):
     """Its program has ended, or it and its sidecar have vanished."""
 
@@ -525,6 +531,7 @@ AgentEvent = (
     | AgentSpawned
     | AgentSpawnFailed
     | AgentReported
+    | AgentStopBlocked
     | AgentExited
     | AgentActed
     | AgentActionDue

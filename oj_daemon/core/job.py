@@ -83,8 +83,8 @@ def admit(state: State, request: requests.RunCommand | requests.JobRequest, turn
             return _admit_run(state, request, turn)
         case requests.JobCancel(ids=refs):
             return _admit_cancel(state, refs)
-        case requests.JobSuspend(ids=refs):
-            return _admit_suspend(state, refs)
+        case requests.JobSuspend(ids=refs, reason=reason):
+            return _admit_suspend(state, refs, reason)
         case requests.JobResume():
             return _admit_resume(state, request)
         case requests.JobResumeAll():
@@ -307,13 +307,13 @@ def _admit_cancel(state: State, refs: tuple[str, ...]) -> Answer:
     )
 
 
-def _admit_suspend(state: State, refs: tuple[str, ...]) -> Answer:
+def _admit_suspend(state: State, refs: tuple[str, ...], reason: str) -> Answer:
     jobs, missing, ambiguous = _find_all(state, refs)
     suspended: list[str] = []
     terminal: list[str] = []
     facts: list[AnyEvent] = []
     for job in jobs:
-        fact = events.JobEnding(job_id=job.id, why="suspend", error="suspended by request")
+        fact = events.JobEnding(job_id=job.id, why="suspend", error=reason)
         if accepts(state, fact):
             facts.append(fact)
             suspended.append(job.id)
@@ -890,7 +890,10 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             job = state.jobs[job_id]
             yield from _notify(state, job, "start")
             yield from _prepare(state, job)
-        case events.JobEvaluated(job_id=job_id) | events.JobResumed(job_id=job_id):
+        case events.JobEvaluated(job_id=job_id):
+            yield effects.EndLocals(job_id=job_id)
+            yield from _prepare(state, state.jobs[job_id])
+        case events.JobResumed(job_id=job_id):
             yield from _prepare(state, state.jobs[job_id])
         case events.JobEvaluateFailed(job_id=job_id, error=error):
             yield events.JobEnding(job_id=job_id, why="fail", error=error, final=True)
@@ -899,7 +902,10 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
             if owner is not None:
                 yield from _prepare(state, owner)
         case events.WorkspaceDeleted(job_id=job_id) if job_id in state.jobs:
-            yield from _prepare(state, state.jobs[job_id])  # it may have been resumed meanwhile
+            job = state.jobs[job_id]
+            if job.status in TERMINAL:
+                yield effects.CloseLog(job_id=job_id)  # what was kept is told there
+            yield from _prepare(state, job)  # it may have been resumed meanwhile
         case (
             events.WorkspaceFailed(workspace_id=workspace_id, reason=reason)
             | events.WorkspaceDeleteFailed(workspace_id=workspace_id, reason=reason)
@@ -935,6 +941,9 @@ def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyE
                 yield from _after_ending(state, job, job.ending)
         case events.JobFinished(job_id=job_id, status=status):
             job = state.jobs[job_id]
+            if job.evaluate:
+                yield effects.EndLocals(job_id=job_id)
+            yield effects.CloseLog(job_id=job_id)
             if status is not JobStatus.SUSPENDED:
                 yield from _notify(
                     state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel")

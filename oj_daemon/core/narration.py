@@ -31,14 +31,13 @@ def narrate(state: State, event: events.AnyEvent) -> Iterator[tuple[JobId, str, 
             workspace = state.workspaces.get(workspace_id)
             if workspace is not None:
                 yield workspace.job_id, JOB, f"workspace failed: {reason}"
+        case events.WorkspaceDeleted(job_id=job_id, note=note):
+            # Of a job that is gone there is no log that could still be removed.
+            if note and job_id in state.jobs:
+                yield job_id, JOB, note
         case events.JobDeleted() | events.RunbookLoaded() | events.ProjectSeen():
             return
-        case (
-            events.WorkspaceReady()
-            | events.WorkspaceDeleting()
-            | events.WorkspaceDeleted()
-            | events.WorkspaceDeleteFailed()
-        ):
+        case events.WorkspaceReady() | events.WorkspaceDeleting() | events.WorkspaceDeleteFailed():
             return
         case _:
             yield from _of_owner(state, event)
@@ -79,6 +78,8 @@ def _of_agent(agent: Agent, event: events.AgentEvent) -> Iterator[str]:
             yield f"agent could not start: {reason}"
         case events.AgentReported(state=reported, detail=detail):
             yield f"agent is {reported}" + (f": {detail}" if detail else "")
+        case events.AgentStopBlocked():
+            yield "the agent wanted to stop and was told to go on"
         case events.AgentExited(exit_code=code, reason=reason):
             yield f"agent exited ({reason or f'exit code {code}'})"
         case events.AgentActed(trigger=trigger, detail=detail):

@@ -238,6 +238,8 @@ class Signal(msgspec.Struct, frozen=True):
     tool: str = ""
     input: str = ""
     tool_use_id: str = ""
+    is_turn_over: bool = False
+    """The agent says that the turn is over for good."""
     turn_id: str = ""
     """Which turn of the agent this belongs to, where it says so."""
     last_message: str | None = None

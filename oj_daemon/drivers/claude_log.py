@@ -168,6 +168,7 @@ def _log_system(entry: Json) -> Signal | None:
                 state=AgentState.IDLE,
                 tier=Tier.HOOK,
                 cause="log:turn",
+                is_turn_over=True,
                 ends=Ends.TURN,
             )
         case "api_error":

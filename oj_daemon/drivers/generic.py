@@ -177,9 +177,6 @@ class Generic:
         return ""
 
 
-DRIVER: Final[Driver] = Generic(Patterns())
-
-
 def _compile(name: str, patterns: list[str] | str) -> list[re.Pattern[str]]:
     try:
         return [
@@ -201,3 +198,6 @@ def _search(patterns: list[re.Pattern[str]], lines: Sequence[str]) -> str | None
 
 def _with(signal: Signal, **changes: object) -> Signal:
     return msgspec.structs.replace(signal, **changes)
+
+
+DRIVER: Final[Driver] = Generic(Patterns())

@@ -18,7 +18,7 @@ DOWN: Final = b"\x1b[B"
 
 def typed(text: str, pacing: Pacing) -> Keys:
     """Return the keys for a text and Enter. Control characters are left out: a message cannot press keys."""
-    clean = "".join(c for c in text if c in "\n\t" or (c.isprintable() or c == "\u00a0"))
+    clean = "".join(c for c in text if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f"))
     data = clean.encode()
     if pacing.bracketed_paste and "\n" in clean:
         data = PASTE[0] + data + PASTE[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+
 from oj_daemon.runbook import template
 from oj_daemon.runbook.fold import Body, Context, Scope, body_of, string, word
 from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Shell

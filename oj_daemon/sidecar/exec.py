@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import shlex
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ import msgspec
 
 from oj_daemon.errors import AdapterError, Rejected
 from oj_daemon.shell import RunSpec, RunState, ShellRuns
+from oj_daemon.sidecar.session import Spawn
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,6 @@ class ExecView(msgspec.Struct, frozen=True):
     detail: str = ""
     created: bool = False
     """This very request started it."""
-
-
-Spawn = Callable[[Coroutine[object, object, None]], object]
 
 
 class Execs:
@@ -114,13 +112,13 @@ class Execs:
         except OSError:
             return 0
 
-    def output(self, run_id: str, offset: int, limit: int = OUTPUT_MOST) -> bytes:
+    def output(self, run_id: str, offset: int, limit: int | None = None) -> bytes:
         """Output from a place on; empty at its end."""
         self._known(run_id)
         try:
             with (self._runs.folder(run_id) / "output").open("rb") as file:
                 file.seek(max(offset, 0))
-                return file.read(min(max(limit, 0), OUTPUT_MOST))
+                return file.read(OUTPUT_MOST if limit is None else min(limit, OUTPUT_MOST))
         except FileNotFoundError:
             return b""
 

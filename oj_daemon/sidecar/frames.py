@@ -5,11 +5,14 @@ Rule: pure. One function for each shape; the same shape in HTTP replies and in W
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 import msgspec
 
 from oj_daemon.drivers.base import AgentError, Prompt, Usage
+from oj_daemon.sidecar.ring import Ring
+from oj_daemon.sidecar.screen import Screen
 from oj_daemon.sidecar.values import (
     Event,
     Exit,
@@ -100,6 +103,32 @@ def event_shape(event: Event) -> Shape:
         case Exit() | StartOutcome() | PromptOutcome() | Stalled():
             shape = msgspec.to_builtins(event)
     return shape
+
+
+def screen_shape(screen: Screen, figures: tuple[int, int, int], *, cursor: bool) -> Shape:
+    """The screen; the figures are columns, rows and sequence number."""
+    cols, rows, seq = figures
+    row, column = screen.cursor()
+    return {
+        "lines": screen.lines(),
+        "ansi": screen.styled(),
+        "cols": cols,
+        "rows": rows,
+        "alt_screen": screen.is_alternate(),
+        "cursor": {"row": row, "col": column} if cursor else None,
+        "seq": seq,
+    }
+
+
+def output_shape(ring: Ring, offset: int, limit: int | None) -> Shape:
+    """A piece of the raw output."""
+    piece = ring.read(offset, limit)
+    return {
+        "data": base64.b64encode(piece.data).decode(),
+        "offset": piece.offset,
+        "next_offset": piece.next_offset,
+        "total_written": ring.total,
+    }
 
 
 def encode(shape: Mapping[str, object]) -> str:

@@ -7,6 +7,7 @@ screen may have changed while it waited.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -29,10 +30,11 @@ class Typing(msgspec.Struct, frozen=True):
     purpose: Purpose
     keys: Keys
     request_id: int | None = None
-    message: str = ""
     wait_ms: int = 0
     prompt_seq: int = 0
     choice: str = ""
+    body: Mapping[str, object] = {}
+    """What the caller is told when it has been typed."""
 
 
 class Keyboard:

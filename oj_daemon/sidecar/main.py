@@ -13,25 +13,24 @@ import os
 import secrets
 import signal
 import socket
-import ssl
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from oj_daemon import log, processes, settings
 from oj_daemon.build import identity
 from oj_daemon.drivers import load_driver
-from oj_daemon.drivers.base import SOCKET_ENV, TOKEN_ENV, URL_ENV, Driver, LaunchPlan
-from oj_daemon.drivers.base import Launch as DriverLaunch
+from oj_daemon.drivers.base import LaunchPlan
 from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.settings import Secret
-from oj_daemon.sidecar import config, hook, options
+from oj_daemon.sidecar import config, entrance, launching, options
 from oj_daemon.sidecar.config import AgentConfig
 from oj_daemon.sidecar.machine import Machine
-from oj_daemon.sidecar.options import Delays, Options
-from oj_daemon.sidecar.values import Timing
+from oj_daemon.sidecar.options import Options
 
 if TYPE_CHECKING:
     from oj_daemon.sidecar.exec import Execs
@@ -45,10 +44,6 @@ EXIT_IMPATIENT: Final = 130
 FLUSH_SECONDS: Final = 2.0
 """How long listeners get to read the last frames."""
 EXEC_GRACE_SECONDS: Final = 5.0
-RESUME_HEAD: Final = 64
-"""Lines of a session log that are looked at to see whose it is."""
-CONFIG_DIR_ENV: Final = "CLAUDE_CONFIG_DIR"
-API_KEY_ENV: Final = "ANTHROPIC_API_KEY"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,21 +85,31 @@ async def _run(chosen: Options, environ: Mapping[str, str]) -> int | None:
     processes.become_subreaper()
     processes.seal_descriptors()
     wanted = config.read(chosen.config)
+    chosen = _anchored(chosen)
     _enter(chosen.cwd)
     # One for each session: the default must not mix with another's.
     fresh_id = str(uuid.uuid4())  # noqa: TID251 - the agent insists on a uuid, and no turn gives one here
     folder = _folder(chosen, environ, fresh_id)
     hook_token = Secret(secrets.token_urlsafe(24) if chosen.token else "")
+    if chosen.tls_cert and not chosen.socket:
+        # Hooks speak no TLS: they get a way of their own.
+        chosen = msgspec.structs.replace(chosen, socket=str(folder / "hooks.sock"))
     with contextlib.ExitStack() as opened:
-        sockets, url = _bind(chosen, opened)
-        child_env = _child_env(chosen, environ, hook_token, url)
+        made, url = entrance.bind(chosen, opened)
+        child_env = launching.child_env(chosen, environ, hook_token, url)
         driver = load_driver(chosen.agent).configured(wanted.screen)
-        plans = _plans(driver, chosen, wanted, child_env, folder, fresh_id)
-        machine = Machine(driver, _timing(chosen.delays), wanted.stop, wanted.start)
+        plans = launching.plans(driver, chosen, wanted, child_env, folder, fresh_id)
+        machine = Machine(driver, launching.timing(chosen.delays), wanted.stop, wanted.start)
         sidecar = Sidecar(chosen)
-        async with asyncio.TaskGroup() as group:
-            sidecar.group = group
-            await sidecar.serve(machine, plans, (wanted, child_env, folder), (sockets, hook_token))
+        failed: list[BaseException] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                sidecar.group = group
+                await sidecar.serve(machine, plans, (wanted, child_env, folder), (made, hook_token))
+        except* OjError as errors:
+            failed += errors.exceptions
+        for error in failed:
+            raise error
         return sidecar.exit_code
 
 
@@ -131,19 +136,21 @@ class Sidecar:
         machine: Machine,
         plans: tuple[LaunchPlan, Callable[[str], LaunchPlan]],
         child: tuple[AgentConfig, Mapping[str, str], Path],
-        api: tuple[Sequence[socket.socket], Secret[str]],
+        entry: tuple[Sequence[socket.socket], Secret[str]],
     ) -> None:
         """Start the agent, answer until the end, end everything."""
         # 300 ms and 15 MB that `send`, --help and a wrong command line do not pay.
         from aiohttp import web  # noqa: PLC0415
 
+        from oj_daemon.sidecar.api import Api  # noqa: PLC0415
         from oj_daemon.sidecar.exec import Execs  # noqa: PLC0415
         from oj_daemon.sidecar.server import Server, Tokens  # noqa: PLC0415
         from oj_daemon.sidecar.session import Plans, Session  # noqa: PLC0415
+        from oj_daemon.sidecar.steps import Steps  # noqa: PLC0415
 
         chosen = self._chosen
         wanted, child_env, folder = child
-        sockets, hook_token = api
+        sockets, hook_token = entry
         session = Session(
             machine,
             Plans(*plans, has_prompt=bool(wanted.prompt), is_groomed=chosen.groom == "auto"),
@@ -158,16 +165,14 @@ class Sidecar:
         # Steps are not the agent: what is for its hooks is not for them.
         exec_env = options.without_ours(child_env)
         execs = Execs(folder / "exec", exec_env, self.spawn, Path.cwd())
-        server = Server(
+        api = Api(
             session,
-            execs,
-            agent=chosen.agent,
-            version=identity(),
-            tokens=Tokens(chosen.token, hook_token),
-            configs=(wanted.stop, wanted.start),
-            shut_down=self.end,
-            spawn=self.spawn,
+            (chosen.agent, identity()),
+            (wanted.stop, wanted.start),
+            self.end,
+            self.spawn,
         )
+        server = Server(api, Steps(session, execs), Tokens(chosen.token, hook_token))
         runner = web.AppRunner(
             server.application(),
             access_log=None,
@@ -178,9 +183,9 @@ class Sidecar:
         )
         await runner.setup()
         try:
-            session.start()
             self._listen_to_signals(session, execs)
-            context = _tls(chosen)
+            session.start()
+            context = entrance.tls_context(chosen)
             for made in sockets:
                 is_tcp = made.family != socket.AF_UNIX
                 await web.SockSite(runner, made, ssl_context=context if is_tcp else None).start()
@@ -264,6 +269,15 @@ def _log_to(chosen: Options) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+def _anchored(chosen: Options) -> Options:
+    """Relative paths are the caller's, so they are resolved before we go elsewhere."""
+    return msgspec.structs.replace(
+        chosen,
+        socket=str(Path(chosen.socket).absolute()) if chosen.socket else "",
+        session_dir=str(Path(chosen.session_dir).absolute()) if chosen.session_dir else "",
+    )
+
+
 def _enter(cwd: str) -> None:
     # The agent inherits it: starting a program by posix_spawn knows no directory.
     try:
@@ -281,165 +295,6 @@ def _folder(chosen: Options, environ: Mapping[str, str], session_id: str) -> Pat
     except OSError as error:
         raise AdapterError(f"make the session folder {folder}: {error.strerror}") from error
     return folder
-
-
-def _bind(chosen: Options, opened: contextlib.ExitStack) -> tuple[list[socket.socket], str]:
-    """The sockets, bound before the agent starts so that it can be told the address; and that address."""
-    made: list[socket.socket] = []
-    url = ""
-    if chosen.socket:
-        made.append(opened.enter_context(_unix_socket(chosen.socket)))
-        opened.callback(_remove, chosen.socket)
-    if chosen.port is not None:
-        try:
-            family = socket.AF_INET6 if ":" in chosen.host else socket.AF_INET
-            tcp = socket.create_server((chosen.host, chosen.port), family=family, backlog=128)
-        except OSError as error:
-            raise AdapterError(
-                f"listen on {chosen.host}:{chosen.port}: {error.strerror or error}", code="bind"
-            ) from error
-        made.append(opened.enter_context(tcp))
-        host = "[::1]" if family is socket.AF_INET6 else "127.0.0.1"
-        scheme = "https" if chosen.tls_cert else "http"
-        url = f"{scheme}://{host}:{tcp.getsockname()[1]}"
-    return made, url
-
-
-def _unix_socket(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)  # nobody else may connect, not even for a moment
-    try:
-        if Path(path).is_socket():
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(path)
-                raise AdapterError(f"listen on {path}: another sidecar answers there", code="bind")
-            Path(path).unlink(missing_ok=True)
-        made.bind(path)
-        made.listen(128)
-    except OSError as error:
-        made.close()
-        raise AdapterError(f"listen on {path}: {error.strerror or error}", code="bind") from error
-    finally:
-        os.umask(mask)
-    return made
-
-
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
-
-
-def _tls(chosen: Options) -> ssl.SSLContext | None:
-    if not chosen.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(chosen.tls_cert, chosen.tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise AdapterError(f"read --tls-cert {chosen.tls_cert}: {error}", code="tls") from error
-    return context
-
-
-def _child_env(
-    chosen: Options, environ: Mapping[str, str], hook_token: Secret[str], url: str
-) -> dict[str, str]:
-    env = options.without_ours(environ)
-    env["TERM"] = chosen.term
-    env.pop("COLUMNS", None)
-    env.pop("LINES", None)
-    if chosen.groom != "pristine":
-        env["OJ_SIDECAR"] = "1"
-        if chosen.socket:
-            env[SOCKET_ENV] = str(Path(chosen.socket).absolute())
-        if url:
-            env[URL_ENV] = url
-        if hook_token:
-            env[TOKEN_ENV] = hook_token.reveal()
-    return env
-
-
-def _plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
-    driver: Driver,
-    chosen: Options,
-    wanted: AgentConfig,
-    env: Mapping[str, str],
-    folder: Path,
-    fresh_id: str,
-) -> tuple[LaunchPlan, Callable[[str], LaunchPlan]]:
-    """How to start the agent now, and how again with its conversation."""
-    config_dir = env.get(CONFIG_DIR_ENV, "")
-    home = env.get("HOME", "")
-    is_pristine = chosen.groom == "pristine"
-
-    def plan(resume: str, prompt: str) -> LaunchPlan:
-        return driver.plan(
-            DriverLaunch(
-                folder=str(folder),
-                workspace=os.path.realpath(Path.cwd()),
-                fresh_id=fresh_id,
-                hook=() if is_pristine else (sys.executable, "-I", "-S", hook.__file__),
-                argv=chosen.command,
-                prompt=prompt,
-                resume=resume,
-                settings=wanted.settings,
-                mcp=wanted.mcp,
-                config_dir=config_dir,
-                owns_config_dir=wanted.owns_config_dir,
-                config_text=_text(Path(config_dir or home or "/") / ".claude.json"),
-                api_key=env.get(API_KEY_ENV, ""),
-                home=home,
-                is_root=os.geteuid() == 0,
-                is_sandboxed=wanted.is_sandboxed,
-                answer_timeout_s=wanted.answer_timeout_s,
-            )
-        )
-
-    first = plan(chosen.resume, wanted.prompt)
-    if chosen.resume:
-        _check_resume(driver, first, chosen.resume)
-
-    def again(session_id: str) -> LaunchPlan:
-        if driver.capabilities.resume and session_id:
-            resumed = plan(session_id, "")
-            if Path(resumed.transcript_path or "/nowhere").is_file():
-                return resumed
-        return plan("", wanted.prompt)
-
-    return first, again
-
-
-def _check_resume(driver: Driver, plan: LaunchPlan, session_id: str) -> None:
-    path = Path(plan.transcript_path or "/nowhere")
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            head = [line for line, _ in zip(file, range(RESUME_HEAD), strict=False)]
-    except OSError:
-        raise AdapterError(
-            f"resume {session_id}: there is no such conversation in this folder", code="resume"
-        ) from None
-    if reason := driver.check_resume(head, session_id, os.path.realpath(Path.cwd())):
-        raise AdapterError(f"resume {session_id}: {reason}", code="resume")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _timing(delays: Delays) -> Timing:
-    return Timing(
-        idle_grace_ms=delays.idle_grace_ms,
-        input_delay_ms=delays.input_delay_ms,
-        input_delay_per_byte_ms=delays.input_delay_per_byte_ms,
-        input_delay_max_ms=delays.input_delay_max_ms,
-        nudge_timeout_ms=delays.nudge_timeout_ms,
-        dismiss_delay_ms=delays.groom_dismiss_delay_ms,
-        settle_ms=delays.settle_ms,
-        startup_ms=delays.startup_ms,
-        silence_ms=delays.silence_ms,
-        unknown_ms=delays.unknown_ms,
-    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from oj_daemon.settings import SOCKET_PATH_LIMIT, Secret
 
 PREFIX: Final = "OJ_SIDECAR_"
 GROOM: Final = ("auto", "manual", "pristine")
-_ALL_ALIASES: Final = {"unknown": "generic"}
+_ALIASES: Final = {"unknown": "generic"}
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -39,6 +39,8 @@ class Delays(msgspec.Struct, frozen=True):
     input_delay_ms: int = 200
     input_delay_per_byte_ms: int = 1
     input_delay_max_ms: int = 5000
+    write_timeout_ms: int = 5000
+    """How long typed bytes may wait for a program that does not read."""
     nudge_timeout_ms: int = 4000
     idle_timeout_ms: int = 0
     """Idle for so long without a break: the sidecar shuts down; 0: never."""
@@ -91,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
         raise Usage(message, code="invalid", hint="oj-sidecar --help")
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: C901 - a list of checks
     """Decide everything; Usage when something is wrong or missing."""
     words, command = list(argv), []
     if "--" in words:
@@ -115,7 +117,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     if not command:
         _refuse("no command to run: oj-sidecar [OPTIONS] -- COMMAND [ARGS...]")
     agent = pick("agent").lower() or drivers.driver_for(command[0])
-    agent = _ALL_ALIASES.get(agent, agent)
+    agent = _ALIASES.get(agent, agent)
     if agent not in drivers.driver_names():
         _refuse(f"--agent {agent}: expected {', '.join(drivers.driver_names())}")
     groom = word("groom", "auto", GROOM)

@@ -33,7 +33,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def send(words: Sequence[str], environ: Mapping[str, str]) -> int:
+def send(words: Sequence[str], environ: Mapping[str, str]) -> int:  # noqa: PLR0911 - a list of checks
     """Send one JSON object and return the exit code."""
     path, url = environ.get(SOCKET_ENV, ""), environ.get(URL_ENV, "")
     if not path and not url:

@@ -15,13 +15,13 @@ import signal
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from oj_daemon import processes
 from oj_daemon.drivers.base import AgentState, Json, LaunchPlan, Step
-from oj_daemon.errors import AdapterError
+from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.processes import COOKIE
 from oj_daemon.sidecar import frames, keys
 from oj_daemon.sidecar.journal import Journal
@@ -65,13 +65,14 @@ STATE_FRAMES: Final = 4096
 STATE_BYTES: Final = 4 * 1024 * 1024
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 HOOK_BYTES: Final = 2 * 1024 * 1024
+HOOK_MOST: Final = 128 * 1024
+"""Of one payload that is remembered; the machine gets all of it."""
 OUTPUT_SEEN_SECONDS: Final = 0.1
-WRITE_SECONDS: Final = 5.0
-"""How long typed bytes may wait for a program that does not read."""
 _ALLOW: Final = HookReply(hook_id=0)
 _BUSY: Final = (AgentState.WORKING, AgentState.PROMPT)
 """States in which there is something to interrupt before the end."""
 
+T = TypeVar("T")
 Spawn = Callable[[Coroutine[object, object, None]], object]
 
 
@@ -202,16 +203,7 @@ class Session:
         hook_id = self._last_id
         future: asyncio.Future[HookReply] = self._loop.create_future()
         self._held[hook_id] = future
-        self.hooks.append(
-            frames.encode(
-                {
-                    "event": "hook:raw",
-                    "data": {"event": event, "data": payload},
-                    "hook_seq": self.hooks.last + 1,
-                    "timestamp_ms": epoch_ms(),
-                }
-            )
-        )
+        self._remember_hook(event, payload)
         try:
             # What the agent wrote to its log before the hook is older than the hook.
             self.read_log()
@@ -221,6 +213,13 @@ class Session:
             self._held.pop(hook_id, None)
             if not future.done() or future.cancelled():
                 self.tell(HookClosed(hook_id))
+
+    def _remember_hook(self, event: str, payload: Json) -> None:
+        head = {"event": "hook:raw", "hook_seq": self.hooks.last + 1, "timestamp_ms": epoch_ms()}
+        text = frames.encode({**head, "data": {"event": event, "data": payload}})
+        if len(text) > HOOK_MOST:
+            text = frames.encode({**head, "data": {"event": event, "omitted_bytes": len(text)}})
+        self.hooks.append(text)
 
     def _perform(self, output: Output) -> None:  # noqa: C901, PLR0912 - one match over a closed union
         match output:
@@ -454,27 +453,52 @@ class Session:
 
     # -- input -----------------------------------------------------------------------------------------------------
 
+    async def through(self, work: Coroutine[object, object, T]) -> T:
+        """The result of something that is carried through even when whoever asked goes away in the middle."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        async def carry() -> None:
+            try:
+                result = await work
+            except BaseException as error:
+                if not future.done():
+                    future.set_exception(error)
+                if not isinstance(error, OjError):
+                    raise
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self._spawn(carry())
+        return await future
+
     async def type_raw(self, data: bytes) -> int:
         """Type for a client, never in the middle of somebody else's delivery."""
-        async with self._typing:
-            pty = self._alive()
-            pty.write(data)
-            await pty.written(WRITE_SECONDS)
-        self.tell(InputSeen())
-        return len(data)
+        return await self.through(self._type_raw(data))
 
     async def type_text(self, text: str, *, enter: bool) -> int:
         """Type text and, after a pause, Enter."""
+        return await self.through(self._type_text(text, enter=enter))
+
+    async def _type_raw(self, data: bytes) -> int:
+        async with self._typing:
+            pty = self._alive()
+            pty.write(data)
+            await pty.written(self.delays.write_timeout_ms / 1000)
+        self.tell(InputSeen())
+        return len(data)
+
+    async def _type_text(self, text: str, *, enter: bool) -> int:
         data = text.encode()
         async with self._typing:
             pty = self._alive()
             pty.write(data)
-            await pty.written(WRITE_SECONDS)
+            await pty.written(self.delays.write_timeout_ms / 1000)
             if enter:
                 if data:
                     await asyncio.sleep(self._pause(len(data)))
                 pty.write(keys.ENTER)
-                await pty.written(WRITE_SECONDS)
+                await pty.written(self.delays.write_timeout_ms / 1000)
         self.tell(InputSeen())
         return len(data) + (len(keys.ENTER) if enter else 0)
 
@@ -501,7 +525,7 @@ class Session:
         for step in steps:
             pty = self._alive()
             pty.write(step.data)
-            await pty.written(WRITE_SECONDS)
+            await pty.written(self.delays.write_timeout_ms / 1000)
             if step.pause_ms:
                 await asyncio.sleep(step.pause_ms / 1000)
 

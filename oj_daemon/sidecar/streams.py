@@ -10,19 +10,22 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import WSMsgType, web
 
-from oj_daemon.errors import AdapterError
+from oj_daemon.drivers.base import Json
+from oj_daemon.errors import OjError
 from oj_daemon.sidecar import frames
+from oj_daemon.sidecar.api import Api
+from oj_daemon.sidecar.bodies import SizeBody
 from oj_daemon.sidecar.frames import Shape
 from oj_daemon.sidecar.journal import Journal
 from oj_daemon.sidecar.queries import QueryFilter
-from oj_daemon.sidecar.session import Session
 from oj_daemon.sidecar.values import Broadcast, Transition
+from oj_daemon.sidecar.verbs import Verb, error_frame
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,13 @@ _ALIASES: Final = {"output": "pty"}
 FREE: Final = ("ping", "auth", "health:get", "ready:get")
 """Client frames that need no authentication."""
 
-Verb = Callable[[Mapping[str, object]], Awaitable[Shape]]
+
+class Access(NamedTuple):
+    """Whether a connection may see and do anything yet."""
+
+    is_granted: bool
+    check: Callable[[str], bool]
+    """Whether this is the token."""
 
 
 class Listener:
@@ -43,21 +52,20 @@ class Listener:
 
     def __init__(
         self,
-        session: Session,
+        api: Api,
         socket: web.WebSocketResponse,
-        *,
         verbs: Mapping[str, Verb],
-        is_authentic: bool,
-        check: Callable[[str], bool],
+        access: Access,
         query: Mapping[str, str],
     ) -> None:
-        self._session = session
+        self._api = api
+        self._session = session = api.session
         self._socket = socket
         self._verbs = verbs
-        self._check = check
+        self._check = access.check
         self._wake = asyncio.Event()
         self._authentic = asyncio.Event()
-        if is_authentic:
+        if access.is_granted:
             self._authentic.set()
         names = [_ALIASES.get(name, name) for name in query.get("subscribe", "").split(",")]
         self._kinds = [name for name in KINDS if name in names]
@@ -191,7 +199,7 @@ class Listener:
             loop.call_at(due, self._wake.set)
             return
         self._screen_sent, self._screen_at = session.screen_seq, loop.time()
-        await self._send({"event": "screen", **screen_shape(session, cursor=True)})
+        await self._send({"event": "screen", **self._api.screen(cursor=True)})
 
     async def _send(self, shape: Shape) -> None:
         await self._socket.send_str(frames.encode(shape))
@@ -201,56 +209,58 @@ class Listener:
     async def _listen(self) -> None:
         async for message in self._socket:
             if message.type is not WSMsgType.TEXT:
-                await self._send(_error("BAD_REQUEST", "frames are JSON text"))
+                await self._send(error_frame("BAD_REQUEST", "frames are JSON text"))
                 continue
             try:
                 frame = msgspec.json.decode(message.data)
             except msgspec.MsgspecError:
                 frame = None
             if not isinstance(frame, dict):
-                await self._send(_error("BAD_REQUEST", "a frame is a JSON object"))
+                await self._send(error_frame("BAD_REQUEST", "a frame is a JSON object"))
                 continue
             reply = await self._answer(frame)
-            if reply is not None:
-                if "request_id" in frame:
-                    reply = reply | {"request_id": frame["request_id"]}
-                await self._send(reply)
+            if "request_id" in frame:
+                reply = reply | {"request_id": frame["request_id"]}
+            await self._send(reply)
 
-    async def _answer(self, frame: Mapping[str, object]) -> Shape | None:
+    async def _answer(self, frame: Json) -> Shape:
         name = frame.get("event")
         if name == "ping":
             return {"event": "pong"}
         if name == "auth":
-            token = frame.get("token")
-            if isinstance(token, str) and self._check(token):
-                self._authentic.set()
-                return {"event": "auth:ok"}
-            return _error("UNAUTHORIZED", "that is not the token")
-        verb = self._verbs.get(name) if isinstance(name, str) else None
+            return self._authenticate(frame.get("token"))
         if not self._authentic.is_set() and name not in FREE:
-            return _error("UNAUTHORIZED", "send an auth frame first")
+            return error_frame("UNAUTHORIZED", "send an auth frame first")
         if name == "replay:get":
             return self._replay(frame)
-        if verb is None:
-            return _error("BAD_REQUEST", f"there is no frame {name!r}")
-        return await verb(frame)
+        verb = self._verbs.get(name) if isinstance(name, str) else None
+        return (
+            await verb(frame) if verb else error_frame("BAD_REQUEST", f"there is no frame {name!r}")
+        )
 
-    def _replay(self, frame: Mapping[str, object]) -> Shape:
+    def _authenticate(self, token: object) -> Shape:
+        if not isinstance(token, str) or not self._check(token):
+            return error_frame("UNAUTHORIZED", "that is not the token")
+        self._authentic.set()
+        return {"event": "auth:ok"}
+
+    def _replay(self, frame: Json) -> Shape:
         offset, limit = frame.get("offset", 0), frame.get("limit")
         if not isinstance(offset, int) or not isinstance(limit, int | None):
-            return _error("BAD_REQUEST", "offset and limit are numbers")
+            return error_frame("BAD_REQUEST", "offset and limit are numbers")
         piece = self._session.ring.read(offset, limit)
         # What this reply covers is not pushed as well.
         if piece.offset <= self._pty_offset:
             self._pty_offset = max(self._pty_offset, piece.next_offset)
-        return {"event": "replay", **output_shape(self._session, offset, limit)}
+        return {"event": "replay", **self._api.output(offset, limit)}
 
 
 class Attachment:
     """One `/ws/raw` connection: a person's terminal. Binary frames are bytes, text frames are JSON."""
 
-    def __init__(self, session: Session, socket: web.WebSocketResponse) -> None:
-        self._session = session
+    def __init__(self, api: Api, socket: web.WebSocketResponse) -> None:
+        self._api = api
+        self._session = api.session
         self._socket = socket
         self._wake = asyncio.Event()
         self._offset = 0
@@ -309,25 +319,25 @@ class Attachment:
                     await self._session.type_raw(message.data)
                 elif message.type is WSMsgType.TEXT:
                     await self._control(message.data)
-            except AdapterError as error:
+            except OjError as error:
                 with contextlib.suppress(ConnectionError):
-                    await self._text(_error(error.code.upper(), error.message))
+                    await self._text(error_frame(error.code.upper(), error.message))
 
     async def _control(self, text: str) -> None:
         try:
             frame = msgspec.json.decode(text, type=_Control)
         except msgspec.MsgspecError as error:
-            await self._text(_error("BAD_REQUEST", str(error)))
+            await self._text(error_frame("BAD_REQUEST", str(error)))
             return
         match frame.event:
-            case "resize" if 0 < frame.cols <= 1000 and 0 < frame.rows <= 1000:
-                self._session.resize(frame.cols, frame.rows)
+            case "resize":
+                self._api.resize(SizeBody(frame.cols, frame.rows))
             case "redraw":
                 await self._redraw()
             case "ping":
                 await self._text({"event": "pong"})
             case _:
-                await self._text(_error("BAD_REQUEST", f"cannot do {frame.event!r}"))
+                await self._text(error_frame("BAD_REQUEST", f"cannot do {frame.event!r}"))
 
 
 class _Control(msgspec.Struct, frozen=True):
@@ -336,34 +346,5 @@ class _Control(msgspec.Struct, frozen=True):
     rows: int = 0
 
 
-def screen_shape(session: Session, *, cursor: bool) -> Shape:
-    """The screen as clients get it."""
-    row, column = session.screen.cursor()
-    return {
-        "lines": session.screen.lines(),
-        "ansi": session.screen.styled(),
-        "cols": session.cols,
-        "rows": session.rows,
-        "alt_screen": session.screen.is_alternate(),
-        "cursor": {"row": row, "col": column} if cursor else None,
-        "seq": session.screen_seq,
-    }
-
-
-def output_shape(session: Session, offset: int, limit: int | None) -> Shape:
-    """A piece of the raw output as clients get it."""
-    piece = session.ring.read(offset, limit)
-    return {
-        "data": base64.b64encode(piece.data).decode(),
-        "offset": piece.offset,
-        "next_offset": piece.next_offset,
-        "total_written": session.ring.total,
-    }
-
-
 def _count(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
-
-
-def _error(code: str, message: str) -> Shape:
-    return {"event": "error", "code": code, "message": message}

@@ -330,6 +330,8 @@ class Timing(msgspec.Struct, frozen=True):
     """How long a start-up dialog must stand before it is dismissed."""
     settle_ms: int = 1500
     """How long the screen alone must say the same before it is believed where hooks and log said otherwise."""
+    move_ms: int = 150
+    """How long a dialog is given to redraw after a key."""
     options_poll_ms: int = 200
     options_tries: int = 10
     startup_ms: int = 60_000

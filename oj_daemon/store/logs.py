@@ -9,6 +9,7 @@ A log line is `2026-11-24T06:37:08Z [step] text`. Beside `<job>.log` lies `<job>
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -87,27 +88,38 @@ class LogBook:
         """A copier of one run's raw output, which goes on where an earlier one for this run stopped."""
         return OutputCopier(self._job(job_id), run, step, raw, limit)
 
+    def forget(self, job_id: str, run: str) -> None:
+        """Forget how far a run was copied, once nobody will ever copy it again: its end is durable."""
+        with self._lock:
+            log = self._jobs.get(job_id)
+        if log is not None:
+            with log.lock:
+                log.runs.pop(run, None)
+
     def close(self, job_id: str) -> None:
-        """Forget a job whose runs are over; its log stays and may be written again."""
+        """Forget a job whose runs are over: only its log stays, which may be written again."""
         with self._lock:
             self._jobs.pop(job_id, None)
+        with contextlib.suppress(OSError):
+            self._cursor_path(job_id).unlink()
 
     def remove(self, job_id: str) -> None:
         """Delete a job's log and cursor."""
         self.close(job_id)
-        for path in (self.path(job_id), self.folder / f"{job_id}.cursor"):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as exc:
-                raise store_error(exc, "remove", path) from exc
+        path = self.path(job_id)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise store_error(exc, "remove", path) from exc
+
+    def _cursor_path(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}.cursor"
 
     def _job(self, job_id: str) -> _JobLog:
         with self._lock:
             log = self._jobs.get(job_id)
             if log is None:
-                log = self._jobs[job_id] = _JobLog(
-                    self.path(job_id), self.folder / f"{job_id}.cursor"
-                )
+                log = self._jobs[job_id] = _JobLog(self.path(job_id), self._cursor_path(job_id))
             return log
 
 
@@ -206,13 +218,12 @@ class OutputCopier:
 
     def finish(self, at: int) -> None:
         """Copy all that is left, the unfinished last line included. The run must have ended."""
-        while self._pump(at, is_final=True):
+        while self.finish_piece(at):
             pass
 
-    def discard(self) -> None:
-        """Forget how far the run was copied, once nobody will ever copy it again: its end is durable."""
-        with self._log.lock:
-            self._log.runs.pop(self._run, None)
+    def finish_piece(self, at: int) -> int:
+        """One bounded piece of that, for those who cannot be away for long; 0 when nothing is left."""
+        return self._pump(at, is_final=True)
 
     def _pump(self, at: int, *, is_final: bool) -> int:
         with self._log.lock:

@@ -70,6 +70,8 @@ class DaemonInfo(Reply, frozen=True, tag=True):
 class DaemonStopping(Reply, frozen=True, tag=True):
     pid: int
     drain_seconds: float
+    jobs_active: int = 0
+    """How many jobs had not ended when the stop was asked for."""
 
 
 class JobStarted(Reply, frozen=True, tag=True):
@@ -296,6 +298,8 @@ class Log(Reply, frozen=True, tag=True):
     content: str
     offset: int
     restarted: bool = False
+    has_more: bool = False
+    """The reply was limited; ask again with `offset` for the rest."""
 
 
 class StoryLine(View, frozen=True):

@@ -140,6 +140,8 @@ class JobSuspend(Request, frozen=True, tag=True):
     """Reply: JobsSuspended."""
 
     ids: tuple[str, ...]
+    reason: str = "suspended by request"
+    """What is shown as the reason."""
 
 
 class JobResume(Request, frozen=True, tag=True):

@@ -17,7 +17,16 @@ ORDERS: tuple[type[msgspec.Struct], ...] = get_args(effects.AnyEffect)
 REQUESTS: tuple[type[msgspec.Struct], ...] = get_args(requests.AnyRequest)
 REPLIES: tuple[type[msgspec.Struct], ...] = get_args(replies.AnyReply)
 
-SILENT_ORDERS = {"ForgetRun", "ForgetJob", "ForgetAgents", "Notify", "CancelTimer", "SetTimer"}
+SILENT_ORDERS = {
+    "ForgetRun",
+    "ForgetJob",
+    "ForgetAgents",
+    "EndLocals",
+    "CloseLog",
+    "Notify",
+    "CancelTimer",
+    "SetTimer",
+}
 """Orders after which nothing becomes true that the engine waits for (a timer reports the fact that it was given)."""
 
 

@@ -225,6 +225,18 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_not_harmed(world: World) 
         bystander.wait()
 
 
+def test_a_daemon_whose_socket_was_removed_is_named_and_can_be_restarted(world: World) -> None:
+    """C16: not a mere timeout."""
+    world.job('step "only" { run = "true" }')
+    job_id = world.run("build")["id"]
+    (world.state / "daemon.sock").unlink()
+    refused = world.oj("run", "build", code=1, environ={"OJ_TIMEOUT_CONNECT_MS": "500"})
+    assert str(world.daemon_pid) in refused.err
+    assert "daemon.sock is gone" in refused.err
+    world.oj("daemon", "restart")
+    assert world.status(job_id) == "completed"
+
+
 # Cannot start
 
 
@@ -362,6 +374,33 @@ def test_a_stop_lets_the_drain_finish(world: World) -> None:
     assert (stopping.returncode, out, err) == (0, "Daemon stopped\n", "")
     world.oj("daemon", "start")
     world.until_status(job_id, "cancelled")
+
+
+def test_a_draining_daemon_refuses_new_work_and_a_second_signal_ends_it_at_once(
+    world: World,
+) -> None:
+    """C94; system.md, roadmap 17: nothing is lost either way. A hook of git holds up what is in flight."""
+    world.git_project()
+    hook = world.project / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        f"#!/bin/sh\ntouch {world.project}/up\nuntil [ -e {world.project}/go ]; do sleep 0.05; done\n"
+    )
+    hook.chmod(0o755)
+    world.job('source { git = true }\nstep "work" { run = "cat README" }')
+    world.oj("daemon", "start", environ={"OJ_DRAIN_TIMEOUT_MS": "300000"})
+    job_id = world.start("build")
+    until((world.project / "up").exists, 60, "git is at work")
+    pid = world.daemon_pid
+    world.signal_daemon(signal.SIGTERM)
+    until(lambda: world.oj("daemon", "status").out.startswith("Status:  draining"), 30, "it drains")
+    assert "draining" in world.oj("run", "--detach", "build", code=1).err
+    assert world.daemon_pid == pid
+    world.signal_daemon(signal.SIGTERM)
+    until(lambda: not alive(pid), 30, "the daemon has ended")
+    (world.project / "go").touch()
+    world.oj("daemon", "start")
+    assert world.finish(job_id)["status"] == "completed"
 
 
 def test_a_daemon_that_hangs_is_killed_and_that_is_said(world: World) -> None:

@@ -24,7 +24,7 @@ def ready(shop: World) -> World:
     return shop
 
 
-def asked(world: World, line: str, *, code: int = 0) -> Any:  # noqa: ANN401 - any JSON
+def asked(world: World, line: str, *, code: int = 0) -> Any:
     """What the command prints; stderr must hold no second copy of it."""
     result = world.oj(*shlex.split(line), "-o", "json", code=code)
     found = result.json

@@ -64,6 +64,30 @@ def test_a_step_can_be_picked_out(calm: World) -> None:
     assert "one, two" in calm.oj("logs", job_id, "-s", "three", code=1).err
 
 
+def test_a_log_of_many_megabytes_is_shown_whole_and_by_step(calm: World) -> None:
+    calm.job("""
+        step "one" {
+          run     = "seq -f %.0f:é 400000"
+          on_done = { step = "two" }
+        }
+        step "two" { run = "echo from two" }
+    """)
+    job_id = calm.run("build")["id"]
+    numbers = [f"{number}:é" for number in range(1, 400_001)]
+    whole = calm.oj("logs", job_id, "-n", "0").out.splitlines()
+    assert [line[27:] for line in whole if "[one] " in line and ":é" in line] == numbers
+    assert whole[-1].endswith("job completed")
+    assert calm.oj("logs", job_id, "-s", "two").out.count("from two\n") == 1
+    one = calm.oj("logs", job_id, "-s", "one", "-n", "3").out.splitlines()
+    assert [line[21:] for line in one] == [
+        "[one] 399999:é",
+        "[one] 400000:é",
+        "[one] shell completed (exit 0)",
+    ]
+    every = calm.oj("logs", job_id, "-s", "one", "-n", "0", "-o", "json").json["lines"]
+    assert [line[27:] for line in every if ":é" in line] == numbers
+
+
 def test_a_step_that_has_said_nothing_yet_has_an_empty_log_which_is_no_error(calm: World) -> None:
     """C84."""
     calm.job("""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.world import NESTED, World
 
 ECHO = 'step "only" { run = "echo \\"project $OJ_PROJECT\\"" }'
@@ -108,3 +110,19 @@ def test_projects_with_live_jobs_are_listed_and_others_are_not(world: World) -> 
     world.oj("cancel", job_id)
     world.until_status(job_id, "cancelled")
     assert world.oj("project", "list").out == "No active projects\n"
+
+
+@pytest.mark.parametrize("name", ["../evil\nx", "a b", "--help", "$(x)", "é漢", "x" * 200])
+def test_a_project_may_have_any_name_and_every_list_stays_in_shape(shop: World, name: str) -> None:
+    """C8, C10."""
+    shop.job(
+        'source = "folder"\nstep "only" { run = "test \\"$OJ_PROJECT\\" = \\"${var.name}\\"; exit 3" }',
+        args="<name>",
+    )
+    job = shop.run(f"--project={name}", "build", "--", name, code=1)
+    assert job["project"] == name
+    assert "exit code: 3" in job["error"]
+    assert len(shop.oj("job", "list", f"--project={name}").out.splitlines()) == 2
+    status = shop.oj("status", f"--project={name}").out.splitlines()
+    assert len([line for line in status if line]) == 5
+    assert len(shop.oj("workspace", "list", f"--project={name}").out.splitlines()) == 2

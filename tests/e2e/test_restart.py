@@ -188,8 +188,10 @@ def test_killed_while_a_worktree_is_made_the_job_gets_one_and_only_one(
 
 def test_killed_while_locals_are_evaluated_the_job_goes_on(world: World) -> None:
     """A101."""
+    # Locals are evaluated where the caller stood.
+    begin, wait = (text.replace("${invoke.dir}", ".") for text in (note("local"), GATE))
     world.job(f"""
-        locals = {{ slow = "$({note("local").replace("${invoke.dir}", str(world.project))}; {GATE.replace("${invoke.dir}", str(world.project))}; echo value)" }}
+        locals = {{ slow = "$({begin}; {wait}; echo value)" }}
         step "work" {{ run = "echo \\"got ${{local.slow}}\\"; {note("work")}" }}
     """)
     job_id = world.start("build")

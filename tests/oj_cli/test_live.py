@@ -162,6 +162,17 @@ def test_where_room_is_short_done_steps_are_folded_before_those_to_come() -> Non
     ]
 
 
+def test_more_running_steps_than_rows_are_folded_and_the_last_line_stays() -> None:
+    names = [f"s{number:02}" for number in range(30)]
+    view = job(
+        [node("begin", *names), *map(node, names)],
+        [run("begin"), *(run(name, "running") for name in names)],
+    )
+    shown = text(live.rows(view, {}, live.Screen(80, 10, 3_500)))
+    assert len(shown) == 10
+    assert shown[-2:] == ["  · 24 more steps running", "Ctrl-C detaches; the job goes on"]
+
+
 def test_a_terminal_without_unicode_gets_plain_signs() -> None:
     screen = live.Screen(80, 24, 5_000, unicode=False)
     steps = [run("checkout"), run("wheel", "running"), run("test", "failed")]

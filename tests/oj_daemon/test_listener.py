@@ -61,7 +61,7 @@ class Peer:
         reply: dict[str, Any] = json.loads(self._got.pop(0))
         return reply
 
-    async def ask(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON takes
+    async def ask(self, **request: Any) -> dict[str, Any]:
         self.send(request)
         return await self.receive()
 

@@ -95,7 +95,7 @@ class Daemon:
         self.ending: Ending | None = None
         self.failure: BaseException | None = None
 
-    async def call(self, type: str, **fields: Any) -> Reply:  # noqa: A002, ANN401 - the wire's word and values
+    async def call(self, type: str, **fields: Any) -> Reply:  # noqa: A002 - the wire's word and values
         def ask() -> Reply:
             with Client(self.config) as client:
                 return client.call(type, **fields)
@@ -156,6 +156,7 @@ async def test_a_daemon_says_who_it_is_and_leaves_nothing_behind(
             "type": "DaemonStopping",
             "pid": os.getpid(),
             "drain_seconds": 5.0,
+            "jobs_active": 3,
         }
     assert daemon.ending == Ending(0, clean=True)
     assert daemon.works.said == ["drain kill=False", "drained", "closed"]

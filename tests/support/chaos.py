@@ -209,7 +209,7 @@ class Chaos:
             assert time.monotonic() < deadline, "no daemon acknowledges a run"
             self._stop.wait(0.02) if not self._stop.is_set() else threading.Event().wait(0.05)
 
-    def _once(self, request: str, **fields: Any) -> dict[str, Any] | None:  # noqa: ANN401 - JSON
+    def _once(self, request: str, **fields: Any) -> dict[str, Any] | None:
         """One request; None when the connection broke or the daemon refused."""
         try:
             with Client(self.settings) as client:

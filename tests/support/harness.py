@@ -32,7 +32,7 @@ class Result(NamedTuple):
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
+    def json(self) -> Any:
         """stdout, which has to be one JSON document."""
         return json.loads(self.out)
 

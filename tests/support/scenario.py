@@ -205,7 +205,7 @@ class Scenario:
         noisy = [
             order
             for order in self.orders
-            if not isinstance(order, effects.ForgetRun | effects.CancelTimer)
+            if not isinstance(order, effects.ForgetRun | effects.CloseLog | effects.CancelTimer)
         ]
         assert not noisy, noisy
 

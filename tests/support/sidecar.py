@@ -35,9 +35,10 @@ FAST = {
     "OJ_SIDECAR_SCREEN_POLL_MS": "100",
     "OJ_SIDECAR_LOG_POLL_MS": "50",
     "OJ_SIDECAR_INPUT_DELAY_MS": "20",
+    "OJ_SIDECAR_WRITE_TIMEOUT_MS": "300",
     "OJ_SIDECAR_NUDGE_TIMEOUT_MS": "300",
     "OJ_SIDECAR_IDLE_GRACE_MS": "50",
-    "OJ_SIDECAR_SETTLE_MS": "50",
+    "OJ_SIDECAR_SETTLE_MS": "800",
     "OJ_SIDECAR_GROOM_DISMISS_DELAY_MS": "50",
 }
 SECONDS = 20.0
@@ -79,7 +80,8 @@ class Sidecar:
         self.socket = str(self.folder / "s") if socket_path == "" else socket_path
         self.token = ""
         self.cookie = f"test:{self.folder.name}"
-        words = [*PROGRAM, "--session-dir", str(self.folder / "d")]
+        words = [*PROGRAM]
+        words += [] if "--session-dir" in options else ["--session-dir", str(self.folder / "d")]
         words += ["--socket", self.socket] if self.socket else []
         inherited = {
             name: value
@@ -154,10 +156,8 @@ class Sidecar:
     ) -> Reply:
         """One request on a connection of its own."""
         connection: http.client.HTTPConnection
-        if self.socket:
-            connection = _Unix(self.socket)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        tcp = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = _Unix(self.socket) if self.socket else tcp
         with contextlib.closing(connection):
             sent = dict(headers or {})
             if self.token and "Authorization" not in sent:
@@ -239,7 +239,10 @@ class Sidecar:
 
 @contextlib.contextmanager
 def sidecar(
-    command: Sequence[str], *options: str, is_ready: bool = True, **more: Any
+    command: Sequence[str],
+    *options: str,
+    is_ready: bool = True,
+    **more: Any,
 ) -> Iterator[Sidecar]:
     """A sidecar for one block."""
     made = Sidecar(command, *options, **more)

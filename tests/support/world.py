@@ -35,7 +35,7 @@ class Result:
         self.args, self.code, self.out, self.err = args, code, out, err
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
+    def json(self) -> Any:
         """stdout, which has to be one JSON document."""
         return json.loads(self.out)
 
@@ -107,7 +107,7 @@ class World:
         self.git("add", ".")
         self.git("commit", "-qm", "first")
 
-    def other_project(self, name: str, steps: str, **options: Any) -> Path:  # noqa: ANN401 - passed on
+    def other_project(self, name: str, steps: str, **options: Any) -> Path:
         """Another project of the same user, with a job as `job` writes it; returns its folder."""
         folder = self.folder / name
         (folder / ".oj" / "runbooks").mkdir(parents=True, exist_ok=True)
@@ -162,11 +162,11 @@ class World:
 
     # Jobs
 
-    def start(self, *args: str, **options: Any) -> str:  # noqa: ANN401 - passed on
+    def start(self, *args: str, **options: Any) -> str:
         """`oj run --detach ARGS`; returns the job's id."""
         return str(self.oj("run", "--detach", "-o", "json", *args, **options).json["job_id"])
 
-    def run(self, *args: str, code: int = 0, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - passed on
+    def run(self, *args: str, code: int = 0, **options: Any) -> dict[str, Any]:
         """`oj run --wait -o json ARGS`: the job as it ended."""
         ended: dict[str, Any] = self.oj(
             "run", "--wait", "-o", "json", *args, code=code, **options
@@ -263,10 +263,15 @@ class World:
             return []
         return [str(survivor) for survivor in ShellRuns(self.state / "runs").survivors()]
 
-    def _strays(self) -> list[str]:
-        """Daemons in the default state folder, which no test means to start."""
-        path = self.folder / "home" / ".local" / "state" / "oj" / "daemon.pid"
-        return [f"a daemon (pid={json.loads(path.read_text())['pid']})"] if path.exists() else []
+    def _family(self) -> dict[int, str]:
+        """Every process whose home is that of this world: command lines by process id."""
+        mark = f"HOME={self.folder / 'home'}".encode()
+        found: dict[int, str] = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (path / "environ").read_bytes().split(b"\0") and alive(int(path.name)):
+                    found[int(path.name)] = (path / "cmdline").read_text("utf-8", "replace")
+        return found
 
     def close(self) -> None:
         """End everything, and prove that it has ended."""
@@ -281,10 +286,13 @@ class World:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
                     until(lambda: not alive(pid), 20, "the daemon is gone")
-        left = [*self.survivors(), *self._strays()]
-        for text in left:
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(int(text.split("pid=")[1].split(",")[0].rstrip(")")), signal.SIGKILL)
+        left = self._family()
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self._family(), 5, "what was told to end has ended")
+            left = {}
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert not left, f"left behind: {left}"
 
 

@@ -142,7 +142,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def compare_commands(
-    row: str, taken: Mapping[str, Sequence[Sample]], *, floor: str, goal: float, note: str = ""
+    row: str,
+    taken: Mapping[str, Sequence[Sample]],
+    *,
+    floor: str,
+    goal: float | None,
+    note: str = "",
 ) -> list[Result]:
     """Lines that compare every contender with one of them, in milliseconds."""
     return [

@@ -47,6 +47,7 @@ def test_agents_are_listed_with_what_they_do_and_why(daemon_cli: Harness) -> Non
     assert first.startswith("7m2n4p6q  coder  shop     4f9h2k7m  code")
     assert first.endswith("waits for a decision (idle): idle, it said: Done?")
     assert second.startswith("b1c2d3e4  coder  shop     9q8p7n6m  coder")
+    assert second.split()[5:10] == ["5s", "3", "0", "12", "running"]
     assert more == "... 3 more not shown (use --no-limit or -n N)"
     (asked,) = daemon_cli.daemon.of("AgentList")
     assert asked == {"project": None, "job": "4f9", "status": "waiting", "limit": 2}
@@ -68,6 +69,14 @@ def test_show_says_why_an_agent_is_as_it_is(daemon_cli: Harness) -> None:
         attempts={"idle": 2},
         last_message="I am\ndone",
         decision_id=DECISION,
+        files_read=3,
+        commands=1,
+        usage={
+            "input_tokens": 2000,
+            "cache_read_tokens": 500,
+            "output_tokens": 70,
+            "total_cost_usd": 0.256,
+        },
     )
     daemon_cli.daemon.answer("AgentShow", view)
     out = daemon_cli.oj("agent", "show", "7m2").out
@@ -77,6 +86,8 @@ def test_show_says_why_an_agent_is_as_it_is(daemon_cli: Harness) -> None:
         "Status:    waiting (for 1h)",
         "Why:       waits for a decision (dead): exited unexpectedly: exit code 1; killed by signal 9",
         "Attempts:  idle 2",
+        "Activity:  3 read, 1 command",
+        "Usage:     2500 tokens in, 70 out, $0.26",
         "  done",
         "It waits for a decision: oj decision show k3j5h7g9",
     ):

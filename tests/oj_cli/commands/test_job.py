@@ -419,6 +419,28 @@ def two_jobs(request: Message) -> Message:
     )
 
 
+def test_a_daemon_that_is_replaced_while_ids_are_looked_up_does_not_end_a_wait(
+    daemon_cli: Harness,
+) -> None:
+    daemon_cli.daemon.answer("JobShow", HANG_UP, HANG_UP, detail())
+    daemon_cli.daemon.answer("JobWatch", changes(detail(status="completed", **ENDED)))
+    code, out, err = daemon_cli.oj("job", "wait", "4f9")
+    assert (code, err.count("waiting for the daemon to come back")) == (0, 1)
+    assert out.endswith("completed\n")
+
+
+def test_a_daemon_that_is_replaced_while_a_log_is_opened_does_not_end_following(
+    daemon_cli: Harness,
+) -> None:
+    ended = detail(status="completed", **ENDED)
+    daemon_cli.daemon.answer("JobShow", HANG_UP, ended)
+    daemon_cli.daemon.answer(
+        "JobLogs", HANG_UP, {"type": "Log", "log_path": "x", "content": "one\n", "offset": 4}
+    )
+    daemon_cli.daemon.answer("JobWatch", changes(ended))
+    assert daemon_cli.oj("logs", "-f", "4f9")[:2] == (0, "one\n")
+
+
 def test_a_wait_for_any_returns_with_the_first(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", two_jobs)
     daemon_cli.daemon.answer(

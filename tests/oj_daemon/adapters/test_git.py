@@ -335,6 +335,29 @@ async def test_a_vanished_repository_or_folder_does_not_stop_the_removal(
     assert not (root / "b").exists()
 
 
+async def test_a_worktree_stays_while_git_cannot_look_into_its_repository(
+    repo: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
+    ask(root / "ws", "checkout", "-q", "--detach")
+    commit(root / "ws", "precious")
+    path = os.environ["PATH"]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "env").symlink_to("/usr/bin/env")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(AdapterError, match="git") as caught:
+        await git.remove_worktree(
+            repo, root / "ws", branch="ws-1", root=root, base=base, own_branch=True
+        )
+    assert caught.value.hint == "install git"
+    monkeypatch.setenv("PATH", path)
+    note = await git.remove_worktree(
+        repo, root / "ws", branch="ws-1", root=root, base=base, own_branch=True
+    )
+    assert "were kept" in note
+    assert not (root / "ws").exists()
+
+
 async def test_a_locked_worktree_is_removed(repo: Path, root: Path) -> None:
     await git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
     ask(repo, "worktree", "lock", str(root / "ws"))

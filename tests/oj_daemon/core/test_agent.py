@@ -153,6 +153,21 @@ def test_news_that_is_late_or_told_twice_changes_nothing() -> None:
     assert world.nudges() == []
 
 
+def test_a_nudge_that_the_stop_gate_gives_is_an_attempt_and_is_not_typed() -> None:
+    world = AgentWorld(on_idle={"action": "nudge", "attempts": 2, "message": "go on"})
+    world.run()
+    (order,) = world.taken(effects.SpawnAgent)
+    assert (order.stop, order.stop_prompt) == ("gate", "go on")
+    world.spawned()
+    world.tell(events.AgentStopBlocked(agent_id=world.agent.id))
+    assert world.nudges() == []
+    world.reports("idle")
+    assert world.nudges() == ["go on"]
+    world.reports("working")
+    world.reports("idle")
+    assert world.decision.source is DecisionSource.IDLE
+
+
 def test_a_nudge_is_counted_before_it_is_typed_and_not_typed_again_after_a_crash() -> None:
     world = AgentWorld(
         on_idle={"action": "nudge", "attempts": None, "message": "go on, ${var.what}"}

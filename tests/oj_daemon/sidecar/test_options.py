@@ -21,7 +21,7 @@ SOCKET = ("--socket", "/run/x")
         ([*SOCKET, "--groom", "nice", "--", "bash"], "--groom nice"),
         ([*SOCKET, "--agent", "generic", "--resume", "x", "--", "bash"], "cannot resume"),
         ([*SOCKET, "--resume", "x", "--groom", "pristine", "--", "claude"], "not together"),
-        (["--port", "0", "--host", "0.0.0.0", "--", "bash"], "without a token"),  # noqa: S104
+        (["--port", "0", "--host", "0.0.0.0", "--", "bash"], "without a token"),
         (["--port", "99999", "--", "bash"], "--port 99999"),
         ([*SOCKET, "--cols", "0", "--", "bash"], "--cols 0"),
         ([*SOCKET, "--exit-with-child=soon", "--", "bash"], "seconds"),
@@ -73,7 +73,7 @@ def test_delays_come_from_variables() -> None:
 
 def test_a_wildcard_is_fine_with_a_token() -> None:
     environ = {"OJ_SIDECAR_TOKEN": "t"}
-    assert parse(["--port", "0", "--host", "0.0.0.0", "--", "bash"], environ).port == 0  # noqa: S104
+    assert parse(["--port", "0", "--host", "0.0.0.0", "--", "bash"], environ).port == 0
 
 
 def test_programs_get_nothing_that_was_meant_for_the_sidecar() -> None:

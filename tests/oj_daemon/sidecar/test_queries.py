@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ SHOWN = [
     b"\x1b[5;5H",
     b"\x1b]0;title\x07",
     b"\x1b[?25l",
-    "❯é".encode(),
+    "é漢".encode(),
 ]
 
 
@@ -49,5 +51,5 @@ def test_wherever_the_stream_is_cut_the_same_is_shown(parts: list[bytes], cuts: 
     whole = b"".join(parts)
     bounds = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     muted = QueryFilter()
-    shown = b"".join(muted.feed(whole[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    shown = b"".join(muted.feed(whole[a:b]) for a, b in itertools.pairwise(bounds))
     assert shown + muted.feed(b"!") == b"".join(part for part in parts if part in SHOWN) + b"!"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 
 import pytest
 
@@ -24,9 +25,9 @@ def test_there_are_as_many_lines_as_rows_and_no_blanks_at_their_ends() -> None:
 
 
 def test_a_character_cut_in_the_middle_is_whole_on_the_screen() -> None:
-    data = "❯ 漢字".encode()
+    data = "é 漢字".encode()
     made, _ = screen(*(data[index : index + 1] for index in range(len(data))))
-    assert made.lines()[0] == "❯ 漢字"
+    assert made.lines()[0] == "é 漢字"
 
 
 def test_the_alternate_screen_is_seen_across_cuts() -> None:
@@ -93,3 +94,10 @@ def test_nothing_that_is_fed_breaks_it() -> None:
     made.feed(b"\x1b[c" * 1000 + b"\x1b\\\x1bc")
     assert made.lines() == [""] * 24
     assert sum(map(len, replies)) < 1_000_000
+
+
+def test_no_control_character_comes_through_as_a_letter() -> None:
+    made, _ = screen(bytes(range(1, 32)) + b"\x7f\xc2\x9b31m\xc2\x85\x9b\x80A", b"\x1b\\\x18B\x7f")
+    text = "".join(made.lines()) + re.sub(r"\x1b\[[0-9;:]*m", "", "".join(made.styled()))
+    assert [char for char in text if unicodedata.category(char) == "Cc"] == []
+    assert "B\u2421" in text

@@ -316,9 +316,20 @@ def test_a_settled_run_takes_no_more_room_in_the_cursor(tmp_path: Path) -> None:
     for number in range(50):
         copier = book.copier("job-1", f"run-{number}", "s", raw, limit=LIMIT)
         copier.finish(AT)
-        copier.discard()
+        book.forget("job-1", f"run-{number}")
     assert (tmp_path / "logs" / "job-1.cursor").stat().st_size < 300
     assert len(texts(book, "s")) == 50
+
+
+def test_of_a_job_that_is_closed_only_the_log_stays(tmp_path: Path) -> None:
+    book, raw = LogBook(tmp_path / "logs"), tmp_path / "output"
+    raw.write_bytes(b"x\n")
+    book.copier("job-1", "run-1", "s", raw, limit=LIMIT).finish(AT)
+    book.close("job-1")
+    book.close("job-1")
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["job-1.log"]
+    book.line("job-1", "s", "y", AT)
+    assert texts(book, "s") == ["x", "y"]
 
 
 def test_removing_a_job_removes_its_log_and_cursor(tmp_path: Path) -> None:

@@ -20,9 +20,13 @@ A scenario is a JSON object; all keys are optional:
                 "resumed": true,              only in a process started with (or without) --resume
                 "do": [ACTION, ...]}],
      "otherwise": [ACTION, ...],              default [{"say": "All done: {prompt}"}]
+     "release": "2.1.330",                    the dialogs of that release: a permission has four options ("3" is Yes and
+                                              auto mode), start dialogs no numbers and No first, and a plan is accepted by a
+                                              hook only with updatedInput; default 2.1.197, the one of the recordings
      "ignore": ["HUP", "TERM"],               signals ignored from the beginning
      "keys": "FILE",                          every byte read from the terminal is appended there
-     "notification": 6.0,                     seconds a dialog stands before the Notification hook; null = never, default 0.5
+     "notification": "FILE",                  the Notification hook of a dialog fires when this exists (or after so many
+                                              seconds; null = never; default 0.5, where the real program takes 6)
      "usage": {"input_tokens": 1, ...}}       what every answer costs
 
 What a stop hook answers comes as the prompt "Stop hook feedback:\\n<reason>", so turns can match it. In all texts stand
@@ -40,7 +44,8 @@ An ACTION is an object; its first key names it.
                 (default: it goes on); a refusal by key ends the turn, as there
   prompts       {"ask": [{"question", "header", "options": [{"label", "description"}], "multiSelect"}]}
                 {"plan": "markdown", "refused": [ACTION, ...]}
-  end of turn   {"error": "rate_limit", "message": "text"}   StopFailure, no Stop
+  end of turn   {"error": "rate_limit", "message": "text"}   StopFailure, no Stop; kinds seen: billing_error, rate_limit,
+                authentication_failed, server_error, model_not_found, invalid_request
                 {"silent": true}                          the turn ends without any hook, as after a refusal by key
   waiting       {"await": "FILE"}       until it exists; keys work meanwhile, Escape interrupts the turn
                 {"retrying": "FILE", "seconds": 7, "attempt": 5}   the retry notice stands on the screen until it exists
@@ -126,6 +131,7 @@ SCENARIO_KEYS = {
     "keys",
     "notification",
     "usage",
+    "release",
 }
 TURN_KEYS = {"when", "times", "resumed", "do"}
 WORKING = "esc to interrupt · ← for agents"
@@ -202,6 +208,8 @@ class Agent:
         self.cwd = os.getcwd()
         self.config = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.expanduser("~/.claude")
         self.mode = options.mode
+        self.release = str(scenario.get("release", VERSION))
+        self.newer = [int(part) for part in self.release.split(".")] > [2, 1, 197]
         self.resumed = "--resume" in options.values
         named = options.values.get("--resume") or options.values.get("--session-id")
         self.session: str = named or new_id()
@@ -252,12 +260,12 @@ class Agent:
             self.terminal.say(f"No conversation found with session ID: {self.session}")
             raise Ended(1)
         for name in self.scenario.get("dialogs", []):
-            dialog = dialogs.start_dialog(name, self.cwd, os.environ.get("ANTHROPIC_API_KEY", ""))
+            key = os.environ.get("ANTHROPIC_API_KEY", "")
+            dialog = dialogs.start_dialog(name, self.cwd, key, newer=self.newer)
             self._ask(dialog, None)
-            number = self.choice.number if self.choice else dialogs.CANCEL
-            if number == dialogs.CANCEL or number == {"trust": 2, "bypass": 1}.get(name):
+            if self.choice and dialog.chosen(self.choice) in ("", "No, exit"):
                 raise Ended(1)
-        self.terminal.say(*dialogs.banner(self.terminal.columns, self.cwd, VERSION))
+        self.terminal.say(*dialogs.banner(self.terminal.columns, self.cwd, self.release))
         source = "startup"
         if self.resumed:
             source = "resume"
@@ -451,27 +459,37 @@ class Agent:
     ) -> Result | None:
         """Show a dialog until a person or a hook has decided; returns the hook's result if it was the hook."""
         self.dialog, self.choice = dialog, None
-        delay = self.scenario.get("notification", 0.5)
-        due = time.monotonic() + delay if delay is not None and note else None
+        when = self.scenario.get("notification", 0.5) if note else None
+        begun = time.monotonic()
         self._paint()
         try:
             while not self._decided():
                 if running is not None:
                     for result in running.finished():
-                        if result.answer.get("hookSpecificOutput", {}).get("decision"):
+                        if self._decides(result, dialog):
                             return result
-                left = 3600.0 if due is None else max(0.0, due - time.monotonic())
-                if due is not None and not left:
-                    due = None
+                left = 3599.0
+                if isinstance(when, str):
+                    left = 0.0 if os.path.exists(when) else 0.03
+                elif when is not None:
+                    left = max(0.0, begun + when - time.monotonic())
+                if not left:
+                    when = None
                     self._notify("permission_prompt", note)
                     continue
                 if running is not None and not running.watched and running.pending:
                     left = min(left, 0.03)
-                self.pump(running.watched if running else [], min(left, 3599.0))
+                self.pump(running.watched if running else [], left)
         finally:
             self.dialog = None
             self._paint()
         return None
+
+    def _decides(self, result: Result, dialog: dialogs.Dialog | dialogs.Form) -> bool:
+        decision = result.answer.get("hookSpecificOutput", {}).get("decision", {})
+        if self.newer and dialog.kind == "plan" and decision.get("behavior") == "allow":
+            return "updatedInput" in decision
+        return bool(decision)
 
     def _decided(self) -> bool:
         return self.choice is not None
@@ -597,7 +615,7 @@ class Agent:
                 self.pump([], 0)
                 self._check()
 
-    def fill(self, value: Any) -> Any:  # noqa: ANN401  # JSON in, the same JSON out
+    def fill(self, value: Any) -> Any:  # JSON in, the same JSON out
         """Put what is known into the texts of an action."""
         if isinstance(value, str):
             for name in ("prompt", "result", "answer", "session", "cwd"):
@@ -673,7 +691,7 @@ class Agent:
                 self._refuse(action, use, uid, reason)
                 return
         asks = name in ("AskUserQuestion", "ExitPlanMode")
-        if asks or (action.get("ask") and self.mode != "bypassPermissions"):
+        if asks or (action.get("ask") and self.mode not in ("bypassPermissions", "auto")):
             allowed = self._permission(action, use, uid, fields)
             if allowed is None:
                 return
@@ -703,7 +721,7 @@ class Agent:
             dialog = dialogs.plan_dialog(given["plan"])
             note = "Claude Code needs your approval for the plan"
         else:
-            options = int(action.get("options", 3))
+            options = int(action.get("options", 4 if self.newer else 3))
             dialog = dialogs.permission_dialog(name, given, self.cwd, options)
             fields = {**fields, "permission_suggestions": _suggestions(name, given)}
         running = self._start_hooks("PermissionRequest", name, fields, effort=True)
@@ -718,13 +736,15 @@ class Agent:
             self.answer = json.dumps(given.get("answers", {}))
         else:
             assert self.choice is not None
-            last = isinstance(dialog, dialogs.Dialog) and self.choice.number == len(dialog.options)
-            if self.choice.number == dialogs.CANCEL or last:
+            chosen = dialog.chosen(self.choice)
+            if chosen in ("", "No"):
                 self.journal.result(use, REJECTED, self.prompt_id, uid, "User rejected tool use")
                 text = "[Request interrupted by user for tool use]"
                 self.journal.user([{"type": "text", "text": text}], self.prompt_id)
                 self._say("  ⎿  Interrupted · What should Claude do instead?")
                 raise TurnOver
+            if "auto mode" in chosen:
+                self.mode = "auto"
             if isinstance(dialog, dialogs.Form):
                 given = {**given, "answers": self.choice.answers}
                 self.answer = json.dumps(self.choice.answers)
@@ -800,7 +820,14 @@ class Agent:
 
     def _do_error(self, action: Json) -> None:
         error = str(action["error"])
-        status = {"billing_error": 400, "authentication_failed": 401, "rate_limit": 429}
+        status = {
+            "billing_error": 400,
+            "invalid_request": 400,
+            "authentication_failed": 401,
+            "model_not_found": 404,
+            "rate_limit": 429,
+            "server_error": 529,
+        }
         message = action.get("message", f"API Error: {error}")
         raise Failed(error, self.fill(message), int(action.get("status", status.get(error, 0))))
 

@@ -36,13 +36,20 @@ class Dialog:
         self.foot = foot
         self.cursor = cursor
         self.indent = indent
+        self.numbered = True
+        self.kind = ""
+
+    def chosen(self, choice: Choice) -> str:
+        """Return the option that was chosen; empty when none was."""
+        return self.options[choice.number - 1] if choice.number else ""
 
     def lines(self, columns: int) -> list[str]:
         """Return the rows to paint."""
         rows = ["─" * columns, *self.text]
         for number, option in enumerate(self.options, 1):
             mark = MARK if number == self.cursor else " "
-            rows.append(f"{' ' * self.indent}{mark} {number}. {option}")
+            shown = f"{number}. {option}" if self.numbered else option
+            rows.append(f"{' ' * self.indent}{mark} {shown}")
         return [*rows, "", self.foot] if self.foot else rows
 
     def key(self, key: Key) -> Choice | None:
@@ -54,7 +61,7 @@ class Dialog:
         if key.name in ("up", "down"):
             step = 1 if key.name == "down" else -1
             self.cursor = (self.cursor - 1 + step) % len(self.options) + 1
-        if key.name == "text":
+        if key.name == "text" and self.numbered:
             for digit in key.text:
                 if digit.isdigit() and 1 <= int(digit) <= len(self.options):
                     return Choice(int(digit))
@@ -64,13 +71,19 @@ class Dialog:
 class Form:
     """Questions: one page each, then a page to submit. A single question without multi-select has no such page."""
 
+    kind = "form"
+
     def __init__(self, questions: list[Json]) -> None:
         self.questions = questions
         self.page = 0
         self.cursor = 1
-        self.chosen: list[list[str]] = [[] for _ in questions]
+        self.ticked: list[list[str]] = [[] for _ in questions]
         self.typed = ["" for _ in questions]
         self.short = len(questions) == 1 and not questions[0].get("multiSelect")
+
+    def chosen(self, choice: Choice) -> str:
+        """Return whether it was submitted, as the option that says so; empty when it was cancelled."""
+        return "Submit answers" if choice.number else ""
 
     @property
     def _labels(self) -> list[str]:
@@ -101,7 +114,7 @@ class Form:
         for number, option in enumerate(question["options"], 1):
             box = ""
             if self._many:
-                box = "[✔] " if option["label"] in self.chosen[self.page] else "[ ] "
+                box = "[✔] " if option["label"] in self.ticked[self.page] else "[ ] "
             rows.append(f"{self._mark(number)} {number}. {box}{option['label']}")
             if option.get("description"):
                 rows.append(("  " if self._many else "     ") + str(option["description"]))
@@ -152,11 +165,11 @@ class Form:
         labels = self._labels
         if number <= len(labels):
             label = labels[number - 1]
-            chosen = self.chosen[self.page]
+            chosen = self.ticked[self.page]
             if self._many:
                 chosen.remove(label) if label in chosen else chosen.append(label)
                 return None
-            self.chosen[self.page] = [label]
+            self.ticked[self.page] = [label]
             self.typed[self.page] = ""
         elif number == len(labels) + 1 and not self.typed[self.page]:
             self.cursor = number
@@ -176,7 +189,7 @@ class Form:
 
     def _answer(self, index: int) -> str:
         order = [str(option["label"]) for option in self.questions[index]["options"]]
-        chosen = [label for label in order if label in self.chosen[index]]
+        chosen = [label for label in order if label in self.ticked[index]]
         return ", ".join([*chosen, *([self.typed[index]] if self.typed[index] else [])])
 
     def _submit(self) -> Choice:
@@ -216,8 +229,17 @@ def input_box(text: str, columns: int, foot: str, above: str = "") -> list[str]:
     return [above, "", *rows] if above else rows
 
 
-def start_dialog(name: str, cwd: str, key: str) -> Dialog:
-    """Return a dialog that stands before the first prompt."""
+def start_dialog(name: str, cwd: str, key: str, *, newer: bool) -> Dialog:
+    """Return a dialog that stands before the first prompt; newer releases have no numbers, and No first."""
+    dialog = _start_dialog(name, cwd, key)
+    if newer:
+        dialog.numbered = False
+        if name == "trust":
+            dialog.options.reverse()
+    return dialog
+
+
+def _start_dialog(name: str, cwd: str, key: str) -> Dialog:
     foot = "Enter to confirm · Esc to cancel"
     if name == "trust":
         text = [
@@ -269,7 +291,8 @@ def permission_dialog(name: str, given: Json, cwd: str, options: int) -> Dialog:
         text.append(f"   {given['description']}")
     text += ["", " Do you want to proceed?"]
     always = f"Yes, and don't ask again for {what.partition(' ')[0]} commands in {cwd}"
-    choices = ["Yes", always, "No"] if options == 3 else ["Yes", "No"]
+    auto = "Yes, and switch to auto mode · auto mode handles these prompts for you"
+    choices = {2: ["Yes", "No"], 3: ["Yes", always, "No"], 4: ["Yes", always, auto, "No"]}[options]
     return Dialog(text, choices, " Esc to cancel · Tab to amend · ctrl+e to explain")
 
 
@@ -277,4 +300,6 @@ def plan_dialog(plan: str) -> Dialog:
     """Return the dialog that asks for a plan's approval."""
     shown = [f"  {line}" for line in plan.splitlines()[:20]]
     text = [" Exit plan mode?", "", *shown, "", "  Claude wants to exit plan mode", ""]
-    return Dialog(text, ["Yes", "No"], indent=2)
+    dialog = Dialog(text, ["Yes", "No"], indent=2)
+    dialog.kind = "plan"
+    return dialog

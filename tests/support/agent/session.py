@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -185,6 +186,18 @@ class Session:
         wanted = re.sub(r"\s", "", text)
         until(lambda: wanted in self.seen, seconds, lambda: f"{text!r} on\n{self.seen[-3000:]}")
 
+    def settle(self, quiet: float = 0.5) -> None:
+        """Wait until nothing was written to the terminal for a while."""
+        last = (-1, 0.0)
+
+        def still() -> bool:
+            nonlocal last
+            if len(self.output) != last[0]:
+                last = (len(self.output), time.monotonic())
+            return time.monotonic() - last[1] > quiet
+
+        until(still, SECONDS, "a still terminal")
+
     def hooks(self, event: str = "") -> list[Json]:
         """Return the payloads recorded so far, of one event or of all."""
         path = self.folder / "hooks.jsonl"
@@ -206,9 +219,19 @@ class Session:
         return self.hooks(event)[number - 1]
 
     def transcript(self) -> list[Json]:
-        """Return the entries of the session log that the hooks name."""
+        """Return the entries of the session log that the hooks name; half a line at its end is not there yet."""
         path = Path(self.hooks()[-1]["transcript_path"])
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        text = path.read_text("utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+    def logged(self, fits: Callable[[Json], object], seconds: float = SECONDS) -> Json:
+        """Wait for an entry of the log: the real program writes it a while after hook and screen."""
+        until(
+            lambda: any(fits(entry) for entry in self.transcript()),
+            seconds,
+            lambda: f"such an entry in {[entry['type'] for entry in self.transcript()]}",
+        )
+        return next(entry for entry in self.transcript() if fits(entry))
 
     @property
     def pid(self) -> int:

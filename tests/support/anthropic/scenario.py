@@ -7,6 +7,7 @@ the same answer again. Only `times` counts, and it counts prompts and answers, n
 A scenario is a JSON object (a file or the same as a dict):
 
     {"title": "Session title",                     what the small request for a title gets
+     "summary": "What happened.",                  what a compaction gets
      "usage": {"input_tokens": 1200, ...},         default usage of every answer
      "turns": [TURN, ...],                         the first that matches a prompt and is not used up answers it
      "otherwise": ANSWER}                          default {"say": "All done: {prompt}"}
@@ -26,7 +27,8 @@ A scenario is a JSON object (a file or the same as a dict):
     ANSWER, trouble (with content):
             "hold": "name"         nothing is sent until server.release("name") or POST /_control/release/name
             "pause": 0.2           seconds between the events of the stream
-            "cut": 4               the connection breaks in the middle of the event after the fourth
+            "cut": 4               the connection breaks in the middle of the event after the fourth; this and error_after
+                                   only where a stream was asked for (Claude Code asks again without, and gets it whole)
             "error_after": 4       after so many events the stream says `error` (type, message) and ends
             "endless": true        the text is repeated until the client goes away
             "times": 2             uses within a list of alternatives
@@ -58,8 +60,16 @@ ERRORS: Final = {
 }
 """Type and message that the real API gives with a status."""
 
-NOT_SAID = ("<system-reminder>", "<local-command-", "<command-name>", "<bash-", "Caveat: ")
+NOT_SAID = (
+    "<system-reminder>",
+    "<local-command-",
+    "<command-name>",
+    "<bash-",
+    "[Request interrupted by user",
+)
 """How texts begin that stand in a user message though no person said them."""
+COMPACTION = "CRITICAL: Respond with TEXT ONLY"
+"""Stands in the request that asks for a summary of the conversation."""
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +119,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     turns: tuple[Turn, ...] = ()
     title: str = "A test session"
+    summary: str = "What happened."
     otherwise: Answer = Answer(say="All done: {prompt}")
     usage: dict[str, int] = {}
 

@@ -29,6 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from tests.support.anthropic.scenario import (
+    COMPACTION,
     ERRORS,
     Answer,
     Asked,
@@ -56,7 +57,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: Json
     kind: str
-    """turn, title, count, probe, or other."""
+    """turn, title, compact, count, probe, or other."""
     asked: Asked | None = None
     status: int = 200
 
@@ -292,6 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
             # Small errands without tools (a title for the session) are no part of the story.
             self._note("title", body, asked)
             answer = Answer(say=json.dumps({"title": api.scenario.title}))
+        elif COMPACTION in asked.prompt:
+            self._note("compact", body, asked)
+            answer = Answer(say=f"<summary>{api.scenario.summary}</summary>")
         else:
             answer = api.choose(asked)
             self._note("turn", body, asked, answer.status)
