@@ -300,16 +300,12 @@ class Executor:
 
     def _forget_job(self, job_id: JobId) -> None:
         self._evaluating.pop(job_id, None)
-<<<<<<< ours
-        self.logs.remove(job_id)
-        self.book.remove(self.agents.known(job_id))
-        self.agents.forget(job_id)
-=======
         try:
             self.logs.remove(job_id)
+            self.book.remove(self.agents.known(job_id))
         except StoreError as error:
             logger.warning("%s", error.message)
->>>>>>> theirs
+        self.agents.forget(job_id)
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents
