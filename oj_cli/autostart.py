@@ -81,9 +81,14 @@ def start(settings: Settings, *arguments: str) -> Client:
     try:
         with _temporary_file() as stderr:
             child = _spawn(settings, stderr, *arguments)
-            if not _is_ready(child, deadline):
-                _explain_failure(settings, child, stderr)
-        return _await_socket(settings, deadline)
+            try:
+                if not _is_ready(child, deadline):
+                    _explain_failure(settings, child, stderr)
+                return _await_socket(settings, deadline)
+            except WireError as failure:
+                if failure.code == "timeout":
+                    _explain_silence(settings, child.pid)
+                raise
     except OjError as failure:
         note_failure(settings, failure)
         raise
@@ -245,7 +250,6 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             if failure.code not in ("unavailable", "closed"):
                 raise
             if time.monotonic() > deadline:
-                _explain_lost_socket(settings)
                 raise WireError(
                     "Connection timeout waiting for daemon to start", code="timeout", hint=HINT
                 ) from failure
@@ -255,14 +259,15 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
         time.sleep(settings.connect_poll_ms / 1000)  # noqa: TID251 - see above
 
 
-def _explain_lost_socket(settings: Settings) -> None:
-    """Raise when there is a daemon that cannot be reached because somebody removed its socket."""
+def _explain_silence(settings: Settings, ours: int) -> None:
+    """Raise when another daemon than the one that we have started runs and does not listen."""
     pid = _recorded_pid(settings)
-    if pid is not None and not settings.socket_path.exists():
+    if pid not in (None, ours) and not settings.socket_path.exists():
         raise WireError(
-            f"a daemon runs (pid {pid}), but its socket {settings.socket_address} is gone",
-            code="lost_socket",
-            hint="oj daemon restart",
+            f"a daemon runs (pid {pid}), but there is no socket {settings.socket_address}:"
+            " it is still reading its log, or somebody has removed the socket",
+            code="silent",
+            hint="oj daemon logs; if it stays like this: oj daemon restart",
         )
 
 
