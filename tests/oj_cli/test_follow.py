@@ -149,7 +149,7 @@ def test_an_error_that_time_does_not_heal_ends_the_following() -> None:
 
 def test_a_daemon_that_stays_away_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PATIENCE", 0.0)
-    with pytest.raises(WireError, match="not come back .*not running") as caught:
+    with pytest.raises(WireError, match=r"not come back .*not running") as caught:
         plain([WireError("Daemon not running", code="unavailable") for _ in range(50)])
     assert "oj daemon logs" in caught.value.hint
 
