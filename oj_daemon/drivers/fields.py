@@ -43,8 +43,13 @@ def as_number(value: object) -> int:
 
 
 def compact(value: object) -> str:
-    """Return a value as JSON in one line, "" for null."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value is not None else ""
+    """Return a value as JSON in one line, "" for null; equal values are equal texts.
+
+    The log and the hooks of one program write the same object with its keys in another order.
+    """
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def pretty(value: Json) -> str:
