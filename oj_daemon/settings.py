@@ -242,7 +242,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
             "lock", not cluster, because, shown="none" if cluster else "file lock"
         ),
         desktop_notify=reader.decide(
-            "notify", not cluster, because, shown="none" if cluster else "desktop"
+            "notify", not cluster, because, shown="none" if cluster else "log"
         ),
         log_format=reader.word(
             "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
