@@ -59,6 +59,12 @@ class Dispatch:
     async def handle(self, request: AnyRequest) -> AnyReply:
         """Answer one request; Rejected and RunbookError become an Error reply."""
         try:
+            if requests.is_change(request):
+                return await self._change(request)
+            if not requests.is_query(request):
+                raise Rejected(
+                    f"{type(request).__name__} is answered before it gets here", code="internal"
+                )
             reply = await self._answer(request)
             # State runs ahead of the disk: what a crash could still undo must not be told to anybody.
             await self._engine.durable()
@@ -70,18 +76,19 @@ class Dispatch:
         except OjError as error:
             return replies.Error(error.message, code=error.code or "internal", hint=error.hint)
 
-    async def _answer(self, request: AnyRequest) -> AnyReply:
+    async def _change(self, request: requests.Change) -> AnyReply:
+        """The engine's answer, given when the change is on disk: nobody has to wait until the world knows of it, too."""
+        if isinstance(request, requests.RunCommand):
+            return await self._engine.submit(request, await self._resolve(request))
+        if isinstance(request, requests.WorkspacePrune):
+            return await self._prune_workspaces(request)
+        return await self._engine.submit(request)
+
+    async def _answer(self, request: requests.Query) -> AnyReply:
         engine, state = self._engine, self._engine.state
         match request:
-            case (
-                requests.Hello()
-                | requests.DaemonStatus()
-                | requests.DaemonStop()
-                | requests.AgentAttach()
-            ):
-                raise Rejected(
-                    f"{type(request).__name__} is answered before it gets here", code="internal"
-                )
+            case requests.DaemonStatus():
+                raise Rejected("DaemonStatus is answered before it gets here", code="internal")
             case requests.Ping():
                 return replies.Ok()
             case requests.StatusOverview(project=project):
@@ -124,26 +131,6 @@ class Dispatch:
                 return await self._peek(state.find_agent(ref))
             case requests.AgentLogs():
                 return await self._agent_logs(request)
-            case requests.RunCommand():
-                return await engine.submit(request, await self._resolve(request))
-            case requests.WorkspacePrune():
-                return await self._prune_workspaces(request)
-            case (
-                requests.JobCancel()
-                | requests.JobSuspend()
-                | requests.JobResume()
-                | requests.JobResumeAll()
-                | requests.JobPrune()
-                | requests.WorkspaceDrop()
-                | requests.DecisionResolve()
-                | requests.DecisionReopen()
-                | requests.AgentSend()
-                | requests.AgentKill()
-                | requests.AgentResume()
-                | requests.AgentResumeAll()
-                | requests.AgentPrune()
-            ):
-                return await engine.submit(request)
             case _:
                 assert_never(request)
 

@@ -29,7 +29,7 @@ from oj_daemon.settings import SOCKET_PATH_LIMIT
 from oj_daemon.wire.frames import MAX_REPLY, MAX_REQUEST, FrameReader, frame
 from oj_daemon.wire.names import PROTOCOL
 from oj_daemon.wire.replies import AnyReply, Error, HelloReply
-from oj_daemon.wire.requests import AnyRequest, Hello, Query
+from oj_daemon.wire.requests import AnyRequest, Hello, is_query
 
 logger = logging.getLogger(__name__)
 
@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
             await asyncio.shield(self._room)
 
     async def _handled(self, request: AnyRequest) -> AnyReply | Upgrade:
-        self._interruptible = isinstance(request, Query)
+        self._interruptible = is_query(request)
         try:
             return await self._listener.handle(request)
         except OjError as exc:

@@ -26,7 +26,7 @@ from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
 from oj_daemon.wire.names import PROTOCOL
 from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
-from oj_daemon.wire.requests import AgentAttach, AnyRequest, Change, DaemonStatus, DaemonStop
+from oj_daemon.wire.requests import AgentAttach, AnyRequest, DaemonStatus, DaemonStop, is_change
 from oj_daemon.works import Figures
 from oj_daemon.works import start as start_works
 
@@ -177,7 +177,7 @@ class Gate:
 
     async def handle(self, request: AnyRequest) -> AnyReply | Upgrade:
         """Answer one request."""
-        if isinstance(request, Change | AgentAttach):
+        if is_change(request) or isinstance(request, AgentAttach):
             if self._stop.asked.done():
                 return Error(
                     "daemon is draining",

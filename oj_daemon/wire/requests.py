@@ -8,6 +8,8 @@ name of a job of which exactly one is not finished.
 
 from __future__ import annotations
 
+from typing import Final, TypeGuard, get_args
+
 import msgspec
 
 
@@ -378,3 +380,16 @@ Query = (
 """Requests that change nothing."""
 Change = RunCommand | JobRequest | WorkspaceRequest | DecisionRequest | AgentRequest
 AnyRequest = Hello | DaemonStop | Query | Change | AgentAttach
+
+_QUERIES: Final = frozenset(get_args(Query))
+_CHANGES: Final = frozenset(get_args(Change))
+
+
+def is_query(request: AnyRequest) -> TypeGuard[Query]:
+    """Whether it changes nothing; every request is asked, and `isinstance` with so many classes takes its time."""
+    return type(request) in _QUERIES
+
+
+def is_change(request: AnyRequest) -> TypeGuard[Change]:
+    """Whether the core decides about it."""
+    return type(request) in _CHANGES

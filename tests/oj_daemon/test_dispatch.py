@@ -83,3 +83,32 @@ def test_a_question_to_a_daemon_that_cannot_write_any_more_is_refused() -> None:
         await asyncio.gather(started, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_change_is_answered_when_it_is_on_disk_and_before_the_world_is_told() -> None:
+    async def scenario() -> None:
+        log, engine, dispatch, started = start()
+        await settle()
+        log.durable = log.seq
+        engine._release(log.seq)
+        job_id = next(iter(engine.state.jobs))
+        await started
+        told: list[str] = []
+        engine.on_facts = lambda _facts, _at: told.append("told")
+
+        async def cancel() -> replies.AnyReply:
+            reply = await dispatch.handle(requests.JobCancel(ids=(job_id,)))
+            told.append("answered")
+            return reply
+
+        cancelled = asyncio.ensure_future(cancel())
+        await settle()
+        assert not told
+        log.durable = log.seq
+        engine._release(log.seq)
+        reply = await cancelled
+        await settle()
+        assert isinstance(reply, replies.JobsCancelled)
+        assert told == ["answered", "told"]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
