@@ -93,13 +93,16 @@ class Session:
         import aiohttp  # noqa: PLC0415 - see above
 
         try:
-            async with asyncio.timeout(REPLY_SECONDS), self._connected() as client:
-                async with client.request(method, f"/api/v1/{path}", json=body) as reply:
-                    text = await reply.read()
-                    if reply.status >= 400:
-                        raise AdapterError(_refusal(text), code=str(reply.status))
-                    decoded: dict[str, Any] = msgspec.json.decode(text or b"{}")
-                    return decoded
+            async with (
+                asyncio.timeout(REPLY_SECONDS),
+                self._connected() as client,
+                client.request(method, f"/api/v1/{path}", json=body) as reply,
+            ):
+                text = await reply.read()
+                if reply.status >= 400:
+                    raise AdapterError(_refusal(text), code=str(reply.status))
+                decoded: dict[str, Any] = msgspec.json.decode(text or b"{}")
+                return decoded
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
             raise AdapterError(
                 f"ask the agent's sidecar for {path}: {type(error).__name__}: {error}",

@@ -130,7 +130,7 @@ def decision(**changes: object) -> Message:
 
 def asked(*several: bool) -> Message:
     """Fields of a decision that asks questions with two options each; `several` says which take several answers."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {
             "question": f"Which {at}?", "header": f"H{at}", "multi_select": many,
             "options": [

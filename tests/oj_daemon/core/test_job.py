@@ -334,7 +334,7 @@ def test_resume_of_a_failed_job_goes_back_to_the_first_failed_step_that_is_no_cl
     world.exits("clean", 1)
     assert world.status is FAILED
     world.started()
-    with pytest.raises(Rejected, match="has no variable 'var.z'"):
+    with pytest.raises(Rejected, match=r"has no variable 'var\.z'"):
         world.ask(requests.JobResume(id=world.job.id, vars={"z": "1"}))
     world.ask(requests.JobResume(id=world.job.id, vars={"x": "1", "var.y": "2"}))
     assert world.started() == ["b#2"]
