@@ -8,75 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.agents import agents, decision, equip, runbook, scenario, turn
 from tests.support.waiting import until
-from tests.support.world import ROOT, World
-
-FAST = {
-    "OJ_SIDECAR_INPUT_DELAY_MS": "10",
-    "OJ_SIDECAR_INPUT_DELAY_PER_BYTE_MS": "0",
-    "OJ_SIDECAR_IDLE_GRACE_MS": "100",
-    "OJ_SIDECAR_SETTLE_MS": "100",
-    "OJ_SIDECAR_SCREEN_POLL_MS": "100",
-    "OJ_SIDECAR_LOG_POLL_MS": "50",
-    "OJ_SIDECAR_GROOM_DISMISS_DELAY_MS": "50",
-    "OJ_SIDECAR_DRAIN_TIMEOUT_MS": "100",
-    "OJ_SIDECAR_SHUTDOWN_TIMEOUT_MS": "500",
-}
-STEPS = """
-step "code" {
-  run     = { agent = "coder" }
-  on_done = [{ step = "commit" }]
-}
-step "commit" { run = "echo committed" }
-"""
+from tests.support.world import World
 
 
 @pytest.fixture
 def shop(world: World) -> World:
-    world.environ["PATH"] = f"{ROOT / 'tests/support/agent'}:{world.environ['PATH']}"
-    world.environ |= FAST
-    return world
-
-
-def runbook(world: World, agent: str = "", steps: str = STEPS) -> None:
-    text = f"""
-    command "build" {{ run = {{ job = "build" }} }}
-    agent "coder" {{
-      run    = "claude"
-      prompt = "Please do it."
-      {agent}
-    }}
-    job "build" {{
-      {steps}
-    }}
-    """
-    (world.project / ".oj/runbooks/main.hcl").write_text(text)
-
-
-def scenario(world: World, *turns: dict[str, Any], **more: Any) -> None:
-    (world.project / "agent-scenario.json").write_text(json.dumps({"turns": list(turns), **more}))
-
-
-def turn(*actions: dict[str, Any], when: str = "", **more: Any) -> dict[str, Any]:
-    return {"when": when, "do": list(actions), **more}
-
-
-def decision(world: World) -> dict[str, Any]:
-    """The decision that is open, once there is one."""
-    found: list[Any] = []
-
-    def is_there() -> bool:
-        found[:] = world.oj("decision", "list", "-o", "json").json
-        return bool(found)
-
-    until(is_there, 60, "a decision is open", pause=0.2)
-    shown: dict[str, Any] = world.oj("decision", "show", found[0]["id"], "-o", "json").json
-    return shown
-
-
-def agents(world: World, job_id: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = world.oj("agent", "list", "--job", job_id, "-o", "json").json
-    return listed
+    return equip(world)
 
 
 def test_an_interactive_agent_that_idles_completes_its_step(shop: World) -> None:
