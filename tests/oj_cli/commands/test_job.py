@@ -778,7 +778,7 @@ def test_a_log_cannot_act_on_a_terminal(daemon_cli: Harness) -> None:
         ("suspend", "JobSuspend", "JobsSuspended", "Suspended"),
     ],
 )
-def test_each_job_that_is_ended_gets_a_line(  # noqa: PLR0913, PLR0917 - the parameters are a row of the table
+def test_each_job_that_is_ended_gets_a_line(
     daemon_cli: Harness, prefix: list[str], verb: str, request_name: str, reply_name: str, word: str
 ) -> None:
     done_field = word.lower()

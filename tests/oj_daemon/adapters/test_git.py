@@ -158,7 +158,7 @@ async def test_variables_that_point_git_elsewhere_do_not(
         ("old", "HEAD", "conflict", "the branch exists and does not contain 'HEAD'"),
     ],
 )
-async def test_what_cannot_be_made_is_a_clear_error(  # noqa: PLR0913, PLR0917 - one row
+async def test_what_cannot_be_made_is_a_clear_error(
     repo: Path, root: Path, branch: str, ref: str, code: str, message: str
 ) -> None:
     ask(repo, "branch", "old")
