@@ -86,8 +86,8 @@ class Claude:
         return claude_answers.reach(prompt, answer, pacing)
 
     def select(self, dialog: Dialog, option: int) -> Keys:
-        """Return one move towards an option, or Enter when the mark stands on it."""
-        if not dialog.options or dialog.selected == option:
+        """Return one move towards an option, or Enter when the mark stands on it (-1: the page has no options)."""
+        if option < 0 or (dialog.options and dialog.selected == option):
             return (Step(ENTER),)
         if not dialog.selected:
             return ()

@@ -28,6 +28,7 @@ from oj_daemon.drivers.base import (
     SelectAnswer,
     Step,
 )
+from oj_daemon.drivers.dialogs import is_plain
 from oj_daemon.drivers.fields import load
 from oj_daemon.drivers.keys import ENTER, ESCAPE, UP, typed
 
@@ -59,7 +60,7 @@ def _hook_answer(prompt: Prompt, answer: Answer) -> Delivery:
 def _hook_yes_no(prompt: Prompt, answer: Answer) -> Delivery:
     accept = answer.accept
     if answer.option is not None:
-        if not 1 <= answer.option <= max(len(prompt.options), 1):
+        if not 1 <= answer.option <= len(prompt.options):
             return Refusal(
                 f"there is no option {answer.option}: this prompt has {len(prompt.options)}"
             )
@@ -68,6 +69,10 @@ def _hook_yes_no(prompt: Prompt, answer: Answer) -> Delivery:
         accept = False
     if accept is None:
         return Refusal("the answer says neither yes nor no")
+    if accept and prompt.kind is PromptKind.PLAN:
+        # Since 2.1.330 a bare "allow" is ignored for a plan.
+        decision = {"behavior": "allow", "updatedInput": load(prompt.input)}
+        return HookAnswer(_hook_output(decision), "allow")
     return _decide(
         allow=accept, message=answer.text or DENIED, choice="allow" if accept else "deny"
     )
@@ -143,13 +148,14 @@ def _key_answer(prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
 
 
 def _select_setup(prompt: Prompt, answer: Answer) -> Delivery:
+    if is_plain(prompt.subtype) and answer.accept is not False:
+        return SelectAnswer(-1, "Enter")
     option = answer.option
     if option is None and answer.accept is not None:
         option = _find(prompt.options, "yes" if answer.accept else "no")
-    if not option or option > max(len(prompt.options), 1):
+    if option is None or not 1 <= option <= len(prompt.options):
         return Refusal(f"choose an option from 1 to {len(prompt.options)}")
-    label = prompt.options[option - 1] if prompt.options else "Enter"
-    return SelectAnswer(option, label)
+    return SelectAnswer(option, prompt.options[option - 1])
 
 
 def _type_yes_no(prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
@@ -162,6 +168,8 @@ def _type_yes_no(prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
         if accept is None:
             return Refusal("the answer says neither yes nor no")
         option = _find(prompt.options, "yes" if accept else "no")
+        if not option and not accept:
+            return KeyAnswer((Step(ESCAPE),), "cancel")
     if not 1 <= option <= min(len(prompt.options), 9):
         return Refusal(f"choose an option from 1 to {len(prompt.options)}")
     keys: Keys = (Step(str(option).encode()),)

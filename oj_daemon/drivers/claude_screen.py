@@ -22,7 +22,7 @@ from oj_daemon.drivers.base import (
 )
 from oj_daemon.drivers.dialogs import known_dialog
 from oj_daemon.drivers.fields import amend
-from oj_daemon.drivers.screens import RULE, error_category, last_lines, read_options
+from oj_daemon.drivers.screens import RULE, error_category, last_lines, read_menu, read_options
 
 RETRYING: Final = re.compile(
     r"(?P<what>API error.*?)\s*·\s*Retrying in .*?attempt (?P<attempt>\d+)/(?P<attempts>\d+)",
@@ -43,6 +43,8 @@ def read_screen(lines: Sequence[str]) -> Signal:  # noqa: PLR0911 - one return f
     options, selected = read_options(bottom)
     known = known_dialog("\n".join(bottom))
     if known is not None:
+        if not options:
+            options, selected = read_menu(lines)
         dialog = Dialog(known.name, options, selected, known.kind, _dialog_text(bottom))
         prompt = Prompt(
             kind=known.kind,

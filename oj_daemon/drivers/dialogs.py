@@ -94,6 +94,11 @@ def known_dialog(text: str) -> Known | None:
     return None
 
 
+def is_plain(name: str) -> bool:
+    """Return whether a dialog is a page without options, which Enter leaves."""
+    return any(known.name == name for known in PLAIN)
+
+
 def option_to_choose(name: str, options: tuple[str, ...]) -> int:
     """Return the number of the option that dismisses a dialog; -1: it has none and Enter does; 0: never."""
     for known in (*START_UP, *PLAIN):

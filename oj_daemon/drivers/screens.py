@@ -14,6 +14,7 @@ from oj_daemon.drivers.base import ErrorCategory
 OPTION: Final = re.compile(
     r"^\s*(?P<mark>[\u276f>])?\s*(?P<number>\d{1,2})[.)]\s+(?P<label>\S.*?)\s*$"
 )
+MARKED: Final = re.compile(r"^\s*\u276f\s(?P<label>\S.*)$")
 BOX: Final = re.compile(r"^\[(.)\]\s*")
 RULE: Final = re.compile(r"^\s*[─━]{10,}\s*$")
 
@@ -66,6 +67,27 @@ def last_lines(lines: Sequence[str], count: int) -> list[str]:
             if len(found) == count:
                 break
     return found[::-1]
+
+
+def read_menu(lines: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """Return the options of a list without numbers, found by its mark, and the number that is marked."""
+    for row in range(len(lines) - 1, -1, -1):
+        found = MARKED.match(lines[row])
+        if found is None:
+            continue
+        column = found.start("label")
+        first, last = row, row
+        while first > 0 and _stands_at(lines[first - 1], column):
+            first -= 1
+        while last + 1 < len(lines) and _stands_at(lines[last + 1], column):
+            last += 1
+        labels = tuple(line[column:].strip() for line in lines[first : last + 1])
+        return labels, row - first + 1
+    return (), 0
+
+
+def _stands_at(line: str, column: int) -> bool:
+    return len(line) > column and not line[:column].strip() and not line[column].isspace()
 
 
 def read_options(lines: Iterable[str]) -> tuple[tuple[str, ...], int]:

@@ -17,6 +17,7 @@ from oj_daemon.drivers.base import (
     AgentError,
     AgentState,
     Driver,
+    Ends,
     Json,
     Need,
     Prompt,
@@ -264,6 +265,7 @@ class Machine:
         if signal.turn_started:
             standing.awaits_turn = False
             standing.had_turn = True
+            self._turns.submit(signal.turn_id)
             self._messages.arrived()
         self._prompts.end_by(signal)
         if signal.prompt is not None:
@@ -376,13 +378,24 @@ class Machine:
         desk, standing = self._desk, self._standing
         desk.tell(StopOutcome(verdict.type, desk.next_seq(), verdict.signal, verdict.error_detail))
         if not verdict.is_blocked:
-            self._turns.end(self._turns.current)
-            standing.claim(AgentState.IDLE, Tier.HOOK, cause)
+            self._stopped(cause)
         elif not standing.is_over:
             self._is_log_calm = False
             standing.drop_calm()
             standing.work(Tier.HOOK, "stop:blocked")
         return verdict
+
+    def _stopped(self, cause: str) -> None:
+        """The turn is over. A message that was accepted meanwhile begins the next one, and no hook will say so."""
+        turns = self._turns
+        turns.end(turns.current)
+        queued = turns.queued_after(turns.current)
+        if not queued:
+            self._standing.claim(AgentState.IDLE, Tier.HOOK, cause)
+            return
+        turns.open(queued)
+        # Should it have been read within the turn that ended, log and screen will say that all is calm.
+        self._is_log_calm = True
 
     def _started(self, source: str, signal: Signal | None) -> str:
         """Return the script for a session that starts."""
@@ -425,7 +438,7 @@ class Machine:
             turns.open(turns.of_log)
         self._is_log_calm = signal.state is AgentState.IDLE
         self._take(signal)
-        if signal.is_turn_over:
+        if signal.is_turn_over or (signal.state is AgentState.IDLE and signal.ends is Ends.TURN):
             turns.end(turns.of_log)
 
     def _add_usage(self, entry: UsageEntry, *, is_old: bool) -> None:

@@ -22,6 +22,7 @@ class Selection(msgspec.Struct):
 
     name: str
     option: int
+    """From 1; -1 for a page without options, which Enter leaves."""
     source: str
     """Who wants it: api or groom."""
     choice: str
@@ -45,7 +46,7 @@ class Selection(msgspec.Struct):
         has_followed = dialog.selected != self.was_selected
         if self.moves and not has_followed and now < self.next_at + PATIENCE * move_ms:
             return "look"
-        is_there = dialog.selected == self.option or not dialog.options
+        is_there = self.option < 0 or dialog.selected == self.option
         if is_there and not self.is_steady:
             self.is_steady = True
             self.next_at = now + move_ms

@@ -22,6 +22,7 @@ class Turns:
         self.current = ""
         self.of_log = ""
         """The turn that the log is telling about."""
+        self._submitted: dict[str, None] = {}
         self._is_over: dict[str, bool] = {}
         self._tools: dict[str, tuple[str, str]] = {}
         self._by_hook: dict[str, None] = {}
@@ -31,6 +32,17 @@ class Turns:
         if turn_id:
             self.current = turn_id
             remember(self._is_over, turn_id, False)
+
+    def submit(self, turn_id: str) -> None:
+        """Note that a message was accepted; while another turn runs it may have to wait."""
+        if turn_id and turn_id not in self._submitted:
+            remember(self._submitted, turn_id, None)
+
+    def queued_after(self, turn_id: str) -> str:
+        """Return the turn of the message that was accepted after this one and is not over, "" when there is none."""
+        names = list(self._submitted)
+        later = names[names.index(turn_id) + 1 :] if turn_id in self._submitted else []
+        return next((name for name in later if not self.is_over(name)), "")
 
     def end(self, turn_id: str) -> None:
         """Note that this turn is over."""

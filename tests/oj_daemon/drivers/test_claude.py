@@ -237,8 +237,6 @@ ALLOW = {"behavior": "allow"}
             {"behavior": "deny", "message": "not rm"},
         ),
         (PERMISSION, Answer(text="why?"), {"behavior": "deny", "message": "why?"}),
-        (PLAN, Answer(accept=True), ALLOW),
-        (PLAN, Answer(option=1), ALLOW),
         (PLAN, Answer(text="test first"), {"behavior": "deny", "message": "test first"}),
         (
             PLAN,
@@ -253,6 +251,16 @@ def test_an_answer_becomes_the_decision_of_the_hook(
     recording: str, answer: Answer, expected: dict[str, str]
 ) -> None:
     assert decision(asked(recording), answer) == expected
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(accept=True), Answer(option=1), Answer(accept=True, text="go")]
+)
+def test_a_plan_is_accepted_with_its_input_for_newer_releases_ignore_a_bare_allow(
+    answer: Answer,
+) -> None:
+    plan = {"plan": "# Plan\n1. Do it\n2. Test it"}
+    assert decision(asked(PLAN), answer) == {**ALLOW, "updatedInput": plan}
 
 
 def test_several_questions_and_several_choices_are_answered_as_the_program_wants_them() -> None:
@@ -425,6 +433,9 @@ EVERYTHING = ("trust", "api_key", "bypass_permissions")
         ("screen-dialog-1.txt", 1, "Yes, I trust this folder"),
         ("screen-dialog-2.txt", 1, "Yes"),
         ("screen-dialog-3.txt", 2, "Yes, I accept"),
+        ("screen-2.1.330-dialog-1.txt", 2, "Yes, I trust this folder"),
+        ("screen-2.1.330-dialog-2.txt", 1, "Yes"),
+        ("screen-2.1.330-dialog-3.txt", 2, "Yes, I accept"),
     ],
 )
 def test_a_start_up_dialog_is_dismissed_by_the_label_of_the_option(
@@ -442,6 +453,8 @@ def test_enter_is_pressed_only_when_the_mark_stands_on_the_option() -> None:
     assert DRIVER.select(msgspec.structs.replace(found, selected=2), 2) == (Step(b"\r"),)
     assert DRIVER.select(dialog("screen-dialog-2.txt"), 1) == (Step(b"\x1b[A"),)
     assert DRIVER.select(msgspec.structs.replace(found, selected=0), 2) == ()
+    assert DRIVER.select(msgspec.structs.replace(found, options=(), selected=0), 1) == ()
+    assert DRIVER.select(Dialog("login_success"), -1) == (Step(b"\r"),)
 
 
 def test_a_changed_dialog_is_left_to_a_person() -> None:
@@ -455,6 +468,10 @@ def test_a_start_up_dialog_is_answered_by_moving_to_the_option() -> None:
     assert DRIVER.answer(prompt, Answer(option=1), PACING) == SelectAnswer(1, "No, exit")
     assert isinstance(DRIVER.answer(prompt, Answer(option=3), PACING), Refusal)
     assert isinstance(DRIVER.answer(prompt, Answer(), PACING), Refusal)
+    unread = by_keys(PromptKind.SETUP, subtype="bypass_permissions")
+    assert isinstance(DRIVER.answer(unread, Answer(option=1), PACING), Refusal), "never Enter alone"
+    page = by_keys(PromptKind.SETUP, subtype="login_success")
+    assert DRIVER.answer(page, Answer(accept=True), PACING) == SelectAnswer(-1, "Enter")
 
 
 # ------------------------------------------------------------------------------------------------------------ messages

@@ -81,6 +81,7 @@ def screen(name: str) -> list[str]:
 IDLE = screen("after-approve")
 BUSY = [line.replace("? for shortcuts", "esc to interrupt") for line in IDLE]
 TRUST, API_KEY, BYPASS = screen("dialog-1"), screen("dialog-2"), screen("dialog-3")
+NEW_TRUST, NEW_API_KEY, NEW_BYPASS = (screen(f"2.1.330-dialog-{n}") for n in (1, 2, 3))
 PERMISSION, PLAN = screen("permission-bash"), screen("plan")
 QUESTION = screen("question-1of2")
 RETRYING = screen("ERR429")
@@ -564,6 +565,33 @@ def test_hooks_of_a_session_that_is_past_say_nothing() -> None:
     assert len(world.replies) == 5
 
 
+def test_a_message_that_was_accepted_meanwhile_begins_the_next_turn() -> None:
+    world = World().working()
+    world.hook("UserPromptSubmit", prompt="and more", prompt_id="p2")
+    world.hook("Stop")
+    world.show(BUSY).wait(10_000)
+    world.hook("Stop", prompt_id="p2")
+    world.wait(1000)
+    assert world.states == ["working", "idle"]
+
+
+def test_a_message_that_was_read_within_the_turn_needs_no_stop_of_its_own() -> None:
+    world = World().working()
+    world.hook("UserPromptSubmit", prompt="and more", prompt_id="p2")
+    world.hook("Stop")
+    world.show(IDLE).wait(2600)
+    assert world.states == ["working", "idle"]
+
+
+def test_an_interrupted_turn_is_over() -> None:
+    notice = [{"type": "text", "text": "[Request interrupted by user]"}]
+    world = World().working().log(user(notice)).wait(1000)
+    world.hook("UserPromptSubmit", prompt_id="p2")
+    world.hook("Stop", prompt_id="p2")
+    world.wait(1000)
+    assert world.states == ["working", "idle", "working", "idle"]
+
+
 def test_the_log_is_followed_to_where_the_agent_says_it_writes() -> None:
     world = World(child=ChildStarted(session_id=SESSION, transcript_path="/c/a.jsonl"))
     world.hook("SessionStart", source="resume", transcript_path="/c/a.jsonl")
@@ -1040,7 +1068,10 @@ class Menu:
 
     def __init__(self, world: World, lines: list[str], after: list[str]) -> None:
         self.world, self.after = world, after
-        self.options = [i for i, line in enumerate(lines) if "1." in line or "2." in line]
+        labels = ("Yes", "No", "1.", "2.")
+        self.options = [
+            i for i, line in enumerate(lines) if line.strip(" \u276f").startswith(labels)
+        ]
         self.marked = next(n for n, i in enumerate(self.options) if "\u276f" in lines[i])
         self.plain = [line.replace("\u276f", " ") for line in lines]
         self.chosen: int | None = None
@@ -1050,7 +1081,8 @@ class Menu:
     def draw(self) -> None:
         lines = list(self.plain)
         row = self.options[self.marked]
-        lines[row] = lines[row][:1] + "\u276f" + lines[row][2:]
+        column = len(lines[row]) - len(lines[row].lstrip())
+        lines[row] = lines[row][: column - 2] + "\u276f " + lines[row][column:]
         self.world.show(self.after if self.chosen else lines)
 
     def press(self, key: bytes) -> None:
@@ -1069,7 +1101,10 @@ class Menu:
                 self.draw()
 
 
-@pytest.mark.parametrize(("lines", "option"), [(TRUST, 1), (API_KEY, 1), (BYPASS, 2)])
+@pytest.mark.parametrize(
+    ("lines", "option"),
+    [(TRUST, 1), (API_KEY, 1), (BYPASS, 2), (NEW_TRUST, 2), (NEW_API_KEY, 1), (NEW_BYPASS, 2)],
+)
 def test_a_start_up_dialog_is_dismissed_by_the_right_option(lines: list[str], option: int) -> None:
     world = World(child=ChildStarted(accept_dialogs=ALL))
     menu = Menu(world, lines, IDLE)
