@@ -101,6 +101,40 @@ def check_git(ctx: Ctx) -> Iterator[Finding]:
     yield _program(ctx, "git", LEAST_GIT, WARN, "install git: jobs with a git source need it")
 
 
+def check_agents(ctx: Ctx) -> Iterator[Finding]:
+    """The programs that agents run, and what their drivers cannot do."""
+    from oj_daemon import drivers  # noqa: PLC0415 - loads msgspec; only here
+    from oj_daemon.drivers.base import cannot  # noqa: PLC0415 - as above
+
+    wanted = _drivers_wanted(ctx)
+    for name in drivers.driver_names():
+        limits = cannot(drivers.load_driver(name).capabilities)
+        told = f"; cannot {', '.join(limits)}" if limits else ""
+        if name not in drivers.PROGRAMS.values():
+            yield Finding(f"agent {name}", OK, f"any other program{told}")
+        elif name in wanted:
+            fix = f"install {name}: agents of this project run it"
+            found = _program(ctx, name, (0, 0), WARN, fix)
+            yield found._replace(name=f"agent {name}", detail=f"{found.detail}{told}")
+        else:
+            path = shutil.which(name, path=_path_of(ctx))
+            yield Finding(
+                f"agent {name}", OK, f"{path or 'not found on PATH, and not needed here'}{told}"
+            )
+
+
+def _drivers_wanted(ctx: Ctx) -> set[str]:
+    """The drivers of the agents that this project's runbooks define, as far as they can be read."""
+    from oj_cli.runnable import catalog_of, read_texts  # noqa: PLC0415 - loads the runbook reader
+
+    try:
+        texts, _ = read_texts(ctx, None)
+        books = catalog_of(texts).runbooks
+    except OjError:
+        return set()
+    return {agent.driver for book in books for agent in book.agents.values()}
+
+
 def check_settings(ctx: Ctx) -> Iterator[Finding]:
     """What the environment says and was not understood."""
     for warning in ctx.settings.warnings:
@@ -273,6 +307,7 @@ CHECKS: Final = (
     check_python,
     check_bash,
     check_git,
+    check_agents,
     check_settings,
     check_state_folder,
     check_socket,
@@ -332,8 +367,12 @@ def lock_holder(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def _path_of(ctx: Ctx) -> str:
+    return str(ctx.settings.inherited.reveal().get("PATH", os.defpath))
+
+
 def _program(ctx: Ctx, name: str, least: tuple[int, int], missing: str, fix: str) -> Finding:
-    path = shutil.which(name, path=ctx.settings.inherited.reveal().get("PATH", os.defpath))
+    path = shutil.which(name, path=_path_of(ctx))
     if path is None:
         return Finding(name, missing, "not found on PATH", fix)
     try:

@@ -411,8 +411,9 @@ WAYS = (
 AGENT_WAYS = (
     ("details:", "agent show"),
     ("wait:", "agent wait"),
-    ("say:", "agent send"),
     ("output:", "logs -f"),
+    ("screen:", "peek"),
+    ("enter:", "attach"),
     ("end:", "cancel"),
 )
 

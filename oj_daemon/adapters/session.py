@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 0.2
 REPLY_SECONDS: Final = 30.0
 """Longest wait for one reply; a nudge is answered when it is typed."""
+CLOSE_SECONDS: Final = 1.0
+"""How long a sidecar that is left may take to say goodbye: a daemon that ends does not wait for one that hangs."""
 REMAINS_SECONDS: Final = 10.0
 """How long the end of a session may wait for what it leaves."""
 QUIET_SECONDS: Final = 30.0
@@ -123,7 +125,10 @@ class Session:
                         ear.hear({"event": "usage:update", "cumulative": await self.usage()})
                         url = f"/ws?subscribe=state,messages,usage&since_seq={since}&since_message={ear.position}"
                     async with client.ws_connect(
-                        url, heartbeat=QUIET_SECONDS, max_msg_size=0
+                        url,
+                        heartbeat=QUIET_SECONDS,
+                        max_msg_size=0,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                     ) as stream:
                         async for message in stream:
                             if message.type is not aiohttp.WSMsgType.TEXT:
@@ -189,7 +194,10 @@ class Session:
             async with (
                 self._connected() as client,
                 client.ws_connect(
-                    f"/ws/raw{size}", heartbeat=QUIET_SECONDS, max_msg_size=0
+                    f"/ws/raw{size}",
+                    heartbeat=QUIET_SECONDS,
+                    max_msg_size=0,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                 ) as socket,
             ):
                 yield socket

@@ -38,9 +38,8 @@ def test_a_question_to_a_warm_daemon_loads_nothing_heavy(
     daemon.answer("StatusOverview", reply("Overview", uptime_secs=5, version="1", projects=[]))
     daemon.answer("JobList", reply("Jobs", jobs=[summary()], total=1))
     daemon.answer("JobShow", done)
-    daemon.answer(
-        "WorkspaceShow", {"type": "Error", "message": "no", "code": "not_found", "hint": ""}
-    )
+    for request in ("AgentShow", "DecisionShow", "WorkspaceShow"):
+        daemon.refuse(request, "no")
     daemon.answer("JobLogs", reply("Log", log_path="/x", content="a\n", offset=2))
     daemon.answer("JobWatch", changes(done))
     daemon.answer("WorkspaceList", reply("Workspaces", workspaces=[workspace()], total=1))

@@ -78,13 +78,15 @@ class Ctx(FakeCtx):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, OjError):
             raise answer
-        sys.stdout.write(f"SENT {type} {fields.get('choices')} {fields.get('message')}\n")
+        if type == "DecisionResolve":
+            sys.stdout.write(f"SENT {type} {fields.get('choices')} {fields.get('message')}\n")
         return dict(answer)
 
     action = query
 
 
 def child(name: str) -> int:
+    output.configure(color=False, no_color=True)
     view = decision(**asked(False)) if name == "question" else decision()
     ended = [changes(2, done(), "2026-01-01T00:00:00Z [job] job completed\n", 9)]
     script = [changes(1, waits(view)), *ended]

@@ -130,7 +130,7 @@ def decision(**changes: object) -> Message:
 
 def asked(*several: bool) -> Message:
     """Fields of a decision that asks questions with two options each; `several` says which take several answers."""
-    groups: list[dict[str, Any]] = [
+    groups: list[Message] = [
         {
             "question": f"Which {at}?", "header": f"H{at}", "multi_select": many,
             "options": [
@@ -140,6 +140,6 @@ def asked(*several: bool) -> Message:
         }
         for at, many in enumerate(several, 1)
     ]  # fmt: skip
-    own = groups[0]["options"] if len(groups) == 1 else []
+    own: list[Message] = groups[0]["options"] if len(groups) == 1 else []
     ours = options("Other", "Cancel", "Dismiss", first=len(own) + 1)
     return {"source": "question", "question_groups": groups, "options": [*own, *ours]}

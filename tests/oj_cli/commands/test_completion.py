@@ -9,7 +9,7 @@ import pytest
 from oj_cli.commands import completion
 from oj_cli.lazy import Options
 from tests.support.harness import ROOT, Harness
-from tests.support.replies import JOB, OTHER, reply, summary
+from tests.support.replies import AGENT, DECISION, JOB, OTHER, agent, decision, reply, summary
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -38,6 +38,30 @@ def test_ids_are_offered_for_what_the_verb_is_for(daemon_cli: Harness) -> None:
     ]
     assert offered("show", "z") == [(OTHER[4:12], "old (failed)")]
     assert offered("show", "job-z") == [(OTHER, "old (failed)")]
+
+
+def test_agents_and_decisions_are_offered_for_what_the_verb_is_for(daemon_cli: Harness) -> None:
+    ended = agent(id="agt-b1c2d3e4f5g6h7j8", status="completed")
+    daemon_cli.daemon.answer("AgentList", reply("Agents", agents=[agent(), ended], total=2))
+
+    def agents(verb: str, typed: str) -> list[str]:
+        items = completion.agent_ids(context(verb), click.Argument(["id"]), typed)
+        return [item.value for item in items]
+
+    assert agents("show", "") == ["7m2n4p6q", "b1c2d3e4"]
+    assert agents("kill", "") == ["7m2n4p6q"]
+    assert agents("show", "agt-7") == [AGENT]
+    every = [decision(), decision(id="dec-a1b2c3d4e5f6g7h8", status="dismissed")]
+    daemon_cli.daemon.answer("DecisionList", reply("Decisions", decisions=every))
+
+    def decisions(verb: str, typed: str) -> list[str]:
+        items = completion.decision_ids(context(verb), click.Argument(["id"]), typed)
+        return [item.value for item in items]
+
+    assert decisions("resolve", "") == ["k3j5h7g9"]
+    assert decisions("reopen", "") == ["a1b2c3d4"]
+    assert decisions("show", "") == ["k3j5h7g9", "a1b2c3d4"]
+    assert decisions("show", "dec-k") == [DECISION]
 
 
 def test_without_a_daemon_there_is_silence(cli: Harness, capfd: pytest.CaptureFixture[str]) -> None:

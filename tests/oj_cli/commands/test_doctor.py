@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,44 @@ def test_a_missing_bash_fails_and_a_missing_git_warns(cli: Harness, tmp_path: Pa
     found = {each["name"]: each for each in result.json["checks"]}
     assert (found["bash"]["status"], found["git"]["status"]) == ("fail", "warn")
     assert found["bash"]["fix"].startswith("install bash")
+
+
+def program(cli: Harness, folder: Path, name: str, text: str) -> None:
+    """Put a program of that name first on PATH."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    cli.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_what_the_drivers_of_agents_cannot_do_is_said(cli: Harness) -> None:
+    found = checks(cli)["agent generic"]
+    assert found["status"] == "ok"
+    assert "cannot report its state by hooks" in found["detail"]
+    assert "resume a conversation (on_dead resume)" in found["detail"]
+
+
+def test_an_agent_program_is_missed_only_where_a_runbook_runs_it(
+    cli: Harness, tmp_path: Path
+) -> None:
+    bins = tmp_path / "bin"
+    bins.mkdir()
+    for name in ("bash", "git"):
+        path = shutil.which(name)
+        assert path
+        (bins / name).symlink_to(path)
+    cli.setenv("PATH", str(bins))
+    assert checks(cli)["agent claude"]["status"] == "ok"
+    (cli.work / ".oj" / "runbooks").mkdir()
+    book = 'agent "a" { run = "claude" }\ncommand "x" { run = { agent = "a" } }'
+    (cli.work / ".oj" / "runbooks" / "a.hcl").write_text(book)
+    missed = checks(cli)["agent claude"]
+    assert (missed["status"], missed["fix"]) == (
+        "warn",
+        "install claude: agents of this project run it",
+    )
+    program(cli, bins, "claude", "echo 2.1.3")
+    assert checks(cli)["agent claude"]["detail"] == f"2.1.3 ({bins / 'claude'})"
 
 
 def test_a_folder_that_others_can_read_is_warned_about(cli: Harness) -> None:

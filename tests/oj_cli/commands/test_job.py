@@ -15,7 +15,9 @@ from tests.support.replies import (
     JOB,
     NOW,
     OTHER,
+    agent,
     changes,
+    decision,
     detail,
     node,
     reply,
@@ -215,6 +217,38 @@ Variables:
   (values are cut; --verbose shows them)
 """
     )
+
+
+def test_a_job_that_waits_says_what_for_and_what_to_type(daemon_cli: Harness) -> None:
+    waits = detail(
+        name="build",
+        status="waiting",
+        reason="Which way?",
+        steps=[step("code", "waiting", detail="Which way?")],
+        agents=[agent(status="waiting", detail="waits for a decision (idle): Which way?")],
+        decisions=[decision(summary="Which way?", deadline_at_ms=NOW + HOUR, default="done")],
+    )
+    daemon_cli.daemon.answer("JobShow", waits)
+    out = daemon_cli.oj("job", "show", "4f9").out
+    assert "Now:       code (waiting for 1m 0s)\nReason:    Which way?\n" in out
+    assert (
+        """\
+Agents:
+  7m2n4p6q  coder  code  waiting  waits for a decision (idle): Which way?
+
+Decisions:
+  k3j5h7g9  code  [idle]  Which way?  (in 1h, then done)
+    to answer: oj decision show k3j5h7g9
+"""
+        in out
+    )
+    shown = daemon_cli.oj("job", "show", "4f9", "-o", "json").json
+    assert "type" not in {**shown["agents"][0], **shown["decisions"][0]}
+
+
+def test_a_stand_alone_agent_is_called_a_crew(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("JobShow", detail(id="crw-9q8p7n6m5k4j3h2g"))
+    assert daemon_cli.oj("job", "show", "9q8").out.startswith("Crew:      crw-9q8p7n6m5k4j3h2g\n")
 
 
 def test_verbose_shows_values_and_details_in_full(daemon_cli: Harness) -> None:
@@ -531,6 +565,17 @@ def test_a_decision_ends_a_wait_only_if_asked(daemon_cli: Harness) -> None:
     assert daemon_cli.oj("job", "wait", "--until-blocked", "4f9") == (
         6, "", "Job fix-login (4f9h2k7m) waits for a decision: which branch?\n",
     )  # fmt: skip
+    asks = detail(
+        status="waiting",
+        steps=[step("code", "waiting", detail="which branch?")],
+        decisions=[decision()],
+    )
+    daemon_cli.daemon.answer("JobWatch", changes(asks))
+    assert daemon_cli.oj("job", "wait", "--until-blocked", "4f9") == (
+        6,
+        "code started\ncode waiting (which branch?); oj decision show k3j5h7g9\n",
+        "Job fix-login (4f9h2k7m) waits for a decision\nHint: oj decision show k3j5h7g9\n",
+    )
     daemon_cli.daemon.answer("JobWatch", blocked, changes(detail(status="completed")))
     assert daemon_cli.oj("job", "wait", "4f9").code == 0
 

@@ -204,17 +204,6 @@ def test_errors_are_json_too(book: Harness) -> None:
     assert result.json["error"]["code"] == "not_found"
 
 
-def test_an_agent_is_refused_clearly(cli: Harness) -> None:
-    write(
-        cli,
-        "a.hcl",
-        'agent "helper" { run = "claude" }\ncommand "ask" { run = { agent = "helper" } }\n',
-    )
-    result = cli.oj("run", "ask")
-    assert result.code == 1
-    assert "agent `helper`" in result.err
-
-
 # Shell text
 
 
@@ -305,6 +294,36 @@ def job_cli(book: Harness) -> Harness:
     book.daemon.answer("RunCommand", started())
     book.daemon.answer("JobWatch", ended())
     return book
+
+
+def test_an_agent_is_started_and_followed_like_a_job(job_cli: Harness) -> None:
+    write(
+        job_cli,
+        "a.hcl",
+        'agent "helper" { run = "claude" }\ncommand "ask" { run = { agent = "helper" } }\n',
+    )
+    crew = "crw-9q8p7n6m5k4j3h2g"
+    job_cli.daemon.answer("RunCommand", started(job_id=crew, name=crew, kind="helper"))
+    text = "2026-01-01T00:00:00Z [job] job completed\n"
+    chunk = {"content": text, "offset": len(text), "restarted": False}
+    shown = detail(id=crew, name=crew, kind="helper", status="completed", finished_at_ms=1)
+    job_cli.daemon.answer("JobWatch", changes(shown, logs={crew: chunk}))
+    result = job_cli.oj("run", "ask")
+    assert result == (
+        0,
+        "Project: shop\n"
+        "Command: ask\n"
+        "Agent: helper (9q8p7n6m)\n"
+        "  details: oj agent show 9q8p7n6m\n"
+        "  wait:    oj agent wait 9q8p7n6m\n"
+        "  output:  oj logs -f 9q8p7n6m\n"
+        "  screen:  oj peek 9q8p7n6m\n"
+        "  enter:   oj attach 9q8p7n6m\n"
+        "  end:     oj cancel 9q8p7n6m\n"
+        f"{text}completed helper (0.0s)\n",
+        "",
+    )
+    assert job_cli.daemon.of("RunCommand")[0]["command"] == "ask"
 
 
 def test_a_job_is_handed_over_with_its_texts_and_followed_to_its_end(job_cli: Harness) -> None:

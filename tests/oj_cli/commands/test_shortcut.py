@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.harness import Harness
-from tests.support.replies import JOB, WORKSPACE, detail, workspace
+from tests.support.replies import (
+    AGENT,
+    DECISION,
+    JOB,
+    WORKSPACE,
+    agent,
+    decision,
+    detail,
+    workspace,
+)
+
+REQUESTS = ("JobShow", "AgentShow", "DecisionShow", "WorkspaceShow")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known(cli: Harness) -> None:
+    for request in REQUESTS:
+        cli.daemon.refuse(request, "not found")
+
+
+def test_show_finds_an_agent_by_its_own_id(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("AgentShow", agent())
+    assert daemon_cli.oj("show", "7m2", "-o", "json").json["id"] == AGENT
+    assert daemon_cli.oj("show", "agt-7m", "-o", "json").json["id"] == AGENT
+
+
+def test_show_takes_an_agent_that_was_found_by_its_job_for_no_agent(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("JobShow", detail())
+    daemon_cli.daemon.answer("AgentShow", agent())
+    assert daemon_cli.oj("show", "4f9", "-o", "json").json["id"] == JOB
+
+
+def test_show_finds_a_decision(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("DecisionShow", decision())
+    assert daemon_cli.oj("show", "k3j", "-o", "json").json["id"] == DECISION
 
 
 def test_show_finds_a_job(daemon_cli: Harness) -> None:
@@ -43,7 +79,9 @@ def test_an_id_that_means_nothing_fails(daemon_cli: Harness) -> None:
     daemon_cli.daemon.refuse("JobShow", "Job not found")
     daemon_cli.daemon.refuse("WorkspaceShow", "Workspace not found")
     assert daemon_cli.oj("show", "x") == (
-        1, "", "Error: no entity found matching 'x'\nHint: oj job list; oj workspace list\n",
+        1, "",
+        "Error: no entity found matching 'x'\n"
+        "Hint: oj job list; oj agent list; oj decision list --all; oj workspace list\n",
     )  # fmt: skip
     assert daemon_cli.oj("show", "x", "-o", "json").json["error"]["code"] == "not_found"
 

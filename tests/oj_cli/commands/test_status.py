@@ -89,6 +89,33 @@ oj daemon: running 1h 2m 5s | 4 active jobs | 1 escalated | 1 suspended | 1 rece
     assert daemon_cli.daemon.of("StatusOverview") == [{"project": None}]
 
 
+def test_agents_that_stand_alone_have_a_section_and_open_decisions_are_counted(
+    daemon_cli: Harness,
+) -> None:
+    crew = {
+        "id": "crw-9q8p7n6m5k4j3h2g", "name": "helper", "status": "running", "elapsed_ms": 65_000,
+        "last_activity_ms": 0,
+    }  # fmt: skip
+    waits = entry(
+        id=crew["id"], name="", kind="helper", step="helper", step_status="waiting", escalate_source="idle"
+    )  # fmt: skip
+    shop = {**project("shop", escalated_jobs=[waits]), "agents": [crew], "decisions_pending": 2}
+    attic = {**project("attic"), "decisions_pending": 1}
+    daemon_cli.daemon.answer("StatusOverview", overview(shop, attic, uptime_secs=5))
+    assert (
+        daemon_cli.oj("status").out
+        == """\
+oj daemon: running 5s | 1 escalated | 3 decisions pending
+
+── shop ────────────────────────────────────────
+  Escalated (1):
+    ⚠ 9q8p7n6m  helper  waiting  [idle]  1m
+  Agents (1 running):
+    9q8p7n6m  helper  running  1m
+"""
+    )
+
+
 def test_one_project_alone_if_asked(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("StatusOverview", overview())
     daemon_cli.oj("status", "--project", "p")
