@@ -42,6 +42,12 @@ SETTLE_SECONDS: Final = 5.0
 READY_POLL: Final = 0.05
 LINGER_SECONDS: Final = 60
 """How long a sidecar stays after its agent ended, should no daemon be there to read its last screen."""
+PASSED: Final = frozenset({
+    "CLAUDE_CONFIG_DIR", "ANTHROPIC_BASE_URL",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "CLAUDE_CODE_MAX_RETRIES", "DISABLE_AUTOUPDATER", "IS_SANDBOX",
+})  # fmt: skip
+"""What an agent inherits from the environment of the daemon besides credentials: where its configuration and its API are, how
+it deals with the network, and that the machine is a sandbox, which is a fact about the machine. A runbook's `env` wins."""
 LOG_TAIL: Final = 2000
 """Bytes of a sidecar's log that a failed start shows."""
 
@@ -114,9 +120,7 @@ class LocalAgents:
         passed = {
             name: value
             for name, value in self._inherited.items()
-            if name in wanted
-            or name.startswith("OJ_SIDECAR_")
-            or name in ("CLAUDE_CONFIG_DIR", "ANTHROPIC_BASE_URL")
+            if name in wanted or name.startswith("OJ_SIDECAR_") or name in PASSED
         }
         package = str(Path(__file__).resolve().parents[2])
         path = {"PYTHONPATH": package} if (Path(package) / "pyproject.toml").exists() else {}

@@ -217,6 +217,18 @@ class Session:
         return AgentExited(agent_id=self.agent_id, exit_code=code, reason=reason)
 
     def _report(self, frame: Mapping[str, Any]) -> AgentReported | None:
+        if frame.get("event") == "stalled":
+            seconds = int(frame.get("age_ms", 0)) // 1000
+            detail = (
+                f"{frame.get('state')} for {seconds} s without a sign of life ({frame.get('type')})"
+            )
+            return AgentReported(
+                agent_id=self.agent_id,
+                seq=int(frame.get("seq", 0)),
+                state="stalled",
+                error="stalled",
+                detail=detail,
+            )
         if frame.get("event") != "transition":
             return None
         shown = frame.get("prompt")

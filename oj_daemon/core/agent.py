@@ -285,7 +285,7 @@ def _reported(state: State, event: events.AgentReported, at: int) -> None:
         agent,
         at,
         status=AgentStatus.WAITING
-        if event.state in ("idle", "prompt", "error", "unknown")
+        if event.state in ("idle", "prompt", "error", "stalled")
         else AgentStatus.RUNNING,
         seq=event.seq,
         state=event.state,
@@ -549,7 +549,7 @@ def _follow(
                     yield from _trigger(state, agent, Trigger.PROMPT, kind, turn)
                 case "error":
                     yield from _trigger(state, agent, Trigger.ERROR, agent.error or "other", turn)
-                case "unknown":
+                case "stalled":
                     yield from _trigger(state, agent, Trigger.ERROR, STALLED, turn)
                 case _:
                     pass

@@ -305,7 +305,7 @@ class AgentReported(Event, frozen=True, tag="agent:reported"):
     seq: int
     """The sidecar's number of this state; lower ones are old news."""
     state: str
-    """starting, working, idle, prompt, error, parked, unknown."""
+    """starting, working, idle, prompt, error, unknown, stalled (silent or unknown for too long)."""
     prompt: Prompt | None = None
     error: str = ""
     """Category: unauthorized, out_of_credits, rate_limited, no_internet, server_error, other."""

@@ -471,6 +471,16 @@ def test_errors_are_matched_by_their_category() -> None:
     assert "unauthorized" in world.job.error
 
 
+def test_an_agent_that_stalls_is_an_error_and_one_whose_state_is_unknown_is_left_alone() -> None:
+    world = AgentWorld(on_error=[{"action": "fail"}])
+    world.begin()
+    world.reports("unknown")
+    assert world.status is RUNNING
+    world.reports("stalled", error="stalled", detail="working for 300 s without a sign of life")
+    assert world.ended_agent() == "fail"
+    assert "without a sign of life" in world.job.error
+
+
 def test_a_session_that_shows_no_sign_of_life_counts_as_dead() -> None:
     world = AgentWorld(on_dead={"action": "fail"})
     world.run()

@@ -147,7 +147,7 @@ def something_happens(world: AgentWorld, chance: random.Random) -> bool:
             reported(
                 world,
                 agent,
-                chance.choice(("working", "idle", "idle", "prompt", "error", "unknown")),
+                chance.choice(("working", "idle", "idle", "prompt", "error", "unknown", "stalled")),
             )
         return True
     if world.orders:
