@@ -265,7 +265,6 @@ class Machine:
         if signal.turn_started:
             standing.awaits_turn = False
             standing.had_turn = True
-            self._turns.submit(signal.turn_id)
             self._messages.arrived()
         self._prompts.end_by(signal)
         if signal.prompt is not None:
@@ -335,6 +334,8 @@ class Machine:
             return
         self._standing.sign_of_life(is_output=False)
         turns.hooked(signal.tool_use_id)
+        if signal.turn_started:
+            turns.submit(signal.turn_id)
         is_active = signal.state in (AgentState.WORKING, AgentState.PROMPT)
         if is_active or signal.need is Need.STOP:
             self._is_log_calm = False
@@ -387,15 +388,12 @@ class Machine:
 
     def _stopped(self, cause: str) -> None:
         """The turn is over. A message that was accepted meanwhile begins the next one, and no hook will say so."""
-        turns = self._turns
-        turns.end(turns.current)
-        queued = turns.queued_after(turns.current)
-        if not queued:
+        self._turns.end(self._turns.current)
+        if self._turns.take_queued():
+            # Should it have been read within the turn that ended, log and screen will say that all is calm.
+            self._is_log_calm = True
+        else:
             self._standing.claim(AgentState.IDLE, Tier.HOOK, cause)
-            return
-        turns.open(queued)
-        # Should it have been read within the turn that ended, log and screen will say that all is calm.
-        self._is_log_calm = True
 
     def _started(self, source: str, signal: Signal | None) -> str:
         """Return the script for a session that starts."""

@@ -22,6 +22,8 @@ class Turns:
         self.current = ""
         self.of_log = ""
         """The turn that the log is telling about."""
+        self.queued = 0
+        """How many messages wait for the end of the turn."""
         self._submitted: dict[str, None] = {}
         self._is_over: dict[str, bool] = {}
         self._tools: dict[str, tuple[str, str]] = {}
@@ -34,15 +36,22 @@ class Turns:
             remember(self._is_over, turn_id, False)
 
     def submit(self, turn_id: str) -> None:
-        """Note that a message was accepted; while another turn runs it may have to wait."""
-        if turn_id and turn_id not in self._submitted:
+        """Note that a message was accepted. Within a turn that runs it waits for the end of that one.
+
+        Newer releases tell of it at once and give it the id of the running turn; its own turn gets another id, and no
+        hook says when that begins.
+        """
+        if turn_id and turn_id in self._submitted and not self.is_over(turn_id):
+            self.queued += 1
+        if turn_id:
             remember(self._submitted, turn_id, None)
 
-    def queued_after(self, turn_id: str) -> str:
-        """Return the turn of the message that was accepted after this one and is not over, "" when there is none."""
-        names = list(self._submitted)
-        later = names[names.index(turn_id) + 1 :] if turn_id in self._submitted else []
-        return next((name for name in later if not self.is_over(name)), "")
+    def take_queued(self) -> bool:
+        """Return whether a message waited for the end of the turn; it begins the next one."""
+        if not self.queued:
+            return False
+        self.queued -= 1
+        return True
 
     def end(self, turn_id: str) -> None:
         """Note that this turn is over."""

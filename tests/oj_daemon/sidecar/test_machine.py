@@ -567,9 +567,9 @@ def test_hooks_of_a_session_that_is_past_say_nothing() -> None:
 
 def test_a_message_that_was_accepted_meanwhile_begins_the_next_turn() -> None:
     world = World().working()
-    world.hook("UserPromptSubmit", prompt="and more", prompt_id="p2")
+    world.hook("UserPromptSubmit", prompt="and more")
     world.hook("Stop")
-    world.show(BUSY).wait(10_000)
+    world.show(BUSY).log(user(turn="p2"), says("next")).wait(10_000)
     world.hook("Stop", prompt_id="p2")
     world.wait(1000)
     assert world.states == ["working", "idle"]
@@ -577,10 +577,14 @@ def test_a_message_that_was_accepted_meanwhile_begins_the_next_turn() -> None:
 
 def test_a_message_that_was_read_within_the_turn_needs_no_stop_of_its_own() -> None:
     world = World().working()
-    world.hook("UserPromptSubmit", prompt="and more", prompt_id="p2")
+    world.hook("UserPromptSubmit", prompt="and more")
     world.hook("Stop")
     world.show(IDLE).wait(2600)
     assert world.states == ["working", "idle"]
+    world.hook("UserPromptSubmit", prompt_id="p2")
+    world.hook("Stop", prompt_id="p2")
+    world.wait(1000)
+    assert world.states == ["working", "idle", "working", "idle"]
 
 
 def test_an_interrupted_turn_is_over() -> None:
