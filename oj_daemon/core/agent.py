@@ -43,6 +43,8 @@ START_UP_MS: Final = 120_000
 """How long a session may take until its first report."""
 IGNORED_MS: Final = 60_000
 """How long a typed message may go without any reaction before the agent counts as idle again."""
+MAX_SESSIONS: Final = 25
+"""Sessions of one run after which its `resume` asks a human: `attempts = "forever"` is not for an agent that dies at once."""
 STALLED: Final = "stalled"
 """Category of an error: nothing was heard of the agent for too long."""
 
@@ -661,12 +663,27 @@ def _trigger(
             source=_source(trigger, detail),
             detail=f"{detail}; its action {action.action} was taken {word} already",
         )
+    elif action.action is AgentAction.RESUME and _sessions(state, agent) >= MAX_SESSIONS:
+        yield events.AgentEscalated(
+            agent_id=agent.id,
+            source=_source(trigger, detail),
+            detail=f"{detail}; circuit breaker: this was session {MAX_SESSIONS} of one run of the step",
+        )
     elif done and action.cooldown_ms:
         yield events.AgentActionDue(
             agent_id=agent.id, trigger=trigger, at=turn.now + action.cooldown_ms, detail=detail
         )
     else:
         yield events.AgentActed(agent_id=agent.id, trigger=trigger, detail=detail)
+
+
+def _sessions(state: State, agent: Agent) -> int:
+    """How many sessions the agent's run has had."""
+    return sum(
+        1
+        for other in state.agents.values()
+        if (other.job_id, other.run) == (agent.job_id, agent.run)
+    )
 
 
 def action_for(definition: AgentDef, trigger: Trigger, detail: str, *, crew: bool) -> ActionDef:

@@ -298,6 +298,18 @@ def test_a_dead_agent_is_resumed_with_its_conversation_until_the_attempts_are_us
     assert len(world.job.runs) == 1, "it still is the same run of the step"
 
 
+def test_an_agent_that_dies_again_and_again_meets_the_circuit_breaker_even_with_forever() -> None:
+    world = AgentWorld(on_dead={"action": "resume", "attempts": None})
+    world.begin()
+    for _ in range(24):
+        world.dies()
+        assert world.ended_agent() == "resume"
+        world.spawned()
+    world.dies()
+    assert world.status is WAITING
+    assert "circuit breaker" in world.decision.context
+
+
 def test_resume_with_a_message_and_no_append_begins_a_new_conversation() -> None:
     world = AgentWorld(on_dead={"action": "resume", "message": "start over"})
     world.begin()
