@@ -9,14 +9,14 @@ forgets no attempt. A session is always ended before its step is over: `AgentEnd
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, assert_never
+from typing import Final, assert_never, get_args
 
 from msgspec import structs
 
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.state import Agent, Answer, Changes, Job, State, Turn, step_of
+from oj_daemon.core.state import Agent, Answer, Changes, Job, Reactions, State, Turn, step_of
 from oj_daemon.core.views import agent_view
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import template
@@ -438,48 +438,37 @@ CHANGES: Final[Changes] = {
 # --- react -----------------------------------------------------------------------------------------------------------
 
 
-def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
-    """What follows now that the fact is true."""
-    match event:
-        case events.StepStarted(job_id=job_id, run=run):
-            yield from _for_step(state, state.jobs[job_id], run, turn)
-        case events.StepTimedOut(job_id=job_id, run=run):
-            agent = state.agent_of(job_id, run)
-            if agent is not None:
-                yield events.AgentEnding(agent_id=agent.id, why="end", error="timed out")
-        case events.AgentsForgotten(job_id=job_id):
-            yield effects.ForgetAgents(job_id=job_id)
-        case events.JobEnding(job_id=job_id):
-            job = state.jobs[job_id]
-            for agent in _live_of(state, job_id) if job.ending is not None else ():
-                yield events.AgentEnding(
-                    agent_id=agent.id, why="end", error=job.ending.error if job.ending else ""
-                )
-        case (
-            events.AgentCreated(agent_id=agent_id)
-            | events.AgentStarting(agent_id=agent_id)
-            | events.AgentSpawned(agent_id=agent_id)
-            | events.AgentSpawnFailed(agent_id=agent_id)
-            | events.AgentReported(agent_id=agent_id)
-            | events.AgentExited(agent_id=agent_id)
-            | events.AgentOverdue(agent_id=agent_id)
-            | events.AgentKilled(agent_id=agent_id)
-            | events.AgentIgnored(agent_id=agent_id)
-            | events.AgentActed(agent_id=agent_id)
-            | events.AgentActionDue(agent_id=agent_id)
-            | events.AgentNudging(agent_id=agent_id)
-            | events.AgentNudged(agent_id=agent_id)
-            | events.AgentAnswering(agent_id=agent_id)
-            | events.GateStarted(agent_id=agent_id)
-            | events.GateFinished(agent_id=agent_id)
-            | events.AgentEnding(agent_id=agent_id)
-            | events.AgentEnded(agent_id=agent_id)
-        ):
-            agent = state.agents.get(agent_id)
-            if agent is not None:
-                yield from _follow(state, agent, event, turn)
-        case _:
-            pass
+def _on_step_started(
+    state: State, event: events.StepStarted, turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield from _for_step(state, state.jobs[event.job_id], event.run, turn)
+
+
+def _on_step_timed_out(state: State, event: events.StepTimedOut, _turn: Turn) -> Iterator[AnyEvent]:
+    agent = state.agent_of(event.job_id, event.run)
+    if agent is not None:
+        yield events.AgentEnding(agent_id=agent.id, why="end", error="timed out")
+
+
+def _on_forgotten(_state: State, event: events.AgentsForgotten, _turn: Turn) -> Iterator[AnyEffect]:
+    yield effects.ForgetAgents(job_id=event.job_id)
+
+
+def _on_job_ending(state: State, event: events.JobEnding, _turn: Turn) -> Iterator[AnyEvent]:
+    job = state.jobs[event.job_id]
+    for agent in _live_of(state, job.id) if job.ending is not None else ():
+        yield events.AgentEnding(
+            agent_id=agent.id, why="end", error=job.ending.error if job.ending else ""
+        )
+
+
+def _on_own(state: State, event: events.AgentEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    """News of one session."""
+    agent = (
+        state.agents.get(event.agent_id) if not isinstance(event, events.AgentsForgotten) else None
+    )
+    if agent is not None:
+        yield from _follow(state, agent, event, turn)
 
 
 def _for_step(state: State, job: Job, number: int, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
@@ -587,6 +576,16 @@ def _follow(
             yield from _after_end(state, agent, turn)
         case _:
             pass
+
+
+REACTIONS: Final[Reactions] = {
+    **dict.fromkeys(get_args(events.AgentEvent), _on_own),
+    events.StepStarted: _on_step_started,
+    events.StepTimedOut: _on_step_timed_out,
+    events.JobEnding: _on_job_ending,
+    events.AgentsForgotten: _on_forgotten,
+}
+"""What follows for sessions now that the fact is true."""
 
 
 def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:

@@ -16,7 +16,7 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Choice, Question
-from oj_daemon.core.state import Agent, Answer, Changes, Decision, Job, State, Turn
+from oj_daemon.core.state import Agent, Answer, Changes, Decision, Job, Reactions, State, Turn
 from oj_daemon.core.views import title
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef
@@ -281,60 +281,81 @@ CHANGES: Final[Changes] = {
 # --- react -----------------------------------------------------------------------------------------------------------
 
 
-def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
-    """What follows now that the fact is true."""
-    match event:
-        case events.AgentEscalated(agent_id=agent_id, source=source, detail=detail):
-            yield _ask(state, state.agents[agent_id], source, detail, turn)
-        case events.AgentReported(agent_id=agent_id):
-            agent = state.agents[agent_id]
-            for decision in _waiting(state, agent):
-                gone = decision.prompt and (
-                    agent.prompt is None or agent.prompt.seq != decision.prompt
-                )
-                if gone:
-                    yield _close(decision, "answered at the agent's terminal")
-                elif (
-                    agent.state == "working"
-                    and not decision.prompt
-                    and decision.source is not DecisionSource.GATE
-                ):
-                    yield _close(decision, "auto-dismissed: agent became active")
-        case events.AgentExited(agent_id=agent_id):
-            for decision in _waiting(state, state.agents[agent_id]):
-                if decision.source in LIVE:
-                    yield _close(decision, "auto-dismissed: agent exited")
-        case events.AgentEnding(agent_id=agent_id):
-            for decision in _waiting(state, state.agents[agent_id]):
-                yield _close(decision, "auto-dismissed: the agent is being ended")
-        case events.JobResumed(job_id=job_id):
-            for decision in state.decisions.values():
-                if decision.job_id == job_id and decision.status in (
-                    DecisionStatus.OPEN,
-                    DecisionStatus.DISMISSED,
-                ):
-                    yield _close(decision, "auto-dismissed by job resume")
-        case (
-            events.DecisionCreated(decision_id=decision_id)
-            | events.DecisionReopened(decision_id=decision_id)
+def _on_escalated(state: State, event: events.AgentEscalated, turn: Turn) -> Iterator[AnyEvent]:
+    yield _ask(state, state.agents[event.agent_id], event.source, event.detail, turn)
+
+
+def _on_reported(state: State, event: events.AgentReported, _turn: Turn) -> Iterator[AnyEvent]:
+    agent = state.agents[event.agent_id]
+    for decision in _waiting(state, agent):
+        gone = decision.prompt and (agent.prompt is None or agent.prompt.seq != decision.prompt)
+        if gone:
+            yield _close(decision, "answered at the agent's terminal")
+        elif (
+            agent.state == "working"
+            and not decision.prompt
+            and decision.source is not DecisionSource.GATE
         ):
-            decision = state.decisions[decision_id]
-            job = state.jobs[decision.job_id]
-            text = (
-                f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
-            )
-            yield effects.Notify(title=f"Decision needed: {title(job)}", text=text, job_id=job.id)
-            if decision.deadline_at:
-                yield _deadline(decision)
-        case events.DecisionExpired(decision_id=decision_id):
-            yield from _expire(state, state.decisions[decision_id])
-        case events.DecisionResolved(decision_id=decision_id):
-            yield effects.CancelTimer(key=f"decision:{decision_id}")
-            yield from _carry_out(state, state.decisions[decision_id])
-        case events.DecisionClosed(decision_id=decision_id):
-            yield effects.CancelTimer(key=f"decision:{decision_id}")
-        case _:
-            pass
+            yield _close(decision, "auto-dismissed: agent became active")
+
+
+def _on_exited(state: State, event: events.AgentExited, _turn: Turn) -> Iterator[AnyEvent]:
+    for decision in _waiting(state, state.agents[event.agent_id]):
+        if decision.source in LIVE:
+            yield _close(decision, "auto-dismissed: agent exited")
+
+
+def _on_agent_ending(state: State, event: events.AgentEnding, _turn: Turn) -> Iterator[AnyEvent]:
+    for decision in _waiting(state, state.agents[event.agent_id]):
+        yield _close(decision, "auto-dismissed: the agent is being ended")
+
+
+def _on_job_resumed(state: State, event: events.JobResumed, _turn: Turn) -> Iterator[AnyEvent]:
+    for decision in state.undecided_of(event.job_id):
+        yield _close(decision, "auto-dismissed by job resume")
+
+
+def _on_open(
+    state: State, event: events.DecisionCreated | events.DecisionReopened, _turn: Turn
+) -> Iterator[AnyEffect]:
+    decision = state.decisions[event.decision_id]
+    job = state.jobs[decision.job_id]
+    text = f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
+    yield effects.Notify(title=f"Decision needed: {title(job)}", text=text, job_id=job.id)
+    if decision.deadline_at:
+        yield _deadline(decision)
+
+
+def _on_expired(
+    state: State, event: events.DecisionExpired, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield from _expire(state, state.decisions[event.decision_id])
+
+
+def _on_resolved(
+    state: State, event: events.DecisionResolved, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield effects.CancelTimer(key=f"decision:{event.decision_id}")
+    yield from _carry_out(state, state.decisions[event.decision_id])
+
+
+def _on_closed(_state: State, event: events.DecisionClosed, _turn: Turn) -> Iterator[AnyEffect]:
+    yield effects.CancelTimer(key=f"decision:{event.decision_id}")
+
+
+REACTIONS: Final[Reactions] = {
+    events.AgentEscalated: _on_escalated,
+    events.AgentReported: _on_reported,
+    events.AgentExited: _on_exited,
+    events.AgentEnding: _on_agent_ending,
+    events.JobResumed: _on_job_resumed,
+    events.DecisionCreated: _on_open,
+    events.DecisionReopened: _on_open,
+    events.DecisionExpired: _on_expired,
+    events.DecisionResolved: _on_resolved,
+    events.DecisionClosed: _on_closed,
+}
+"""What follows for decisions now that the fact is true."""
 
 
 def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
@@ -347,10 +368,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
 def _waiting(state: State, agent: Agent) -> list[Decision]:
     """Decisions about the agent that are open or were put aside."""
     return [
-        decision
-        for decision in state.decisions.values()
-        if decision.agent_id == agent.id
-        and decision.status in (DecisionStatus.OPEN, DecisionStatus.DISMISSED)
+        decision for decision in state.undecided_of(agent.job_id) if decision.agent_id == agent.id
     ]
 
 

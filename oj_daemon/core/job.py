@@ -30,6 +30,7 @@ from oj_daemon.core.state import (
     Changes,
     Ending,
     Job,
+    Reactions,
     Resolved,
     ResumePoint,
     Run,
@@ -491,17 +492,25 @@ def _prunable(job: Job, request: requests.JobPrune, now: int) -> bool:
 # --- accepts ---------------------------------------------------------------------------------------------------------
 
 
-def accepts(state: State, event: events.JobEvent | events.CatalogEvent) -> bool:
+def accepts(state: State, event: events.JobEvent) -> bool:
     """Whether the fact may still become true; one that may not is dropped before it reaches the log."""
-    if isinstance(event, events.JobCreated | events.RunbookLoaded | events.ProjectSeen):
+    if isinstance(event, events.JobCreated):
         return True
     job = state.jobs.get(event.job_id)
     if job is None:
         return False
     ended = job.status in TERMINAL
-    match event:
-        case events.JobEvaluated() | events.JobEvaluateFailed():
-            return job.evaluate and (not ended or job.status is JobStatus.SUSPENDED)
+    match event:  # what happens to every job first: each class before the right one costs time
+        case events.StepStarted(via="retry"):
+            run = job.run_of(event.run)
+            return job.ending is None and run is not None and run.status is StepStatus.PENDING
+        case events.StepStarted():
+            return not ended and all(run.step != event.step for run in job.active)
+        case events.StepExited() | events.StepTimedOut():
+            run = job.run_of(event.run)
+            return run is not None and run.status in ACTIVE
+        case events.JobFinished():
+            return not ended and not job.active
         case events.JobEnding(why="cancel"):
             already = job.cancelling or (job.ending is not None and job.ending.why == "cancel")
             return not already and (not ended or job.status is JobStatus.SUSPENDED)
@@ -509,22 +518,14 @@ def accepts(state: State, event: events.JobEvent | events.CatalogEvent) -> bool:
             return not ended and not job.cancelling and job.ending is None
         case events.JobEnding():
             return not ended and job.ending is None
-        case events.JobFinished():
-            return not ended and not job.active
+        case events.JobEvaluated() | events.JobEvaluateFailed():
+            return job.evaluate and (not ended or job.status is JobStatus.SUSPENDED)
         case events.JobResumed():
             return job.status in (JobStatus.FAILED, JobStatus.SUSPENDED)
         case events.JobDeleted():
             return ended
-        case events.StepStarted(via="retry"):
-            run = job.run_of(event.run)
-            return job.ending is None and run is not None and run.status is StepStatus.PENDING
-        case events.StepStarted():
-            return not ended and all(run.step != event.step for run in job.active)
         case events.StepRetryScheduled():
             return not ended and job.ending is None
-        case events.StepTimedOut() | events.StepExited():
-            run = job.run_of(event.run)
-            return run is not None and run.status in ACTIVE
         case _:
             assert_never(event)
 
@@ -883,75 +884,137 @@ CHANGES: Final[Changes] = {
 # --- react -----------------------------------------------------------------------------------------------------------
 
 
-def react(state: State, event: AnyEvent, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
-    """What follows now that the fact is true."""
-    match event:
-        case events.JobCreated(job_id=job_id):
-            job = state.jobs[job_id]
-            yield from _notify(state, job, "start")
-            yield from _prepare(state, job)
-        case events.JobEvaluated(job_id=job_id):
-            yield effects.EndLocals(job_id=job_id)
-            yield from _prepare(state, state.jobs[job_id])
-        case events.JobResumed(job_id=job_id):
-            yield from _prepare(state, state.jobs[job_id])
-        case events.JobEvaluateFailed(job_id=job_id, error=error):
-            yield events.JobEnding(job_id=job_id, why="fail", error=error, final=True)
-        case events.WorkspaceReady(workspace_id=workspace_id):
-            owner = _owner(state, workspace_id)
-            if owner is not None:
-                yield from _prepare(state, owner)
-        case events.WorkspaceDeleted(job_id=job_id) if job_id in state.jobs:
-            job = state.jobs[job_id]
-            if job.status in TERMINAL:
-                yield effects.CloseLog(job_id=job_id)  # what was kept is told there
-            yield from _prepare(state, job)  # it may have been resumed meanwhile
-        case (
-            events.WorkspaceFailed(workspace_id=workspace_id, reason=reason)
-            | events.WorkspaceDeleteFailed(workspace_id=workspace_id, reason=reason)
-        ):
-            owner = _owner(state, workspace_id)
-            if owner is not None and owner.status is JobStatus.PENDING:
-                yield events.JobEnding(
-                    job_id=owner.id, why="fail", error=f"no workspace: {reason}", final=True
-                )
-        case events.StepStarted(job_id=job_id, run=number):
-            job = state.jobs[job_id]
-            run = job.runs[number - 1]
-            if run.deadline_at:
-                yield _timeout(job, run)
-            yield from _start(state, job, run)
-        case events.StepTimedOut(job_id=job_id, run=number):
-            job = state.jobs[job_id]
-            yield from _end(state, job, job.runs[number - 1])
-        case events.StepRetryScheduled():
-            yield _retry_timer(event.job_id, event)
-        case events.StepExited(job_id=job_id, run=number):
-            yield from _after_exit(state, state.jobs[job_id], number, turn)
-        case events.JobEnding(job_id=job_id):
-            job = state.jobs[job_id]
-            if job.ending is None:  # already gone on, in answer to another fact of this turn
-                return
-            for run in job.active:
-                yield from _end(state, job, run)
-            for run in job.runs:
-                if run.via == "retry" and run.finished_at == turn.now and not run.started_at:
-                    yield effects.CancelTimer(key=f"retry:{job.id}/{run.run}")
-            if not job.active:
-                yield from _after_ending(state, job, job.ending)
-        case events.JobFinished(job_id=job_id, status=status):
-            job = state.jobs[job_id]
-            if job.evaluate:
-                yield effects.EndLocals(job_id=job_id)
-            yield effects.CloseLog(job_id=job_id)
-            if status is not JobStatus.SUSPENDED:
-                yield from _notify(
-                    state, job, {"completed": "done", "failed": "fail"}.get(status, "cancel")
-                )
-        case events.JobDeleted(job_id=job_id):
-            yield effects.ForgetJob(job_id=job_id)
-        case _:
-            pass
+def _on_created(
+    state: State, event: events.JobCreated, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    job = state.jobs[event.job_id]
+    yield from _notify(state, job, "start")
+    yield from _prepare(state, job)
+
+
+def _on_evaluated(
+    state: State, event: events.JobEvaluated, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield effects.EndLocals(job_id=event.job_id)
+    yield from _prepare(state, state.jobs[event.job_id])
+
+
+def _on_resumed(
+    state: State, event: events.JobResumed, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield from _prepare(state, state.jobs[event.job_id])
+
+
+def _on_evaluate_failed(
+    _state: State, event: events.JobEvaluateFailed, _turn: Turn
+) -> Iterator[AnyEvent]:
+    yield events.JobEnding(job_id=event.job_id, why="fail", error=event.error, final=True)
+
+
+def _on_workspace_ready(
+    state: State, event: events.WorkspaceReady, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    owner = _owner(state, event.workspace_id)
+    if owner is not None:
+        yield from _prepare(state, owner)
+
+
+def _on_workspace_deleted(
+    state: State, event: events.WorkspaceDeleted, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    job = state.jobs.get(event.job_id)
+    if job is None:
+        return
+    if job.status in TERMINAL:
+        yield effects.CloseLog(job_id=job.id)  # what was kept is told there
+    yield from _prepare(state, job)  # it may have been resumed meanwhile
+
+
+def _on_workspace_failed(
+    state: State, event: events.WorkspaceFailed | events.WorkspaceDeleteFailed, _turn: Turn
+) -> Iterator[AnyEvent]:
+    owner = _owner(state, event.workspace_id)
+    if owner is not None and owner.status is JobStatus.PENDING:
+        yield events.JobEnding(
+            job_id=owner.id, why="fail", error=f"no workspace: {event.reason}", final=True
+        )
+
+
+def _on_step_started(
+    state: State, event: events.StepStarted, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    job = state.jobs[event.job_id]
+    run = job.runs[event.run - 1]
+    if run.deadline_at:
+        yield _timeout(job, run)
+    yield from _start(state, job, run)
+
+
+def _on_step_timed_out(
+    state: State, event: events.StepTimedOut, _turn: Turn
+) -> Iterator[AnyEffect]:
+    job = state.jobs[event.job_id]
+    yield from _end(state, job, job.runs[event.run - 1])
+
+
+def _on_retry_scheduled(
+    _state: State, event: events.StepRetryScheduled, _turn: Turn
+) -> Iterator[AnyEffect]:
+    yield _retry_timer(event.job_id, event)
+
+
+def _on_step_exited(
+    state: State, event: events.StepExited, turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    yield from _after_exit(state, state.jobs[event.job_id], event.run, turn)
+
+
+def _on_ending(state: State, event: events.JobEnding, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
+    job = state.jobs[event.job_id]
+    if job.ending is None:  # already gone on, in answer to another fact of this turn
+        return
+    for run in job.active:
+        yield from _end(state, job, run)
+    for run in job.runs:
+        if run.via == "retry" and run.finished_at == turn.now and not run.started_at:
+            yield effects.CancelTimer(key=f"retry:{job.id}/{run.run}")
+    if not job.active:
+        yield from _after_ending(state, job, job.ending)
+
+
+def _on_finished(state: State, event: events.JobFinished, _turn: Turn) -> Iterator[AnyEffect]:
+    job = state.jobs[event.job_id]
+    if job.evaluate:
+        yield effects.EndLocals(job_id=job.id)
+    yield effects.CloseLog(job_id=job.id)
+    if event.status is not JobStatus.SUSPENDED:
+        yield from _notify(
+            state, job, {"completed": "done", "failed": "fail"}.get(event.status, "cancel")
+        )
+
+
+def _on_deleted(_state: State, event: events.JobDeleted, _turn: Turn) -> Iterator[AnyEffect]:
+    yield effects.ForgetJob(job_id=event.job_id)
+
+
+REACTIONS: Final[Reactions] = {
+    events.JobCreated: _on_created,
+    events.JobEvaluated: _on_evaluated,
+    events.JobEvaluateFailed: _on_evaluate_failed,
+    events.JobResumed: _on_resumed,
+    events.WorkspaceReady: _on_workspace_ready,
+    events.WorkspaceDeleted: _on_workspace_deleted,
+    events.WorkspaceFailed: _on_workspace_failed,
+    events.WorkspaceDeleteFailed: _on_workspace_failed,
+    events.StepStarted: _on_step_started,
+    events.StepTimedOut: _on_step_timed_out,
+    events.StepRetryScheduled: _on_retry_scheduled,
+    events.StepExited: _on_step_exited,
+    events.JobEnding: _on_ending,
+    events.JobFinished: _on_finished,
+    events.JobDeleted: _on_deleted,
+}
+"""What follows for jobs now that the fact is true."""
 
 
 def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:

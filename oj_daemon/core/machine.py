@@ -7,7 +7,7 @@ record is durable. Nouns never call each other: every fact is offered to each.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final, assert_never, get_args
 
 import msgspec
@@ -56,13 +56,7 @@ def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
 
 def accepts(state: State, event: AnyEvent) -> bool:
     """Whether the fact may still become true."""
-    if isinstance(event, events.WorkspaceEvent):
-        return workspace.accepts(state, event)
-    if isinstance(event, events.AgentEvent):
-        return agent.accepts(state, event)
-    if isinstance(event, events.DecisionEvent):
-        return decision.accepts(state, event)
-    return job.accepts(state, event)
+    return _ACCEPTS[type(event)](state, event)
 
 
 def apply(state: State, event: AnyEvent, at: int) -> None:
@@ -106,18 +100,9 @@ def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Out
     take(first)
     while waiting:
         event = waiting.popleft()
-        for react in _REACTIONS:
+        for react in _REACTIONS[type(event)]:
             take(react(state, event, turn))
     return outcome
-
-
-_REACTIONS: tuple[Callable[[State, AnyEvent, Turn], Iterator[AnyEvent | AnyEffect]], ...] = (
-    # Decisions first: one that became needless is closed before the agent's action is thought about.
-    decision.react,
-    job.react,
-    workspace.react,
-    agent.react,
-)
 
 
 def _runbook_loaded(state: State, event: events.RunbookLoaded, _at: int) -> None:
@@ -132,6 +117,13 @@ _OWN: Final[Changes] = {
     events.RunbookLoaded: _runbook_loaded,
     events.ProjectSeen: _project_seen,
 }
+_ACCEPTS: Final[dict[type, Callable[..., bool]]] = {
+    **dict.fromkeys(get_args(events.CatalogEvent), lambda _state, _event: True),
+    **dict.fromkeys(get_args(events.JobEvent), job.accepts),
+    **dict.fromkeys(get_args(events.WorkspaceEvent), workspace.accepts),
+    **dict.fromkeys(get_args(events.AgentEvent), agent.accepts),
+    **dict.fromkeys(get_args(events.DecisionEvent), decision.accepts),
+}
 _CHANGES: Final = {
     fact: tuple(
         table[fact]
@@ -142,3 +134,13 @@ _CHANGES: Final = {
 }
 """What each fact changes. A table, because this is what a start does for every fact of the log: a `match` of so many
 classes costs several times as much as the change."""
+_REACTIONS: Final = {
+    fact: tuple(
+        table[fact]
+        # Decisions first: one that became needless is closed before the agent's action is thought about.
+        for table in (decision.REACTIONS, job.REACTIONS, workspace.REACTIONS, agent.REACTIONS)
+        if fact in table
+    )
+    for fact in get_args(AnyEvent)
+}
+"""What follows from each fact, in this order."""

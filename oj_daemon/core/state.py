@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AgentAnswering, AnyEvent, Choice, Prompt, Question
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
@@ -520,6 +521,8 @@ class Answer:
 
 Changes = dict[type, Callable[..., None]]
 """Fact -> the function that makes it true, called with the state, the fact and its time."""
+Reactions = dict[type, Callable[..., Iterator[AnyEvent | AnyEffect]]]
+"""Fact -> the function that tells what follows from it, called with the state, the fact and the turn."""
 
 
 def step_of(definition: JobDef, name: str) -> StepDef:

@@ -14,7 +14,7 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.state import Answer, Changes, State, Turn, Workspace
+from oj_daemon.core.state import Answer, Changes, Reactions, State, Turn, Workspace
 from oj_daemon.core.views import workspace_view
 from oj_daemon.errors import Rejected
 from oj_daemon.wire import replies, requests
@@ -174,19 +174,27 @@ CHANGES: Final[Changes] = {
 """What each fact makes true of the workspace records."""
 
 
-def react(state: State, event: AnyEvent, _turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
-    """What follows now that the fact is true."""
-    match event:
-        case events.WorkspaceCreated(workspace_id=workspace_id):
-            yield _create(state.workspaces[workspace_id])
-        case events.WorkspaceDeleting(workspace_id=workspace_id):
-            yield _delete(state.workspaces[workspace_id])
-        case events.JobFinished(job_id=job_id, status=JobStatus.DONE | JobStatus.CANCELLED):
-            workspace = _of_job(state, job_id)
-            if workspace is not None:
-                yield events.WorkspaceDeleting(workspace_id=workspace.id)
-        case _:
-            pass
+def _on_created(state: State, event: events.WorkspaceCreated, _turn: Turn) -> Iterator[AnyEffect]:
+    yield _create(state.workspaces[event.workspace_id])
+
+
+def _on_deleting(state: State, event: events.WorkspaceDeleting, _turn: Turn) -> Iterator[AnyEffect]:
+    yield _delete(state.workspaces[event.workspace_id])
+
+
+def _on_job_finished(state: State, event: events.JobFinished, _turn: Turn) -> Iterator[AnyEvent]:
+    if event.status in (JobStatus.DONE, JobStatus.CANCELLED):
+        workspace = _of_job(state, event.job_id)
+        if workspace is not None:
+            yield events.WorkspaceDeleting(workspace_id=workspace.id)
+
+
+REACTIONS: Final[Reactions] = {
+    events.WorkspaceCreated: _on_created,
+    events.WorkspaceDeleting: _on_deleting,
+    events.JobFinished: _on_job_finished,
+}
+"""What follows for workspaces now that the fact is true."""
 
 
 def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:

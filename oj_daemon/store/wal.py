@@ -50,6 +50,7 @@ class Wal:
         self.warnings: list[str] = []
         """What a start had to leave out; complete after `replay`."""
         self._fd, self._index = fd, 1
+        self._name = segment_path(folder, epoch, 1).name
         self._found: list[Segment] = []
         self._ends: dict[Path, int] = {}
         self._reads: dict[str, int] = {}
@@ -207,9 +208,7 @@ class Wal:
 
     def check_fence(self) -> None:
         """Raise StoreError when a newer daemon has taken this log over, or its files were removed."""
-        mine = segment_path(
-            self.folder, self.epoch, self._index
-        ).name  # before looking: it may rotate
+        mine = self._name  # before looking: it may rotate
         try:
             names = segment_names(self.folder)
         except OSError as exc:
@@ -284,9 +283,11 @@ class Wal:
 
     def _begin_segment(self) -> None:
         self._rotation_wanted = False
-        old, path = self._fd, segment_path(self.folder, self.epoch, self._index)
-        self._fd = _create(segment_path(self.folder, self.epoch, self._index + 1))
-        self._index += 1  # after the file is there: another thread may be looking for it
+        old, path = self._fd, self.folder / self._name
+        new = segment_path(self.folder, self.epoch, self._index + 1)
+        self._fd = _create(new)
+        self._index += 1
+        self._name = new.name  # after the file is there: another thread may be looking for it
         os.close(old)
         self._ends[path] = self._durable
         self._write_head()
