@@ -440,6 +440,8 @@ class Driver(Protocol):
     """Names of the variables by which it may be given credentials, best first."""
     quiet_ms: int
     """A screen that has not changed for so long means idle; 0: never."""
+    reads_work: bool
+    """Its screens say when it works; otherwise a screen that changes is work."""
 
     def configured(self, patterns: Json) -> Driver:
         """Return this driver with what the runbook says about the screens of its program; Rejected when wrong."""

@@ -56,6 +56,7 @@ class Claude:
         "ANTHROPIC_AUTH_TOKEN",
     )
     quiet_ms = 0
+    reads_work = True
 
     def configured(self, patterns: Json) -> Driver:  # noqa: ARG002 - its screens are known
         """Return itself: the screens of this program are known."""

@@ -67,6 +67,7 @@ class Generic:
         """Rejected when a pattern is no regular expression."""
         self._patterns = patterns
         self.quiet_ms = patterns.quiet_ms
+        self.reads_work = bool(patterns.working)
         self._prompt = _compile("prompt", patterns.prompt)
         self._working = _compile("working", patterns.working)
         self._error = _compile("error", patterns.error)
@@ -189,9 +190,12 @@ def _compile(name: str, patterns: list[str] | str) -> list[re.Pattern[str]]:
 
 
 def _search(patterns: list[re.Pattern[str]], lines: Sequence[str]) -> str | None:
-    """Return the lowest line in which one of the patterns is found."""
+    """Return the lowest line in which one of the patterns is found.
+
+    A terminal does not tell a blank from nothing at the end of a line: `^> $` is to find an input line all the same.
+    """
     for line in reversed(lines):
-        if any(pattern.search(line) for pattern in patterns):
+        if any(pattern.search(line) or pattern.search(f"{line} ") for pattern in patterns):
             return line.strip()
     return None
 

@@ -474,7 +474,8 @@ class Machine:
         """For a program without hooks: a screen that changes is work, one that is still for long enough is idle."""
         if has_changed and self.driver.quiet_ms:
             self._desk.set_timer("quiet", self.driver.quiet_ms)
-        if signal.state is None and has_changed and any(self._lines):
+        is_activity = has_changed and any(self._lines) and not self.driver.reads_work
+        if signal.state is None and is_activity:
             return screen_work(signal)
         return signal
 

@@ -24,7 +24,7 @@ PATTERNS = {
     "prompt": r"\(y/n\)|Apply edit\?",
     "working": ["^thinking", r"\d+ tokens"],
     "error": r"^Error: ",
-    "idle": "^> *$",
+    "idle": "^> $",
     "quiet_ms": 500,
 }
 PACING = Pacing(delay_ms=10)

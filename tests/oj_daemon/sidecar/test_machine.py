@@ -1289,7 +1289,7 @@ def generic(**patterns: object) -> World:
 
 
 def test_a_screen_that_changes_is_work_and_a_still_one_is_idle() -> None:
-    world = generic()
+    world = generic(working=[])
     for n in range(5):
         world.show([f"line {n}"]).wait(500)
     assert world.states == ["working"]
@@ -1297,6 +1297,13 @@ def test_a_screen_that_changes_is_work_and_a_still_one_is_idle() -> None:
     assert world.states == ["working", "idle"]
     world.show(["more"])
     assert world.states == ["working", "idle", "working"]
+
+
+def test_where_a_pattern_says_what_work_is_mere_typing_is_none() -> None:
+    world = generic().show(["> "]).wait(1000).show(["> typing"]).show(["> typing mo"]).wait(500)
+    assert world.states == ["idle"]
+    world.show(["busy"])
+    assert world.states == ["idle", "working"]
 
 
 def test_the_patterns_come_before_the_stillness() -> None:
