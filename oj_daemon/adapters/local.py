@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import shlex
 import shutil
@@ -40,6 +41,10 @@ READY_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = 5.0
 """How long a run may take until its wrapper can be found."""
 READY_POLL: Final = 0.05
+LOOK_EVERY: Final = 10
+"""Polls of a socket between two looks at the run itself, which cost more."""
+STARTS_PER_CPU: Final = 2
+"""Sessions that may be on their way up at once: more only slow each other, and everybody else, down."""
 LINGER_SECONDS: Final = 60
 """How long a sidecar stays after its agent ended, should no daemon be there to read its last screen."""
 PASSED: Final = frozenset({
@@ -66,6 +71,7 @@ class LocalAgents:
         self._shell = shell
         self._environ = environ
         self._inherited = inherited
+        self._starting = asyncio.Semaphore(STARTS_PER_CPU * (os.cpu_count() or 1))
 
     def run_id(self, agent_id: AgentId, job_id: JobId) -> str:
         """The run that the sidecar is."""
@@ -78,16 +84,22 @@ class LocalAgents:
         if self._shell.adopt(run_id).state is RunState.NEVER:
             if order.route:
                 raise AdapterError("its session is gone", code="gone")
-            self._begin(order, run_id, socket)
-        session = self.session(order.agent_id, order.job_id, socket)
+            async with self._starting:
+                self._begin(order, run_id, socket)
+                health = await self._up(order, run_id, socket)
+        else:
+            health = await self._up(order, run_id, socket)
+        return {"socket": socket}, str(health.get("session_id") or "")
+
+    async def _up(self, order: SpawnAgent, run_id: str, socket: str) -> dict[str, object]:
+        """Wait until the session answers; a start that failed leaves nothing."""
         try:
-            health = await self._ready(session, run_id)
+            return await self._ready(order, run_id, socket)
         except AdapterError:
-            if not order.route:  # a start that failed leaves nothing
+            if not order.route:
                 await self._shell.end(run_id, grace_seconds=1.0)
                 self._shell.remove(run_id)
             raise
-        return {"socket": socket}, str(health.get("session_id") or "")
 
     def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:
         folder = self._folder / order.job_id / order.agent_id
@@ -139,11 +151,15 @@ class LocalAgents:
             )
         return str(folder / hashlib.sha256(path.encode()).hexdigest()[:16])
 
-    async def _ready(self, session: Session, run_id: str) -> dict[str, object]:
+    async def _ready(self, order: SpawnAgent, run_id: str, socket: str) -> dict[str, object]:
+        session = self.session(order.agent_id, order.job_id, socket)
         deadline = time.monotonic() + READY_SECONDS
         # In its first moments a run cannot be told from one whose wrapper is gone.
         settled = time.monotonic() + SETTLE_SECONDS
-        while True:
+        for poll in itertools.count():  # pragma: no branch - it ends by returning or raising
+            if poll % LOOK_EVERY and not os.path.exists(socket):  # noqa: PTH110 - asked twenty times a second
+                await asyncio.sleep(READY_POLL)
+                continue
             try:
                 return await session.ask("GET", "health")
             except AdapterError as error:
@@ -156,6 +172,7 @@ class LocalAgents:
                         f"the sidecar did not come up: {self._last_words(run_id)}", code="spawn"
                     ) from error
             await asyncio.sleep(READY_POLL)
+        raise AssertionError("unreachable")
 
     def _last_words(self, run_id: str) -> str:
         try:
