@@ -157,7 +157,7 @@ class LocalAgents:
         # In its first moments a run cannot be told from one whose wrapper is gone.
         settled = time.monotonic() + SETTLE_SECONDS
         for poll in itertools.count():  # pragma: no branch - it ends by returning or raising
-            if poll % LOOK_EVERY and not os.path.exists(socket):  # noqa: PTH110 - asked twenty times a second
+            if poll % LOOK_EVERY and not os.path.exists(socket):  # noqa: PTH110, ASYNC240 - asked often, costs little
                 await asyncio.sleep(READY_POLL)
                 continue
             try:
