@@ -273,9 +273,7 @@ def _find_all(
             job = state.find_job(ref)
         except Rejected as error:
             if error.code == "ambiguous":
-                candidates = tuple(
-                    id_ for id_ in state.jobs if id_.startswith(ref) or id_.startswith(ref, 4)
-                )
+                candidates = tuple(state.jobs_like(ref))
                 ambiguous.append(replies.Ambiguous(id=ref, candidates=candidates))
             else:
                 missing.append(ref)

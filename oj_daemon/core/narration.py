@@ -5,8 +5,8 @@ Rule: pure, and after the fact: the log tells what the write-ahead log already h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, get_args
 
 from oj_daemon.core import events
 from oj_daemon.core.job import label_of
@@ -20,13 +20,16 @@ JOB: Final = "job"
 
 def narrate(state: State, event: events.AnyEvent) -> Iterator[tuple[JobId, str, str]]:
     """Yield job, label and text; `state` may already be further than the fact."""
+    tell = _TELLERS.get(type(event))
+    if tell is not None:
+        yield from tell(state, event)
+
+
+def _of_workspace(state: State, event: events.WorkspaceEvent) -> Iterator[tuple[JobId, str, str]]:
     match event:
         case events.WorkspaceCreated(job_id=job_id, path=path, branch=branch):
-            yield (
-                job_id,
-                JOB,
-                f"creating workspace {path}" + (f" on branch {branch}" if branch else ""),
-            )
+            on_branch = f" on branch {branch}" if branch else ""
+            yield job_id, JOB, f"creating workspace {path}{on_branch}"
         case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
             workspace = state.workspaces.get(workspace_id)
             if workspace is not None:
@@ -35,30 +38,26 @@ def narrate(state: State, event: events.AnyEvent) -> Iterator[tuple[JobId, str, 
             # Of a job that is gone there is no log that could still be removed.
             if note and job_id in state.jobs:
                 yield job_id, JOB, note
-        case events.JobDeleted() | events.RunbookLoaded() | events.ProjectSeen():
-            return
-        case events.WorkspaceReady() | events.WorkspaceDeleting() | events.WorkspaceDeleteFailed():
-            return
         case _:
-            yield from _of_owner(state, event)
+            return
 
 
-def _of_owner(
-    state: State, event: events.JobEvent | events.AgentEvent | events.DecisionEvent
-) -> Iterator[tuple[JobId, str, str]]:
+def _of_its_job(state: State, event: events.JobEvent) -> Iterator[tuple[JobId, str, str]]:
+    job = state.jobs.get(event.job_id)
+    for label, text in _of_job(state, job, event) if job is not None else ():
+        yield event.job_id, label, text
+
+
+def _of_its_agent(state: State, event: events.AgentEvent) -> Iterator[tuple[JobId, str, str]]:
     if isinstance(event, events.AgentsForgotten):
         return
-    if isinstance(event, events.JobEvent):
-        job = state.jobs.get(event.job_id)
-        for label, text in _of_job(state, job, event) if job is not None else ():
-            yield event.job_id, label, text
-        return
-    if isinstance(event, events.AgentEvent):
-        agent = state.agents.get(event.agent_id)
-        if agent is not None and agent.job_id in state.jobs:
-            for text in _of_agent(agent, event):
-                yield agent.job_id, _label(state.jobs[agent.job_id], agent.run), text
-        return
+    agent = state.agents.get(event.agent_id)
+    if agent is not None and agent.job_id in state.jobs:
+        for text in _of_agent(agent, event):
+            yield agent.job_id, _label(state.jobs[agent.job_id], agent.run), text
+
+
+def _of_its_decision(state: State, event: events.DecisionEvent) -> Iterator[tuple[JobId, str, str]]:
     decision = state.decisions.get(event.decision_id)
     if decision is not None and decision.job_id in state.jobs:
         for text in _of_decision(decision, event):
@@ -165,3 +164,12 @@ def _of_job(state: State, job: Job, event: events.JobEvent) -> Iterator[tuple[st
 def _label(job: Job, number: int) -> str:
     run = job.run_of(number)
     return label_of(job, run) if run is not None else JOB
+
+
+_TELLERS: Final[dict[type, Callable[..., Iterator[tuple[JobId, str, str]]]]] = {
+    **dict.fromkeys(get_args(events.WorkspaceEvent), _of_workspace),
+    **dict.fromkeys(get_args(events.JobEvent), _of_its_job),
+    **dict.fromkeys(get_args(events.AgentEvent), _of_its_agent),
+    **dict.fromkeys(get_args(events.DecisionEvent), _of_its_decision),
+}
+"""Who tells of a fact; there is nothing to tell of what is not about a job."""

@@ -6,7 +6,8 @@ dictionaries is a consistent picture. Indexes at the end of `State` are derived 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
 from oj_daemon.wire.names import (
     ENDED_AGENTS,
+    PREFIXES,
     AgentId,
     AgentStatus,
     DecisionId,
@@ -278,6 +280,11 @@ class State:
         self.keys: dict[str, JobId] = {}
         """Idempotency key -> job."""
         self.runbook_uses: dict[str, int] = {}
+        self.project_jobs: dict[str, dict[JobId, None]] = {}
+        """The jobs of each project, oldest change first."""
+        self._sorted_ids: list[JobId] = []
+        """Ids of jobs in the order of the alphabet, but those in `_new_ids`; some may be gone."""
+        self._new_ids: list[JobId] = []
 
     # Changing: for `apply` only.
 
@@ -285,7 +292,11 @@ class State:
         """Store a new or changed job and move it to the end."""
         old = self.jobs.pop(job.id, None)
         self.jobs[job.id] = job
+        ids = self.project_jobs.setdefault(job.project, {})
+        ids.pop(job.id, None)
+        ids[job.id] = None
         if old is None:
+            self._new_ids.append(job.id)
             self.runbook_uses[job.runbook] = self.runbook_uses.get(job.runbook, 0) + 1
             if job.key:
                 self.keys[job.key] = job.id
@@ -301,6 +312,7 @@ class State:
         self.failed.pop(job_id, None)
         self.keys.pop(job.key, None)
         self.crews.pop(job_id, None)
+        del self.project_jobs[job.project][job_id]
         left = self.runbook_uses[job.runbook] - 1
         if left:
             self.runbook_uses[job.runbook] = left
@@ -386,7 +398,7 @@ class State:
         exact = self.decisions.get(DecisionId(ref))
         if exact is not None:
             return exact
-        return self.decisions[DecisionId(self._find(ref, "Decision", self.decisions, []))]
+        return self.decisions[DecisionId(_only(ref, "Decision", _like(ref, self.decisions)))]
 
     def find_agent(self, ref: str) -> Agent:
         """By id or unique prefix of it, or by its job: the newest session of that."""
@@ -394,7 +406,7 @@ class State:
         if exact is not None:
             return exact
         try:
-            return self.agents[AgentId(self._find(ref, "Agent", self.agents, []))]
+            return self.agents[AgentId(_only(ref, "Agent", _like(ref, self.agents)))]
         except Rejected as unknown:
             if unknown.code != "not_found":
                 raise
@@ -416,7 +428,30 @@ class State:
         exact = self.jobs.get(JobId(ref))
         if exact is not None:
             return exact
-        return self.jobs[JobId(self._find(ref, "Job", self.jobs, self._named(ref)))]
+        found = self.jobs_like(ref)
+        return self.jobs[JobId(_only(ref, "Job", found or self._named(ref)))]
+
+    def jobs_like(self, ref: str) -> list[JobId]:
+        """Ids that begin with `ref`, or have it right after their prefix."""
+        ids = self._ids()
+        found: list[JobId] = []
+        for start in dict.fromkeys((ref, f"{PREFIXES['job']}{ref}", f"{PREFIXES['crew']}{ref}")):
+            at = bisect_left(ids, start) if ref else len(ids)
+            while at < len(ids) and ids[at].startswith(start):
+                if ids[at] in self.jobs:
+                    found.append(ids[at])
+                at += 1
+        return found
+
+    def _ids(self) -> list[JobId]:
+        """Ids in the order of the alphabet: put into it when somebody asks, because a replay has no use for that."""
+        if len(self._sorted_ids) > 2 * len(self.jobs):
+            self._sorted_ids, self._new_ids = [], list(self.jobs)
+        if self._new_ids:
+            self._sorted_ids += self._new_ids
+            self._sorted_ids.sort()  # two pieces of which one is in order: much less than a sort
+            self._new_ids = []
+        return self._sorted_ids
 
     def _named(self, name: str) -> list[str]:
         return [id_ for id_ in self.live if self.jobs[id_].name == name]
@@ -426,25 +461,7 @@ class State:
         exact = self.workspaces.get(WorkspaceId(ref))
         if exact is not None:
             return exact
-        return self.workspaces[WorkspaceId(self._find(ref, "Workspace", self.workspaces, []))]
-
-    def _find(self, ref: str, noun: str, ids: Iterable[str], named: list[str]) -> str:
-        found = [id_ for id_ in ids if ref and (id_.startswith(ref) or id_.startswith(ref, 4))]
-        if not found:
-            found = named
-        if len(found) == 1:
-            return found[0]
-        listing = noun.lower()
-        if not found:
-            raise Rejected(
-                f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list --no-limit"
-            )
-        shown = ", ".join(short_id(id_) for id_ in found[:8]) + (", ..." if len(found) > 8 else "")
-        raise Rejected(
-            f"{ref!r} could be any of {len(found)} {listing}s: {shown}",
-            code="ambiguous",
-            hint="type more characters of the id",
-        )
+        return self.workspaces[WorkspaceId(_only(ref, "Workspace", _like(ref, self.workspaces)))]
 
     # Snapshots.
 
@@ -473,6 +490,28 @@ class State:
         for decision in data.decisions:
             state.put_decision(decision)
         return state
+
+
+def _like(ref: str, ids: Iterable[str]) -> list[str]:
+    """Ids that begin with `ref`, or have it right after their prefix."""
+    return [id_ for id_ in ids if ref and (id_.startswith(ref) or id_.startswith(ref, 4))]
+
+
+def _only(ref: str, noun: str, found: Sequence[str]) -> str:
+    """The one that was found; raises Rejected when there are none or several."""
+    if len(found) == 1:
+        return found[0]
+    listing = noun.lower()
+    if not found:
+        raise Rejected(
+            f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list --no-limit"
+        )
+    shown = ", ".join(short_id(id_) for id_ in found[:8]) + (", ..." if len(found) > 8 else "")
+    raise Rejected(
+        f"{ref!r} could be any of {len(found)} {listing}s: {shown}",
+        code="ambiguous",
+        hint="type more characters of the id",
+    )
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -533,6 +572,11 @@ def step_of(definition: JobDef, name: str) -> StepDef:
 def check(state: State) -> Iterator[str]:
     """Invariants that hold between turns; yields what is broken (for tests and the chaos script)."""
     yield from _check_agents(state)
+    by_project: dict[str, list[JobId]] = {name: [] for name in state.project_jobs}
+    for job in state.jobs.values():
+        by_project.setdefault(job.project, []).append(job.id)
+    if by_project != {name: list(ids) for name, ids in state.project_jobs.items()}:
+        yield "the jobs of each project are not those of the state in the order of their changes"
     for job in state.jobs.values():
         active = job.active
         if job.runbook not in state.runbooks:

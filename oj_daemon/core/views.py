@@ -155,25 +155,24 @@ def job_summary(state: State, job: Job) -> replies.JobSummary:
 
 def jobs(state: State, wanted: requests.JobList) -> replies.Jobs:
     """Newest change first; `total` counts what matches without the limit."""
-    newest: Iterable[Job] = reversed(state.jobs.values())
-    total = len(state.jobs)
+    ids = state.jobs if wanted.project is None else state.project_jobs.get(wanted.project, {})
+    newest = (state.jobs[job_id] for job_id in reversed(ids))
+    total = len(ids)
     if not wanted.all_kinds:
         newest = (job for job in newest if not job.crew)
-        total -= len(state.crews)
-    if wanted.project is None and wanted.name is None and wanted.status is None:
+        total -= sum(1 for job_id in state.crews if job_id in ids)
+    if wanted.name is None and wanted.status is None:
         return replies.Jobs(
             jobs=tuple(job_summary(state, job) for job in islice(newest, wanted.limit)),
             total=total,
         )
-    found = [job for job in newest if _matches(job, wanted.project, wanted.name, wanted.status)]
+    found = [job for job in newest if _matches(job, wanted.name, wanted.status)]
     return replies.Jobs(
         jobs=tuple(job_summary(state, job) for job in found[: wanted.limit]), total=len(found)
     )
 
 
-def _matches(job: Job, project: str | None, name: str | None, status: str | None) -> bool:
-    if project is not None and job.project != project:
-        return False
+def _matches(job: Job, name: str | None, status: str | None) -> bool:
     if (
         name is not None
         and name.lower() not in job.name.lower()
