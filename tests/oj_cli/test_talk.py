@@ -73,7 +73,7 @@ class Ctx(FakeCtx):
         super().__init__(script)
         self.answers = answers
 
-    def query(self, type: str, /, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401
+    def query(self, type: str, /, **fields: Any) -> dict[str, Any]:  # noqa: A002
         answers = self.answers[type]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, OjError):
