@@ -83,7 +83,7 @@ def test_resume_of_an_agent_whose_job_has_ended_is_refused() -> None:
     world.decide(3)
     world.ended_agent()
     assert world.status is JobStatus.CANCELLED
-    with pytest.raises(Rejected, match="agent .* is gone"):
+    with pytest.raises(Rejected, match=r"agent .* is gone"):
         world.ask(requests.AgentResume(id=world.agent.id))
 
 
