@@ -39,8 +39,10 @@ def test_open_decisions_are_listed(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("DecisionList", decisions(decision(summary="x" * 60)))
     assert daemon_cli.oj("decision", "list") == (
         0,
-        "ID        PROJECT  AGENT      AGE  SOURCE  SUMMARY\n"
-        f"k3j5h7g9  shop     fix-login  5m   idle    {'x' * 49}…\n",
+        f"""\
+ID        PROJECT  AGENT      AGE  SOURCE  SUMMARY
+k3j5h7g9  shop     fix-login  5m   idle    {"x" * 49}…
+""",
         "",
     )
     assert daemon_cli.daemon.of("DecisionList") == [{"project": None, "all": False}]
@@ -256,18 +258,18 @@ def test_a_decision_can_be_skipped(
 
 
 @pytest.mark.parametrize(
-    ("view", "typed", "choices", "message"),
+    ("view", "typed", "answer"),
     [
-        (decision(), ["2"], [[2]], ""),
-        (decision(), ["1", "go on"], [[1]], "go on"),
-        (decision(), ["1", ""], [[1]], ""),
-        (decision(), ["9", "0", "1,2", "z", "3"], [[3]], ""),
-        (decision(), ["please stop"], [], "please stop"),
-        (decision(**asked(False)), ["2"], [[2]], ""),
-        (decision(**asked(False)), ["3", "", "3", "green"], [[3]], "green"),
-        (decision(**asked(True)), ["1,2"], [[1, 2]], ""),
-        (decision(**asked(False, True)), ["2", "1,2"], [[2], [1, 2]], ""),
-        (decision(**asked(False, False)), ["green", "3", "blue"], [[3], [3]], "green; blue"),
+        (decision(), ["2"], ([[2]], "")),
+        (decision(), ["1", "go on"], ([[1]], "go on")),
+        (decision(), ["1", ""], ([[1]], "")),
+        (decision(), ["9", "0", "1,2", "z", "3"], ([[3]], "")),
+        (decision(), ["please stop"], ([], "please stop")),
+        (decision(**asked(False)), ["2"], ([[2]], "")),
+        (decision(**asked(False)), ["3", "", "3", "green"], ([[3]], "green")),
+        (decision(**asked(True)), ["1,2"], ([[1, 2]], "")),
+        (decision(**asked(False, True)), ["2", "1,2"], ([[2], [1, 2]], "")),
+        (decision(**asked(False, False)), ["green", "3", "blue"], ([[3], [3]], "green; blue")),
     ],
     ids=[
         "number", "message", "no-message", "slips", "text", "question", "other", "several", "questions", "texts",
@@ -278,11 +280,10 @@ def test_what_is_typed_becomes_an_answer(
     monkeypatch: pytest.MonkeyPatch,
     view: Message,
     typed: list[str],
-    choices: list[list[int]],
-    message: str,
+    answer: tuple[list[list[int]], str],
 ) -> None:
     out = review(daemon_cli, monkeypatch, *typed, every=decisions(view))
-    assert sent(daemon_cli) == [{"choices": choices, "message": message}]
+    assert sent(daemon_cli) == [{"choices": answer[0], "message": answer[1]}]
     assert out.endswith("1 resolved, 0 skipped\n")
 
 

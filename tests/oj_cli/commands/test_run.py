@@ -311,16 +311,18 @@ def test_an_agent_is_started_and_followed_like_a_job(job_cli: Harness) -> None:
     result = job_cli.oj("run", "ask")
     assert result == (
         0,
-        "Project: shop\n"
-        "Command: ask\n"
-        "Agent: helper (9q8p7n6m)\n"
-        "  details: oj agent show 9q8p7n6m\n"
-        "  wait:    oj agent wait 9q8p7n6m\n"
-        "  output:  oj logs -f 9q8p7n6m\n"
-        "  screen:  oj peek 9q8p7n6m\n"
-        "  enter:   oj attach 9q8p7n6m\n"
-        "  end:     oj cancel 9q8p7n6m\n"
-        f"{text}completed helper (0.0s)\n",
+        f"""\
+Project: shop
+Command: ask
+Agent: helper (9q8p7n6m)
+  details: oj agent show 9q8p7n6m
+  wait:    oj agent wait 9q8p7n6m
+  output:  oj logs -f 9q8p7n6m
+  screen:  oj peek 9q8p7n6m
+  enter:   oj attach 9q8p7n6m
+  end:     oj cancel 9q8p7n6m
+{text}completed helper (0.0s)
+""",
         "",
     )
     assert job_cli.daemon.of("RunCommand")[0]["command"] == "ask"

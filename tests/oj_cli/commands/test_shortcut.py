@@ -79,10 +79,13 @@ def test_an_id_that_means_nothing_fails(daemon_cli: Harness) -> None:
     daemon_cli.daemon.refuse("JobShow", "Job not found")
     daemon_cli.daemon.refuse("WorkspaceShow", "Workspace not found")
     assert daemon_cli.oj("show", "x") == (
-        1, "",
-        "Error: no entity found matching 'x'\n"
-        "Hint: oj job list; oj agent list; oj decision list --all; oj workspace list\n",
-    )  # fmt: skip
+        1,
+        "",
+        """\
+Error: no entity found matching 'x'
+Hint: oj job list; oj agent list; oj decision list --all; oj workspace list
+""",
+    )
     assert daemon_cli.oj("show", "x", "-o", "json").json["error"]["code"] == "not_found"
 
 
