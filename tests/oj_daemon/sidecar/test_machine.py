@@ -788,6 +788,15 @@ def test_47_after_a_blocked_stop_the_agent_is_at_work() -> None:
     assert world.states == ["working", "idle"]
 
 
+def test_a_blocked_stop_undoes_a_sign_of_idleness_before_it() -> None:
+    world = World(stop=GATE).working()
+    world.hook("Notification", notification_type="idle_prompt")
+    assert world.machine.is_idle_pending
+    stop(world)
+    world.wait(10_000)
+    assert world.states == ["working"]
+
+
 def test_a_stop_that_another_hook_blocked_is_seen_in_the_log() -> None:
     world = World().working()
     stop(world)
