@@ -34,6 +34,9 @@ from oj_daemon.drivers.keys import ENTER, ESCAPE, UP, typed
 
 TYPE_OPTION: Final = re.compile(r"^type (something|here)", re.IGNORECASE)
 DENIED: Final = "Denied."
+PLAN_MODES: Final = {2: "acceptEdits", 3: "default"}
+"""Way of going on, beside `accept` -> the mode in which the plan is carried out: edits allowed, or each asked for. The first
+way of the dialog, with an empty context, is out of a hook's reach: the program goes on with the context it has."""
 
 
 def reach(prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
@@ -52,6 +55,8 @@ def _hook_answer(prompt: Prompt, answer: Answer) -> Delivery:
         case PromptKind.PLAN:
             if answer.text and answer.accept is not True:
                 return _decide(allow=False, message=answer.text, choice="revise")
+            if answer.accept:
+                return _accept_plan(prompt, answer.option)
             return _hook_yes_no(prompt, answer)
         case _:
             return _hook_yes_no(prompt, answer)
@@ -70,12 +75,20 @@ def _hook_yes_no(prompt: Prompt, answer: Answer) -> Delivery:
     if accept is None:
         return Refusal("the answer says neither yes nor no")
     if accept and prompt.kind is PromptKind.PLAN:
-        # Since 2.1.330 a bare "allow" is ignored for a plan.
-        decision = {"behavior": "allow", "updatedInput": load(prompt.input)}
-        return HookAnswer(_hook_output(decision), "allow")
+        return _accept_plan(prompt, None)
     return _decide(
         allow=accept, message=answer.text or DENIED, choice="allow" if accept else "deny"
     )
+
+
+def _accept_plan(prompt: Prompt, option: int | None) -> HookAnswer:
+    # Since 2.1.330 a bare "allow" is ignored for a plan.
+    decision: dict[str, object] = {"behavior": "allow", "updatedInput": load(prompt.input)}
+    mode = PLAN_MODES.get(option or 0)
+    if mode is not None:
+        update = {"type": "setMode", "mode": mode, "destination": "session"}
+        decision["updatedPermissions"] = [update]
+    return HookAnswer(_hook_output(decision), "allow")
 
 
 def _decide(*, allow: bool, message: str, choice: str) -> HookAnswer:

@@ -15,6 +15,7 @@ from oj_daemon.drivers.fields import load, pretty
 
 ALLOW_SEND: Final = "Bash(oj-sidecar send:*)"
 BYPASS_FLAG: Final = "--dangerously-skip-permissions"
+MODE_FLAG: Final = "--permission-mode"
 ASKING_TOOLS: Final = "AskUserQuestion|ExitPlanMode|EnterPlanMode"
 HOOKS: Final[tuple[tuple[str, str, int], ...]] = (
     # event, matcher ("" for none), seconds (0: as long as an answer may take)
@@ -54,6 +55,8 @@ def plan_launch(launch: Launch) -> LaunchPlan:
         path = f"{launch.folder}/claude-settings.json"
         files.append(File(path=path, text=pretty(settings)))
         extra += ["--settings", path]
+    if launch.hook and not _names_mode(launch):
+        extra += [MODE_FLAG, "default"]
     extra += ["--resume" if launch.resume else "--session-id", session_id]
     if launch.prompt:
         extra += ["--", launch.prompt] if launch.prompt.startswith("-") else [launch.prompt]
@@ -153,6 +156,17 @@ def transcript_path(launch: Launch, session_id: str) -> str:
     config = launch.config_dir or f"{launch.home}/.claude"
     folder = re.sub(r"[^A-Za-z0-9]", "-", launch.workspace)
     return f"{config}/projects/{folder}/{session_id}.jsonl"
+
+
+def _names_mode(launch: Launch) -> bool:
+    """Whether the command or the workspace says what needs a permission; since 2.1.330 the program else judges itself."""
+    command = launch.shell or " ".join(launch.argv)
+    permissions = launch.settings.get("permissions")
+    return (
+        MODE_FLAG in command
+        or BYPASS_FLAG in command
+        or (isinstance(permissions, Mapping) and bool(permissions.get("defaultMode")))
+    )
 
 
 def _command(launch: Launch, extra: list[str]) -> tuple[str, ...]:

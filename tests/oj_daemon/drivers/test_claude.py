@@ -83,6 +83,7 @@ def test_a_fresh_session_gets_its_id_and_our_settings_and_the_message_comes_last
         "bash", "-c", 'claude --model x "$@"', "_",
         "--mcp-config", "/state/agents/a1/mcp.json",
         "--settings", "/state/agents/a1/claude-settings.json",
+        "--permission-mode", "default",
         "--session-id", "11111111-2222",
         "do it",
     )  # fmt: skip
@@ -107,6 +108,7 @@ def test_a_resumed_session_keeps_its_id() -> None:
     assert found.argv == (
         "claude", "-v",
         "--settings", "/state/agents/a1/claude-settings.json",
+        "--permission-mode", "default",
         "--resume", "99-8",
         "--", "--now what",
     )  # fmt: skip
@@ -147,6 +149,22 @@ def test_the_hook_that_answers_may_wait_as_long_as_a_decision_may_take() -> None
     merged = written(plan(answer_timeout_s=7200), "settings.json")
     [entry] = merged["hooks"]["PermissionRequest"]
     assert (entry["matcher"], entry["hooks"][0]["timeout"]) == ("*", 7200)
+
+
+@pytest.mark.parametrize(
+    ("launch", "is_asked"),
+    [
+        ({}, True),
+        ({"shell": "claude --permission-mode plan"}, False),
+        ({"shell": "claude --dangerously-skip-permissions"}, False),
+        ({"settings": {"permissions": {"defaultMode": "acceptEdits"}}}, False),
+        ({"settings": {"permissions": {"allow": ["Read"]}}}, True),
+    ],
+)
+def test_who_says_nothing_about_permissions_gets_an_agent_that_asks_for_newer_ones_judge_themselves(
+    launch: dict[str, Any], is_asked: bool
+) -> None:
+    assert ("--permission-mode default" in " ".join(plan(**launch).argv)) is is_asked
 
 
 def test_pristine_injects_nothing() -> None:
@@ -261,6 +279,14 @@ def test_a_plan_is_accepted_with_its_input_for_newer_releases_ignore_a_bare_allo
 ) -> None:
     plan = {"plan": "# Plan\n1. Do it\n2. Test it"}
     assert decision(asked(PLAN), answer) == {**ALLOW, "updatedInput": plan}
+
+
+@pytest.mark.parametrize(("option", "mode"), [(2, "acceptEdits"), (3, "default")])
+def test_a_plan_is_carried_out_in_the_mode_that_was_chosen(option: int, mode: str) -> None:
+    found = decision(asked(PLAN), Answer(accept=True, option=option))
+    assert found["behavior"] == "allow"
+    [update] = found["updatedPermissions"]
+    assert update == {"type": "setMode", "mode": mode, "destination": "session"}
 
 
 def test_several_questions_and_several_choices_are_answered_as_the_program_wants_them() -> None:
