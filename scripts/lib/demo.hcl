@@ -63,6 +63,52 @@ job "report" {
   }
 }
 
+# Let an agent write a greeting, and commit what passes the check
+#
+# The agent asks whom to greet (a decision that the demo answers with `oj decision resolve`), forgets half of its work, is
+# told so by the gate, and mends it. scripts/demo says which program plays the agent.
+command "greet" {
+  run = { job = "greet" }
+}
+
+job "greet" {
+  source {
+    git    = true
+    branch = "greet-${source.nonce}"
+  }
+
+  step "write" {
+    run     = { agent = "writer" }
+    on_done = { step = "commit" }
+  }
+
+  step "commit" {
+    run = <<-BASH
+      git add GREETING.md
+      git -c user.name=oj -c user.email=oj@localhost commit --quiet -m "A greeting, made by an agent"
+      git show --format='%h %s (on branch %D)' HEAD
+    BASH
+  }
+}
+
+agent "writer" {
+  run     = "claude --permission-mode acceptEdits"
+  prompt  = <<-TEXT
+    Ask me with the AskUserQuestion tool whom to greet: the world or the team.
+    Then write a greeting of one line into the file GREETING.md. Nothing else.
+  TEXT
+  prime   = "git log --oneline -3"
+  # Read by the scripted agent only: what it plays.
+  env     = { AGENT_SCENARIO = "${invoke.dir}/.oj/demo-agent.json" }
+  on_idle = {
+    action   = "gate"
+    run      = "grep -q '^Signed: ' GREETING.md || { echo 'GREETING.md has no line that begins with: Signed:'; exit 1; }"
+    message  = "The check of your work says:"
+    attempts = 3
+  }
+  on_dead = { action = "resume", attempts = 2 }
+}
+
 # A step that fails, and the step that its failure leads to
 command "doomed" {
   run = { job = "doomed" }
