@@ -410,21 +410,20 @@ class Executor:
     async def _run_gate(self, effect: effects.RunGate, cause: str) -> None:
         """The command of a gate runs like a step: once, and leaving nothing behind."""
         run_id = _gate_run_id(effect.job_id, effect.agent_id, effect.gate)
-        errors = self.shell.folder(run_id) / "errors"
-        script = f"exec 2>{shlex.quote(str(errors))}\n{effect.script}"
+        printed = self.shell.folder(run_id) / "output"
         code: int | None = None
         try:
             self.shell.start(
                 RunSpec(
                     run_id=run_id,
-                    script=script,
+                    script=effect.script,
                     env={**self._environ, **effect.env},
                     cwd=Path(effect.cwd),
                 )
             )
             async with asyncio.timeout(GATE_SECONDS):
                 found = await self.shell.wait(run_id)
-            code, output = found.status, _text_of(errors) or found.detail
+            code, output = found.status, _end_of(printed) or found.detail
         except TimeoutError:
             await self.shell.end(run_id, grace_seconds=1.0)
             output = f"it took longer than {GATE_SECONDS:g} s"
@@ -692,6 +691,16 @@ def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(template.MAX_VALUE_BYTES + 1).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _end_of(path: Path) -> str:
+    """The last lines of the file, enough for what is kept of them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4 * GATE_OUTPUT))
+            return file.read(4 * GATE_OUTPUT).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 

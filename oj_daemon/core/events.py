@@ -413,7 +413,7 @@ class GateFinished(Event, frozen=True, tag="gate:finished"):
     gate: int
     exit_code: int | None
     output: str = ""
-    """The end of what it printed on stderr."""
+    """The end of what it printed: programs that test write to stdout what an agent has to know."""
 
 
 class AgentKilled(Event, frozen=True, tag="agent:killed"):
