@@ -9,7 +9,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.e2e.test_agents import FAST, decision, runbook, scenario, turn
+from tests.support.agents import FAST, decision, runbook, scenario, turn
 from tests.support.waiting import until
 from tests.support.world import ROOT, World, ran
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def start() -> Iterator[Callable[..., Daemon]]:
     yield open_one
     for daemon in daemons:
         daemon.wal.close()
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that other users may walk into; pytest closes its own ones to them."""
+    with tempfile.TemporaryDirectory(prefix="oj-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 @pytest.fixture

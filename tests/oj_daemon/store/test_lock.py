@@ -188,17 +188,15 @@ except StoreError as exc:
     ],
 )
 def test_a_folder_of_root_is_accepted_when_it_was_opened_to_our_group_only(
-    tmp_path: Path, mode: int, group: int, said: str
+    reachable: Path, mode: int, group: int, said: str
 ) -> None:
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
-    os.chown(tmp_path, 0, group)
-    tmp_path.chmod(mode)
-    command = [sys.executable, "-c", UNPRIVILEGED, str(tmp_path)]
+    os.chown(reachable, 0, group)
+    reachable.chmod(mode)
+    command = [sys.executable, "-c", UNPRIVILEGED, str(reachable)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.split()[0] == said
     if said == "denied":
-        assert str(tmp_path) in done.stdout
+        assert str(reachable) in done.stdout
 
 
 def test_a_full_disk_is_named(small_disk: Path) -> None:
