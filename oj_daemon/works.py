@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from oj_daemon import attach, processes
 from oj_daemon.attach import Upgrade
-from oj_daemon.core.events import AnyEvent, JobFinished
+from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy, step_of
 from oj_daemon.dispatch import Dispatch, jobs_active, usage_view
@@ -64,9 +64,6 @@ class Works:
     def _tell(self, facts: Iterable[AnyEvent], at: int) -> None:
         state = self.engine.state
         self.executor.narrate((line for fact in facts for line in narrate(state, fact)), at)
-        for fact in facts:
-            if isinstance(fact, JobFinished):
-                self.executor.logs.close(fact.job_id)
 
     async def handle(self, request: requests.AnyRequest) -> replies.AnyReply | Upgrade:
         """Answer one request."""
