@@ -9,6 +9,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,10 +154,18 @@ def test_a_permission_is_approved_and_another_denied(sit: Sit) -> None:
 
 @pytest.mark.parametrize("way", ["1", "2", "3"])
 def test_a_plan_is_sent_back_and_then_accepted(sit: Sit, way: str) -> None:
-    plan = {"tool": "ExitPlanMode", "input": {"plan": "# Plan\n1. Do it"}}
-    desk = sit({"turns": [{"when": "GO", "answers": [plan, plan, TOUCH, {"say": "ok"}]}]})
+    plan: Json = {"tool": "ExitPlanMode"}
+    answers = [{"hold": "plan", **plan}, plan, TOUCH, {"say": "ok"}]
+    desk = sit({"turns": [{"when": "GO", "answers": answers}]})
     desk.runbook(run="claude --permission-mode plan")
     desk.start()
+    # The model is told where to write the plan; the program adds what stands there to the tool's input.
+    found = re.search(r" at (/\S+/plans/\S+\.md)", desk.turn(0).text)
+    assert found is not None
+    path = Path(found[1])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("# Plan\n1. Do it")
+    desk.api.release("plan")
     asked = desk.decision("plan")
     assert "1. Do it" in asked["context"]
     desk.resolve(asked, "4", "-m", "add a test")
@@ -174,7 +183,10 @@ def test_a_question_with_two_parts_is_answered(sit: Sit) -> None:
     desk.runbook()
     desk.start()
     asked = desk.decision("question")
-    assert [each["question"] for each in asked["question_groups"]] == ["Which color?", "Which sizes?"]
+    assert [each["question"] for each in asked["question_groups"]] == [
+        "Which color?",
+        "Which sizes?",
+    ]
     desk.resolve(asked, "2", "1,2")
     desk.finish()
     result = desk.turn(1).asked.result  # type: ignore[union-attr]
@@ -188,14 +200,14 @@ def test_a_message_is_typed_into_an_idle_session(sit: Sit) -> None:
     desk.start()
     # The stop hook has asked once whether it needs a human.
     desk.decision("idle")
-    desk.world.oj("agent", "send", desk.agent()["id"], "and now this: it's a \"test\" of $HOME")
+    desk.world.oj("agent", "send", desk.agent()["id"], 'and now this: it\'s a "test" of $HOME')
     until(
         lambda: any(
-            turn.asked and turn.asked.prompt == "and now this: it's a \"test\" of $HOME"
+            turn.asked and turn.asked.prompt == 'and now this: it\'s a "test" of $HOME'
             for turn in desk.api.turns
         ),
         SECONDS,
-        lambda: desk.screens(),
+        desk.screens,
     )
     desk.resolve(desk.decision("idle"), "2")
     desk.finish()
