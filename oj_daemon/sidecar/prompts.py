@@ -33,10 +33,12 @@ from oj_daemon.sidecar.desk import Desk
 from oj_daemon.sidecar.keyboard import Keyboard, Purpose, Typing
 from oj_daemon.sidecar.selection import Selection
 from oj_daemon.sidecar.standing import Standing
-from oj_daemon.sidecar.turns import Turns
+from oj_daemon.sidecar.turns import Turns, remember
 from oj_daemon.sidecar.values import PromptOutcome, ReadScreen
 
 FALLBACK: Final = ("Accept", "Cancel")
+HOOK_TRIES: Final = 8
+"""So often the screen is read before its options are typed at; until then the hook that can answer is waited for."""
 TIMERS: Final = ("options", "gone", "dismiss", "select")
 
 
@@ -47,6 +49,8 @@ class Ask(msgspec.Struct):
     tier: int
     hook_id: int | None = None
     """The hook that waits for the answer."""
+    awaits_hook: bool = False
+    """Such a hook is on its way: the tool use was told of, and it needs a decision."""
     tool_use_id: str = ""
     dialog: str = ""
     """What its dialog said on the screen."""
@@ -77,6 +81,8 @@ class Prompts:
         self._last_turn = ""
         """The turn that had a prompt by hook last: a notice in it may be late."""
         self._selection: Selection | None = None
+        self._over: dict[str, None] = {}
+        """Tool uses whose prompt is over."""
 
     @property
     def first(self) -> Ask | None:
@@ -101,6 +107,9 @@ class Prompts:
         if found is not None:
             self._refine(found, prompt, tier, hook_id)
             return
+        tool_use_id = signal.tool_use_id or self._turns.use_of(prompt)
+        if hook_id is not None and tool_use_id in self._over:
+            return  # it was answered at the terminal before its hook got here
         first = self.first
         is_notice = tier < Tier.SCREEN and not prompt.tool
         if is_notice and (first is not None or self._may_be_late()):
@@ -109,7 +118,9 @@ class Prompts:
             return
         if first is not None and first.tier >= Tier.SCREEN:
             self._screen_left()
-        ask = Ask(prompt, tier, hook_id, signal.tool_use_id or self._turns.use_of(prompt))
+        ask = Ask(
+            prompt, tier, hook_id, bool(prompt.tool) and hook_id is None, tool_use_id=tool_use_id
+        )
         self._asks.append(ask)
         self._standing.drop_calm()
         if ask is self.first:
@@ -153,6 +164,7 @@ class Prompts:
         before = ask.prompt
         if hook_id is not None:
             ask.hook_id = hook_id
+            ask.awaits_hook = False
             ask.prompt = msgspec.structs.replace(prompt, seq=before.seq)
         elif tier >= Tier.SCREEN and prompt.options and prompt.options != before.options:
             ask.prompt = msgspec.structs.replace(before, options=prompt.options)
@@ -238,6 +250,8 @@ class Prompts:
             self._desk.let_go(ask.hook_id)
         if not ask.prompt.seq:
             return  # nobody was told of it
+        if ask.tool_use_id:
+            remember(self._over, ask.tool_use_id, None)
         if ask.tier < Tier.SCREEN:
             self._last_turn = self._turns.current
         prompt = ask.prompt
@@ -287,7 +301,8 @@ class Prompts:
         if dialog is not None and is_it:
             ask.is_seen, ask.dialog = True, dialog.text
             self._desk.cancel_timer("gone")
-            if not ask.prompt.ready and dialog.options:
+            is_early = ask.awaits_hook and ask.tries < HOOK_TRIES
+            if not ask.prompt.ready and dialog.options and not is_early:
                 self._make_ready(ask, options=dialog.options)
         elif ask.is_seen and (dialog is not None or signal.state is not None):
             self._desk.set_timer_once("gone", self._desk.timing.settle_ms)

@@ -1035,6 +1035,46 @@ def test_when_the_hook_dies_with_the_dialog_the_prompt_is_over() -> None:
     assert world.state == "working"
 
 
+def test_a_dialog_on_the_screen_waits_for_the_hook_that_can_answer_it() -> None:
+    world = World().working()
+    world.hook("PreToolUse", **QUESTIONS, tool_use_id="t1")
+    world.show(QUESTION).wait(1000)
+    assert world.machine.prompt is not None
+    assert not world.machine.prompt.ready
+    seq = world.last().seq
+    world.hook("PermissionRequest", **QUESTIONS)
+    prompt = world.machine.prompt
+    assert prompt is not None
+    assert (prompt.ready, prompt.channel) == (True, Channel.HOOK)
+    assert world.states == ["working", "prompt", "prompt"], "told again, as the same instance"
+    assert world.last().seq == seq
+
+
+def test_a_dialog_whose_hook_does_not_come_is_answered_by_keys() -> None:
+    world = World().working()
+    world.hook("PreToolUse", **QUESTIONS, tool_use_id="t1")
+    world.show(QUESTION)
+    for _ in range(8):
+        world.wait(200).show(QUESTION)
+    prompt = world.machine.prompt
+    assert prompt is not None
+    assert (prompt.ready, prompt.channel) == (True, Channel.KEYS)
+    assert prompt.options
+
+
+def test_a_hook_that_comes_after_the_answer_opens_no_second_prompt() -> None:
+    world = World().working()
+    world.hook("PreToolUse", **QUESTIONS, tool_use_id="t1")
+    world.show(QUESTION).show(BUSY).wait(2000)
+    assert world.state == "working", "it was answered at the terminal"
+    late = world.hook("PermissionRequest", **QUESTIONS)
+    assert late in world.replies
+    assert world.states == ["working", "prompt", "working"]
+    world.hook("PreToolUse", **QUESTIONS, tool_use_id="t2")
+    world.hook("PermissionRequest", **QUESTIONS)
+    assert world.state == "prompt", "the same question, asked again, is another one"
+
+
 def test_keys_that_did_not_reach_the_dialog_leave_a_prompt() -> None:
     world = World().working()
     world.hook("Notification", notification_type="permission_prompt")
