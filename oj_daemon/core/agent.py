@@ -45,6 +45,10 @@ IGNORED_MS: Final = 60_000
 """How long a typed message may go without any reaction before the agent counts as idle again."""
 MAX_SESSIONS: Final = 25
 """Sessions of one run after which its `resume` asks a human: `attempts = "forever"` is not for an agent that dies at once."""
+MAX_CRASHES: Final = 50
+"""Short sessions of one definition in one project, one after the other and over all jobs, after which its `resume` asks a human."""
+MIN_UPTIME_MS: Final = 60_000
+"""A session that lasted this long shows that the definition works (field-notes.md 2)."""
 STALLED: Final = "stalled"
 """Category of an error: nothing was heard of the agent for too long."""
 
@@ -668,6 +672,12 @@ def _trigger(
             source=_source(trigger, detail),
             detail=f"{detail}; circuit breaker: this was session {MAX_SESSIONS} of one run of the step",
         )
+    elif action.action is AgentAction.RESUME and _crashes(state, agent, turn.now) >= MAX_CRASHES:
+        yield events.AgentEscalated(
+            agent_id=agent.id,
+            source=_source(trigger, detail),
+            detail=f"{detail}; circuit breaker: the last {MAX_CRASHES} sessions of agent {agent.name!r} all ended at once",
+        )
     elif done and action.cooldown_ms:
         yield events.AgentActionDue(
             agent_id=agent.id, trigger=trigger, at=turn.now + action.cooldown_ms, detail=detail
@@ -683,6 +693,21 @@ def _sessions(state: State, agent: Agent) -> int:
         for other in state.agents.values()
         if (other.job_id, other.run) == (agent.job_id, agent.run)
     )
+
+
+def _crashes(state: State, like: Agent, now: int) -> int:
+    """How many sessions of that definition were resumed in a row, this one being the last, without one that worked or lasted."""
+    project = state.jobs[like.job_id].project
+    count = 0
+    for agent in reversed(state.agents.values()):
+        if agent.name != like.name or state.jobs[agent.job_id].project != project:
+            continue
+        if not agent.ended_at and agent.id != like.id:
+            continue  # how it ends is not known
+        if agent.ending == "done" or (agent.ended_at or now) - agent.created_at >= MIN_UPTIME_MS:
+            break
+        count += agent.ending == "resume"
+    return count
 
 
 def action_for(definition: AgentDef, trigger: Trigger, detail: str, *, crew: bool) -> ActionDef:

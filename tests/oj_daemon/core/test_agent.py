@@ -310,6 +310,30 @@ def test_an_agent_that_dies_again_and_again_meets_the_circuit_breaker_even_with_
     assert "circuit breaker" in world.decision.context
 
 
+def test_a_definition_whose_sessions_end_at_once_in_job_after_job_meets_the_circuit_breaker() -> (
+    None
+):
+    world = AgentWorld(on_dead={"action": "resume", "attempts": None})
+    for again in (24, 24, 2):
+        world.begin()
+        for _ in range(again):
+            world.dies()
+            assert world.ended_agent() == "resume"
+            world.spawned()
+        world.dies()
+        assert "circuit breaker" in world.decision.context
+    assert "the last 50 sessions of agent 'coder' all ended at once" in world.decision.context
+    world.decide(1)
+    assert world.ended_agent() == "resume", "a human may try again"
+    world.spawned()
+    world.passes(60_000)
+    world.dies()
+    assert world.ended_agent() == "resume", "one that lasted is no crash"
+    world.spawned()
+    world.dies()
+    assert world.ended_agent() == "resume", "it counts from the start again"
+
+
 def test_resume_with_a_message_and_no_append_begins_a_new_conversation() -> None:
     world = AgentWorld(on_dead={"action": "resume", "message": "start over"})
     world.begin()
