@@ -11,3 +11,13 @@ def test_every_fact_changes_something_but_those_that_only_lead_to_others() -> No
     nouns = {*job.CHANGES, *workspace.CHANGES, *agent.CHANGES, *decision.CHANGES}
     changing = {*nouns, events.RunbookLoaded, events.ProjectSeen}
     assert set(get_args(events.AnyEvent)) - changing == {events.JobEvaluateFailed}
+
+
+def test_every_fact_about_a_job_and_what_belongs_to_it_may_lead_to_others() -> None:
+    leading = {
+        *job.REACTIONS,
+        *workspace.REACTIONS,
+        *agent.REACTIONS,
+        *decision.REACTIONS,
+    }
+    assert set(get_args(events.AnyEvent)) - leading == {events.RunbookLoaded, events.ProjectSeen}
