@@ -388,9 +388,11 @@ class Executor:
             return
         session = self.agents.session(agent_id, job_id, socket)
         if ear is not None:
-            await session.catch_up(ear)
+            answers = await session.catch_up(ear)
             ear.scribe.finish(self._now(), epitaph)
             self.book.close(agent_id)
+            if not answers:
+                return
         remains = await session.remains()
         self.book.keep(
             agent_id, screen=remains.screen, transcript=remains.transcript, usage=remains.usage

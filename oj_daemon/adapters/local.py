@@ -12,6 +12,7 @@ script becomes `oj-sidecar`. What is needed to find it again is in the route: th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -45,6 +46,8 @@ LOOK_EVERY: Final = 10
 """Polls of a socket between two looks at the run itself, which cost more."""
 STARTS_PER_CPU: Final = 2
 """Sessions that may be on their way up at once: more only slow each other, and everybody else, down."""
+GOODBYE_SECONDS: Final = 5.0
+"""How long a sidecar may take to hear that it is to end."""
 LINGER_SECONDS: Final = 60
 """How long a sidecar stays after its agent ended, should no daemon be there to read its last screen."""
 PASSED: Final = frozenset({
@@ -210,12 +213,13 @@ class LocalAgents:
         run_id = self.run_id(agent_id, job_id)
         session_id = ""
         if route.get("socket") and self._shell.adopt(run_id).state is RunState.RUNNING:
-            try:
-                health = await self.session(agent_id, job_id, route["socket"]).ask("GET", "health")
-                session_id = str(health.get("session_id") or "")
-                await self.session(agent_id, job_id, route["socket"]).ask("POST", "shutdown", {})
-            except OjError:
-                pass  # what does not answer is killed
+            session = self.session(agent_id, job_id, route["socket"])
+            # What does not answer is killed.
+            with contextlib.suppress(OjError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    health = await session.ask("GET", "health")
+                    session_id = str(health.get("session_id") or "")
+                    await session.ask("POST", "shutdown", {})
         await self._shell.end(run_id, grace_seconds=5.0)
         await self._shell.wait(run_id)
         self._shell.remove(run_id)

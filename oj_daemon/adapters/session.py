@@ -155,12 +155,20 @@ class Session:
                 return AgentExited(agent_id=self.agent_id, reason="its session is gone")
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def catch_up(self, ear: Ear) -> None:
-        """Hear what the session log holds besides; for the end of a session, after which nothing more comes."""
-        with contextlib.suppress(AdapterError):
-            path = f"events/catchup?since_seq={PAST_ALL}&since_hook_seq={PAST_ALL}&since_message={ear.position}"
-            for frame in (await self.ask("GET", path)).get("messages", ()):
-                ear.hear(frame)
+    async def catch_up(self, ear: Ear) -> bool:
+        """Hear what the session log holds besides; for the end of a session, after which nothing more comes.
+
+        Returns whether there was an answer.
+        """
+        path = f"events/catchup?since_seq={PAST_ALL}&since_hook_seq={PAST_ALL}&since_message={ear.position}"
+        try:
+            async with asyncio.timeout(REMAINS_SECONDS):
+                found = await self.ask("GET", path)
+        except (AdapterError, TimeoutError):
+            return False
+        for frame in found.get("messages", ()):
+            ear.hear(frame)
+        return True
 
     async def usage(self) -> dict[str, Any]:
         """What was spent so far."""
