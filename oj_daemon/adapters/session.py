@@ -240,8 +240,9 @@ class Session:
         if frame.get("event") != "transition":
             return None
         shown = frame.get("prompt")
-        if shown is not None and not shown.get("ready", True):
-            return None  # its options are still being read; the same number comes again
+        if shown is not None and (not shown.get("ready", True) or shown.get("groomed")):
+            # Its options are still being read, or it is being dismissed: if need be, the same number comes again.
+            return None
         state = str(frame.get("next", "unknown"))
         return AgentReported(
             agent_id=self.agent_id,

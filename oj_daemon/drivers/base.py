@@ -133,6 +133,8 @@ class Prompt(msgspec.Struct, frozen=True):
     question_current: int = 0
     ready: bool = True
     """False until the options of a dialog that is answered by keys have been read from the screen."""
+    groomed: bool = False
+    """A start-up dialog that the sidecar is about to dismiss; nobody needs to be asked."""
     channel: Channel = Channel.NONE
     seq: int = 0
     """The instance: the sequence number of the transition that opened it. An answer may be bound to it."""

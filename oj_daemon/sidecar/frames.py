@@ -50,6 +50,7 @@ def prompt_shape(prompt: Prompt | None) -> Shape | None:
         ],
         "question_current": prompt.question_current,
         "ready": prompt.ready,
+        "groomed": prompt.groomed,
         "channel": str(prompt.channel),
     }
     return shape | ({"subtype": prompt.subtype} if prompt.subtype else {})

@@ -383,7 +383,8 @@ class Machine:
         elif not standing.is_over:
             self._is_log_calm = False
             standing.drop_calm()
-            standing.work(Tier.HOOK, "stop:blocked")
+            if standing.prompt is None:
+                standing.work(Tier.HOOK, "stop:blocked")
         return verdict
 
     def _stopped(self, cause: str) -> None:

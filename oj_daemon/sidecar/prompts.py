@@ -132,17 +132,20 @@ class Prompts:
     def _show_first(self, tier: int, cause: str) -> None:
         self._selection = None
         self._desk.cancel_timer("gone")
+        ask, dialog = self._asks[0], self._desk.screen.dialog
+        is_groomed = (
+            ask.tier >= Tier.SCREEN
+            and dialog is not None
+            and bool(self._driver.dismiss(dialog, self._accept_dialogs))
+        )
+        ask.prompt = msgspec.structs.replace(ask.prompt, groomed=is_groomed)
         self._sync()
         self._standing.become(AgentState.PROMPT, tier, cause)
-        ask = self._asks[0]
         if self._standing.prompt is not None:
             ask.prompt = self._standing.prompt  # now it has its number
         if not ask.prompt.ready:
             self._look_for_options()
-        dialog = self._desk.screen.dialog
-        if ask.tier < Tier.SCREEN or dialog is None:
-            return
-        if self._driver.dismiss(dialog, self._accept_dialogs):
+        if is_groomed:
             self._desk.set_timer("dismiss", self._desk.timing.dismiss_delay_ms)
 
     def _find(self, prompt: Prompt, hook_id: int | None) -> Ask | None:
@@ -364,10 +367,13 @@ class Prompts:
     def dismiss_due(self) -> None:
         """A start-up dialog has stood for a while: dismiss it."""
         dialog, ask = self._desk.screen.dialog, self.first
-        if ask is None or dialog is None or dialog.name != ask.prompt.subtype or self._selection:
+        if ask is None or self._selection:
             return
-        option = self._driver.dismiss(dialog, self._accept_dialogs)
-        if option:
+        is_it = dialog is not None and dialog.name == ask.prompt.subtype
+        option = self._driver.dismiss(dialog, self._accept_dialogs) if dialog and is_it else 0
+        if not dialog or not option:
+            self._leave_to_a_person()
+        else:
             label = dialog.options[option - 1] if option > 0 else "Enter"
             self._select(Selection(dialog.name, option, "groom", label))
 
@@ -409,7 +415,15 @@ class Prompts:
 
     def _give_up(self, dialog: Dialog) -> None:
         self._selection = None
+        self._leave_to_a_person()
         self._desk.note(f"the dialog {dialog.name} does not follow the keys: left to a person")
+
+    def _leave_to_a_person(self) -> None:
+        """The dialog was not dismissed: from now on it is a prompt like any other."""
+        ask = self.first
+        if ask is not None and ask.prompt.groomed:
+            ask.prompt = msgspec.structs.replace(ask.prompt, groomed=False)
+            self._tell_again("ready")
 
     # --------------------------------------------------------------------------------------------------------- answers
 

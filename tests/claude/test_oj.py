@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from tests.claude.desk import SECONDS, Desk
@@ -120,6 +122,7 @@ def test_trust_and_api_key_dialogs_are_passed(sit: Sit) -> None:
     desk.start()
     desk.finish()
     assert desk.turn(0).asked.prompt == "GO"  # type: ignore[union-attr]
+    assert desk.world.oj("decision", "list", "--all", "-o", "json").json == []
 
 
 def test_a_stop_is_blocked_with_the_reason_and_then_let_go(sit: Sit) -> None:
@@ -272,3 +275,85 @@ def test_a_killed_daemon_keeps_an_open_permission(sit: Sit) -> None:
     desk.finish()
     assert (desk.world.project / "made").exists()
     assert len(desk.agents()) == 1
+
+
+def test_an_agent_that_may_do_everything_asks_nothing(sit: Sit) -> None:
+    desk = sit({"turns": [{"when": "GO", "answers": [TOUCH]}]})
+    desk.runbook(run="claude --dangerously-skip-permissions")
+    desk.start()
+    desk.finish()
+    assert (desk.world.project / "made").exists()
+    assert desk.world.oj("decision", "list", "--all", "-o", "json").json == []
+
+
+def test_who_is_attached_may_answer_at_the_terminal_and_the_decision_is_closed(sit: Sit) -> None:
+    desk = sit({"turns": [{"when": "GO", "answers": [TOUCH]}]})
+    desk.runbook()
+    desk.start()
+    asked = desk.decision("approval")
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "oj_cli", "attach", desk.agents()[0]["id"]],
+        env={**desk.world.environ, "TERM": "xterm-256color"},
+        cwd=str(desk.world.project),
+        dimensions=(40, 120),
+        timeout=SECONDS,
+    )
+    child.expect_exact(b"proceed?")
+    child.send(b"1")
+    until((desk.world.project / "made").exists, SECONDS, "the command ran")
+    child.send(b"\x1d")
+    child.expect(pexpect.EOF)
+    child.close()
+    desk.finish()
+    shown = desk.world.oj("decision", "show", asked["id"], "-o", "json").json
+    assert shown["status"] == "obsolete", shown
+
+
+def test_a_prompt_that_nobody_answers_takes_its_default(sit: Sit) -> None:
+    answers = [TOUCH, {"say": "refused"}]
+    desk = sit({"turns": [{"when": "GO", "answers": answers}]})
+    desk.runbook('on_prompt = { action = "escalate", timeout = "1s", default = "deny" }')
+    desk.start()
+    desk.finish()
+    assert not (desk.world.project / "made").exists()
+    assert len(desk.api.turns) == 2
+
+
+def test_an_agent_without_a_job_idles_until_it_is_told_that_it_is_done(sit: Sit) -> None:
+    desk = sit({})
+    desk.world.runbook(
+        """
+        command "talk" { run = { agent = "coder" } }
+        agent "coder" {
+          run    = "claude"
+          prompt = "GO"
+        }
+        """
+    )
+    started = desk.world.oj("run", "--detach", "-o", "json", "talk").json
+    asked = desk.decision("idle")
+    desk.resolve(asked, "2")
+    listed: list[Json] = []
+
+    def is_over() -> bool:
+        listed[:] = desk.world.oj("agent", "list", "-o", "json").json
+        return all(each["status"] == "completed" for each in listed)
+
+    until(is_over, SECONDS, lambda: f"{started} {listed}")
+    assert desk.turn(0).asked.prompt == "GO"  # type: ignore[union-attr]
+
+
+def test_a_failed_job_is_resumed_with_the_conversation_of_its_agent(sit: Sit) -> None:
+    answers = [[{"status": 400, "times": 1}, {"say": "fine again"}]]
+    desk = sit({"turns": [{"when": "GO", "answers": answers}]})
+    desk.runbook('on_error = "fail"')
+    desk.start()
+    desk.finish("failed")
+    desk.world.oj("resume", desk.job, "-m", "AGAIN")
+    desk.finish()
+    first, second = desk.agents()
+    assert first["session_id"] == second["session_id"]
+    last = desk.api.turns[-1]
+    assert last.asked is not None
+    assert (last.asked.prompt, last.asked.number) == ("AGAIN", 2)

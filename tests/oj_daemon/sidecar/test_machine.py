@@ -20,6 +20,7 @@ from oj_daemon.drivers.base import (
     Driver,
     ErrorCategory,
     Json,
+    Prompt,
     PromptKind,
     QuestionAnswer,
 )
@@ -205,6 +206,11 @@ class World:
     @property
     def state(self) -> str:
         return str(self.machine.state)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts that were told of, each as often as it was told."""
+        return [e.prompt for e in self.events if isinstance(e, Transition) and e.prompt is not None]
 
     def outcomes(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -1167,6 +1173,8 @@ def test_a_start_up_dialog_is_dismissed_by_the_right_option(lines: list[str], op
     assert world.state == "idle"
     [outcome] = world.outcomes(PromptOutcome)
     assert outcome.source == "groom"
+    shown = world.prompts
+    assert {prompt.groomed for prompt in shown} == {True}, "nobody has to be asked"
 
 
 def test_a_start_up_dialog_that_nobody_allowed_is_left_to_a_person_and_answered_on_request() -> (
@@ -1182,12 +1190,20 @@ def test_a_start_up_dialog_that_nobody_allowed_is_left_to_a_person_and_answered_
     assert world.outcomes(PromptOutcome)[0].source == "api"
 
 
+def test_a_blocked_stop_does_not_hide_a_dialog_that_stands_on_the_screen() -> None:
+    world = World(stop={"mode": "gate", "prompt": "Go on."}).show(TRUST)
+    world.hook("Stop")
+    assert (world.state, world.machine.prompt is not None) == ("prompt", True)
+
+
 def test_enter_is_not_pressed_on_a_screen_that_does_not_follow() -> None:
     world = World(child=ChildStarted(accept_dialogs=ALL)).show(BYPASS).wait(60_000)
     assert b"\r" not in world.typed
     assert world.typed
     assert any(isinstance(other, Note) for other in world.others)
     assert world.state == "prompt"
+    shown = world.prompts
+    assert [(prompt.seq, prompt.groomed) for prompt in shown] == [(1, True), (1, False)]
 
 
 def test_dialogs_one_after_another_are_dismissed_each() -> None:
