@@ -108,3 +108,29 @@ def test_fifty_agents_at_once_each_answer_their_own_question_and_leave_nothing(s
     shop.oj("agent", "prune", "--all")
     assert agents(shop, job_id) == []
     assert list((shop.state / "agents").iterdir()) == []
+
+
+@pytest.mark.timeout(300)
+def test_a_stop_with_kill_ends_agents_that_are_up_on_their_way_up_and_waiting_for_it(
+    shop: World,
+) -> None:
+    names = [f"a{number}" for number in range(COUNT // 2)]
+    quoted = ", ".join(f'"{name}"' for name in names)
+    steps = f'step "init" {{\n run = "true"\n on_done = [{quoted}]\n}}\n'
+    steps += "".join(f'step "{name}" {{ run = {{ agent = "coder" }} }}\n' for name in names)
+    runbook(shop, steps=steps)
+    scenario(shop, turn({"await": str(shop.folder / "never")}), ignore=["HUP", "TERM"])
+    job_id = shop.start("build")
+
+    def some_work() -> bool:
+        listed = shop.oj("agent", "list", "--no-limit", "-o", "json").json
+        return sum(each["status"] == "running" for each in listed) >= 4
+
+    until(some_work, 120, lambda: shop.log(job_id)[-2000:], pause=0.2)
+    shop.oj("daemon", "stop", "--kill", timeout=120)
+    assert shop.survivors() == []
+    shop.oj("daemon", "start")
+    assert shop.status(job_id) == "suspended"
+    listed = shop.oj("agent", "list", "--no-limit", "-o", "json").json
+    assert {each["status"] for each in listed} <= {"gone", "completed"}, listed
+    assert shop.survivors() == []
