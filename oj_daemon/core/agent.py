@@ -1021,12 +1021,12 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
 def _stop(definition: AgentDef, *, crew: bool) -> tuple[str, str]:
     """What the sidecar does when the agent wants to end its turn: mode and text.
 
-    A nudge that can be given at that moment saves a turn, so it is (and counts). A gate lets the turn end: its command
-    decides, and an agent should not hear that a check failed which has not run.
+    A nudge that can be given at that moment saves a turn, so it is (and counts), unless it has to keep its distance. A
+    gate lets the turn end: its command decides, and an agent should not hear that a check failed which has not run.
     """
     action = action_for(definition, Trigger.IDLE, "idle", crew=crew)
     match action.action:
-        case AgentAction.NUDGE:
+        case AgentAction.NUDGE if not action.cooldown_ms:
             return "gate", action.message or CONTINUE
         case AgentAction.ESCALATE:
             text = action.message or "Before you end your turn:"

@@ -123,8 +123,8 @@ def test_a_stop_with_kill_ends_agents_that_are_up_on_their_way_up_and_waiting_fo
     job_id = shop.start("build")
 
     def some_work() -> bool:
-        listed = shop.oj("agent", "list", "--no-limit", "-o", "json").json
-        return sum(each["status"] == "running" for each in listed) >= 4
+        listed: list[dict[str, Any]] = shop.oj("agent", "list", "--no-limit", "-o", "json").json
+        return len([each for each in listed if each["status"] == "running"]) >= 4
 
     until(some_work, 120, lambda: shop.log(job_id)[-2000:], pause=0.2)
     shop.oj("daemon", "stop", "--kill", timeout=120)
