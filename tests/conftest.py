@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Cut the tests off from the caller's daemon; once in each worker of xdist."""
     for name in [name for name in os.environ if name.startswith("OJ_") and name not in KEPT]:
         del os.environ[name]
+    # Whatever runs in the background of a script ignores Ctrl-C, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Short, because the path of a Unix socket below it may have 107 bytes.
     config.stash[_state] = os.environ["OJ_STATE_DIR"] = tempfile.mkdtemp(prefix="oj-", dir="/tmp")
 

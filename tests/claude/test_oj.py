@@ -356,4 +356,6 @@ def test_a_failed_job_is_resumed_with_the_conversation_of_its_agent(sit: Sit) ->
     assert first["session_id"] == second["session_id"]
     last = desk.api.turns[-1]
     assert last.asked is not None
-    assert (last.asked.prompt, last.asked.number) == ("AGAIN", 2)
+    # 2.1.330 leaves the failure out and joins what was said before and after it.
+    assert last.asked.prompt in ("AGAIN", "GO\n\nAGAIN")
+    assert "GO" in last.text
