@@ -168,6 +168,15 @@ def test_a_nudge_that_the_stop_gate_gives_is_an_attempt_and_is_not_typed() -> No
     assert world.decision.source is DecisionSource.IDLE
 
 
+def test_nudges_that_have_to_keep_their_distance_are_not_given_at_the_stop_gate() -> None:
+    world = AgentWorld(
+        on_idle={"action": "nudge", "attempts": 2, "message": "go on", "cooldown_ms": 1000}
+    )
+    world.run()
+    (order,) = world.taken(effects.SpawnAgent)
+    assert (order.stop, order.stop_prompt) == ("allow", "")
+
+
 def test_a_nudge_is_counted_before_it_is_typed_and_not_typed_again_after_a_crash() -> None:
     world = AgentWorld(
         on_idle={"action": "nudge", "attempts": None, "message": "go on, ${var.what}"}
