@@ -947,6 +947,8 @@ def _discard(_ready: list[int]) -> None:
 
 def _put(path: str, text: str) -> None:
     """Write a file that is complete when it is there."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH113 - pathlib is slow to load
+        raise ValueError(f"{path} is no regular file, and is not to become one")
     folder = os.path.dirname(path)
     if folder:
         os.makedirs(folder, exist_ok=True)
