@@ -18,7 +18,7 @@ from tests.support.agents import agents, decision, equip, runbook, scenario, tur
 from tests.support.waiting import until
 from tests.support.world import World, alive
 
-QUICK = 15.0
+QUICK = 60.0
 """Seconds within which the daemon answers anything, however loud its agents are: most of it is what `oj` takes to start."""
 RAW = re.compile(
     rb"[\x00-\x06\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\x1b(?!\[[0-9;]*[mK]|\[\?25[hl]|\[\?7[hl])"
