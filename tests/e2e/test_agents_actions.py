@@ -232,3 +232,32 @@ def test_an_agent_that_stands_alone_and_idles_asks_a_human(shop: World) -> None:
     number = [each["label"] for each in asked["options"]].index("Done") + 1
     shop.oj("decision", "resolve", asked["id"], str(number))
     until(lambda: shop.survivors() == [], 60, f"{started} has ended", pause=0.2)
+
+
+def test_two_agents_in_one_folder_each_go_on_with_their_own_conversation(shop: World) -> None:
+    """Sidecar 85."""
+    steps = """
+    step "init" {
+      run     = "true"
+      on_done = [{ step = "one" }, { step = "two" }]
+    }
+    step "one" { run = { agent = "coder" } }
+    step "two" { run = { agent = "coder" } }
+    """
+    runbook(shop, 'on_dead = { action = "resume" }', steps)
+    scenario(
+        shop,
+        turn({"await": str(shop.folder / "both")}, {"exit": 3}, when="do it", times=1),
+        turn({"run": "echo $OJ_STEP_NAME {session} >>who", "to": "x"}, resumed=True),
+    )
+    job_id = shop.start("build")
+    until(lambda: len(agents(shop, job_id)) == 2, 60, "both are there", pause=0.2)
+    (shop.folder / "both").touch()
+    assert shop.finish(job_id, 100)["status"] == "completed", shop.log(job_id)
+    begun: dict[str, set[str]] = {}
+    for session in agents(shop, job_id):
+        begun.setdefault(session["step"], set()).add(session["session_id"])
+    assert all(len(ids) == 1 for ids in begun.values()), begun
+    assert begun["one"] != begun["two"]
+    resumed = dict(line.split() for line in (shop.project / "who").read_text().splitlines())
+    assert {step: {id_} for step, id_ in resumed.items()} == begun
