@@ -1012,6 +1012,7 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
         stop_prompt=stop_prompt,
         prime=prime,
         prime_env=prime_env,
+        extra={} if definition.screen is None else {"screen": structs.asdict(definition.screen)},
         runtime=agent.runtime,
         route=agent.route,
         seq=agent.seq,

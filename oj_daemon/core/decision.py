@@ -451,7 +451,8 @@ def _context(agent: Agent, job: Job, source: DecisionSource, detail: str) -> str
     parts = [headline]
     prompt = agent.prompt
     if prompt is not None and source is DecisionSource.APPROVAL:
-        parts.append(f"{prompt.tool}: {_readable(prompt.input)}"[:CONTEXT_LENGTH])
+        asked = _readable(prompt.input)
+        parts.append((f"{prompt.tool}: {asked}" if prompt.tool else asked)[:CONTEXT_LENGTH])
     if prompt is not None and source is DecisionSource.QUESTION:
         parts += [f"[{question.header}] {question.question}" for question in prompt.questions]
     if prompt is not None and source is DecisionSource.PLAN:

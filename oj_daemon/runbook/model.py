@@ -240,6 +240,20 @@ class ActionDef(Def, frozen=True):
     """What is chosen when that deadline passes."""
 
 
+class Screen(Def, frozen=True):
+    """How the state of a program without hooks is told from its screen: regular expressions, searched for in single lines."""
+
+    prompt: tuple[str, ...] = ()
+    working: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+    quiet_ms: int = 3000
+    """A screen without change for so long means idle; 0: only a pattern says so."""
+    accept: str = "y\r"
+    """What to type to agree to a prompt without numbered options."""
+    deny: str = "n\r"
+
+
 class AgentDef(Def, frozen=True):
     """How to launch an agent and what to do when it stops, dies, asks or errs."""
 
@@ -258,6 +272,8 @@ class AgentDef(Def, frozen=True):
     on_prompt: ActionDef = ActionDef(action=AgentAction.ESCALATE)
     on_error: tuple[ActionDef, ...] = (ActionDef(action=AgentAction.ESCALATE),)
     max_concurrency: int | None = None
+    screen: Screen | None = None
+    """For the driver `generic`."""
     container: Container | None = None
     notify: Notify = Notify()
 

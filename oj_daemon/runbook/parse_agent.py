@@ -11,7 +11,7 @@ import shlex
 
 from oj_daemon.runbook import template
 from oj_daemon.runbook.fold import Body, Context, Scope, body_of, string, word
-from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Shell
+from oj_daemon.runbook.model import ActionDef, AgentAction, AgentDef, Screen, Shell
 from oj_daemon.runbook.parts import read_container, read_notify
 from oj_daemon.runbook.suggest import did_you_mean
 from oj_daemon.runbook.tree import Node, Object, kind_of
@@ -170,6 +170,7 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
                 unable.check(node if action.match else None, trigger, "match")
     has_limit = any(entry.key == "max_concurrency" for entry in body.entries)
     limit = body.integer("max_concurrency", 1)
+    screen = _screen(ctx, body, driver)
     container = read_container(body)
     notify = read_notify(body, NOTIFY)
     body.finish(
@@ -197,8 +198,44 @@ def parse_agent(ctx: Context, _unit: Unit, name: str, at: Node, value: Node) -> 
         on_prompt=on_prompt or escalate,
         on_error=on_error or (escalate,),
         max_concurrency=limit if has_limit else None,
+        screen=screen,
         container=container,
         notify=notify,
+    )
+
+
+def _screen(ctx: Context, body: Body, driver: str) -> Screen | None:
+    """`screen { prompt working error idle quiet accept deny }`."""
+    node = body.value("screen")
+    if node is None:
+        return None
+    if driver != "generic":
+        ctx.error(
+            node,
+            f"`screen` of {body.where}: driver `{driver or 'claude'}` knows the screens of its program",
+            'it is for driver = "generic"',
+        )
+    inner = body_of(ctx, node, f"`screen` of {body.where}")
+    if inner is None:
+        return None
+    patterns: dict[str, tuple[str, ...]] = {}
+    for kind in ("prompt", "working", "error", "idle"):
+        nodes = inner.strings(kind)
+        for each in nodes:
+            try:
+                re.compile(str(each.value))
+            except re.error as exc:
+                ctx.error(each, f"`{kind}` of {inner.where} is no regular expression: {exc}")
+        patterns[kind] = tuple(str(each.value) for each in nodes)
+    quiet = inner.duration("quiet")
+    accept, deny = inner.string("accept"), inner.string("deny")
+    inner.finish()
+    default = Screen()
+    return Screen(
+        **patterns,
+        quiet_ms=default.quiet_ms if quiet is None else quiet,
+        accept=default.accept if accept is None else str(accept.value),
+        deny=default.deny if deny is None else str(deny.value),
     )
 
 

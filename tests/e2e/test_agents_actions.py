@@ -261,3 +261,35 @@ def test_two_agents_in_one_folder_each_go_on_with_their_own_conversation(shop: W
     assert begun["one"] != begun["two"]
     resumed = dict(line.split() for line in (shop.project / "who").read_text().splitlines())
     assert {step: {id_} for step, id_ in resumed.items()} == begun
+
+
+def test_any_program_is_judged_by_the_patterns_that_the_runbook_gives_for_its_screen(
+    shop: World,
+) -> None:
+    (shop.project / "robot.sh").write_text(
+        "printf 'Delete all of it? [y/n] '; read -r said\n"
+        'echo "$said" >said; printf "\\nall set> "; read -r more\n'
+    )
+    (shop.project / ".oj/runbooks/main.hcl").write_text("""
+    command "build" { run = { job = "build" } }
+    agent "robot" {
+      run     = "bash robot.sh"
+      driver  = "generic"
+      on_idle = { action = "gate", run = "test -s said" }
+      screen {
+        prompt = ["\\\\[y/n\\\\] ?$"]
+        idle   = ["^all set>"]
+        quiet  = "0s"
+        accept = "yes please\\r"
+      }
+    }
+    job "build" {
+      step "code" { run = { agent = "robot" } }
+    }
+    """)
+    job_id = shop.start("build")
+    asked = decision(shop)
+    assert asked["source"] == "approval"
+    shop.oj("decision", "resolve", asked["id"], "1")
+    assert shop.finish(job_id)["status"] == "completed", shop.log(job_id)
+    assert (shop.project / "said").read_text() == "yes please\n"
