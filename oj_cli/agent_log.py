@@ -6,12 +6,10 @@ is shown twice, also when the daemon is replaced meanwhile.
 
 from __future__ import annotations
 
-import time
 from select import select
 
 from oj_cli import diagnostics, output
-from oj_cli.watch import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, TRANSIENT
-from oj_daemon.errors import OjError
+from oj_cli.watch import insist, tell_lost
 from oj_daemon.wire.names import short_id
 
 TYPE_CHECKING = False
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oj_cli.context import Ctx
+    from oj_daemon.wire.client import Client
 
     Log = dict[str, Any]
 
@@ -45,9 +44,12 @@ def follow(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> None:
     offsets: dict[str, int] = {}
     printer: _Printer | None = None
     lines: int | None = limit or None
+
+    def ask(client: Client) -> dict[str, Any]:
+        return client.call("AgentLogs", id=ref, lines=lines, step=step, offsets=dict(offsets))
+
     while True:
-        fields = {"id": ref, "lines": lines, "step": step, "offsets": dict(offsets)}
-        reply = _ask(ctx, fields, was_there=printer is not None)
+        reply = insist(ctx, ask, was_there=printer is not None, on_lost=tell_lost)
         if printer is None:
             printer = _Printer(has_headings=_is_job(ref, reply["logs"]))
             if not any(log["content"] for log in reply["logs"]):
@@ -62,25 +64,6 @@ def follow(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> None:
             return
         if not has_news:
             select([], [], [], ctx.settings.log_poll_ms / 1000)
-
-
-def _ask(ctx: Ctx, fields: dict[str, Any], *, was_there: bool) -> dict[str, Any]:
-    """What the daemon says; one that was there and is being replaced is waited for."""
-    length, lost_at = FIRST_PAUSE, 0.0
-    while True:
-        try:
-            return ctx.query("AgentLogs", **fields)
-        except OjError as failure:
-            now = time.monotonic()
-            if not was_there or failure.code not in TRANSIENT:
-                raise
-            if not lost_at:
-                lost_at = now
-                diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")
-            elif now - lost_at > PATIENCE:
-                raise
-        select([], [], [], length)
-        length = min(2 * length, LONGEST_PAUSE)
 
 
 class _Printer:

@@ -12,7 +12,7 @@ from oj_cli import diagnostics, output
 from oj_cli.agent_view import why
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import duration
-from oj_cli.watch import OutOfTime, Watch, pause
+from oj_cli.watch import OutOfTime, Watch, pause, tell_lost
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
 
@@ -51,7 +51,7 @@ class AgentWait:
         try:
             self.view = self._find(typed, deadline)
             owner = self.view["owner"].partition(":")[2]
-            with Watch(self.ctx, [owner], deadline=deadline, on_lost=_lost) as watch:
+            with Watch(self.ctx, [owner], deadline=deadline, on_lost=tell_lost) as watch:
                 while True:
                     outcome = self._outcome(watch.poll())
                     if outcome:
@@ -155,7 +155,3 @@ def _verdict(agent: View, job: View) -> str:
 
 def _title(view: View) -> str:
     return f"Agent {view['name']} ({short_id(view['id'])})"
-
-
-def _lost(failure: OjError) -> None:
-    diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")

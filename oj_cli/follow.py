@@ -18,7 +18,7 @@ from oj_cli import diagnostics, live, output
 from oj_cli.talk import Talk
 from oj_cli.watch import Watch
 from oj_daemon.errors import OjError
-from oj_daemon.wire.names import short_id
+from oj_daemon.wire.names import TERMINAL, short_id
 
 TYPE_CHECKING = False  # as typing's own, which costs 5 ms to import
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 LOG_LINE = re.compile(r"\S+Z \[([^\]\s]+)\] ?(.*)")
 """A line of a job's log that belongs to a step: its time, the step, the text."""
-ENDED = ("completed", "failed", "cancelled", "suspended")
 LAST_LINE = re.compile(r"\S+Z \[job\] job (completed|failed|cancelled|suspended)(:.*)?")
 """What the log of an ended job ends with."""
 LAST_WORDS_MS = 500
@@ -60,7 +59,7 @@ def news(watch: Watch, job_id: str) -> Iterator[News]:
     last = ""
     while True:
         # What a job says last it may say a moment after it has ended, so an ended one gets a moment.
-        is_ended = job.get("status") in ENDED
+        is_ended = job.get("status") in TERMINAL
         reply = watch.poll(LAST_WORDS_MS) if is_ended else watch.poll()
         if reply["missing"]:
             message = f"cannot follow job {short_id(job_id)}: the daemon does not know it any more"
@@ -74,7 +73,7 @@ def news(watch: Watch, job_id: str) -> Iterator[News]:
         *lines, rest = (rest + text).split("\n")
         last = lines[-1] if lines else last
         job = changed or job
-        is_over = job.get("status") in ENDED and (
+        is_over = job.get("status") in TERMINAL and (
             LAST_LINE.fullmatch(last) is not None or (is_ended and not text and changed is None)
         )
         if is_over and rest:
@@ -127,7 +126,7 @@ def await_end(ctx: Ctx, job_id: str) -> Job:
         ctx, [job_id], on_lost=lambda failure: diagnostics.warn(_lost_text(failure))
     ) as watch:
         for each in news(watch, job_id):
-            if each.job is not None and each.job["status"] in ENDED:
+            if each.job is not None and each.job["status"] in TERMINAL:
                 return each.job
     message = f"lost sight of job {short_id(job_id)}"
     raise OjError(message, code="internal")

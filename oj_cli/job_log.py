@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 
 from oj_cli import diagnostics, output
-from oj_cli.watch import POLL_MS, Watch, insist
+from oj_cli.watch import POLL_MS, Watch, insist, tell_lost
+from oj_daemon.wire.names import TERMINAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from oj_cli.context import Ctx
-    from oj_daemon.errors import OjError
     from oj_daemon.wire.client import Client
 
 STAMP = re.compile(r"\S+Z \[([^\]]+)\]")
 """Begins a line of a step; lines without it belong to the one before."""
-ENDED = ("completed", "failed", "cancelled", "suspended")
 
 
 def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
@@ -57,7 +56,7 @@ def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
         job = client.call("JobShow", id=job_id)
         return job, client.call("JobLogs", id=job["id"], lines=limit or None, step=step)
 
-    job, log = insist(ctx, ask, on_lost=_lost)
+    job, log = insist(ctx, ask, on_lost=tell_lost)
     if not log["content"]:
         diagnostics.say(f"No log entries found for job {job_id} yet")
     printer = _Printer(step)
@@ -66,7 +65,7 @@ def follow(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
 
 
 def _follow(ctx: Ctx, job_id: str, offset: int, printer: _Printer) -> None:
-    with Watch(ctx, [job_id], logs={job_id: offset}, on_lost=_lost) as watch:
+    with Watch(ctx, [job_id], logs={job_id: offset}, on_lost=tell_lost) as watch:
         has_ended = False
         while True:
             reply = watch.poll(0 if has_ended else POLL_MS)
@@ -83,7 +82,7 @@ def _follow(ctx: Ctx, job_id: str, offset: int, printer: _Printer) -> None:
                 printer.finish()
                 return
             for job in reply["jobs"]:
-                has_ended = job["status"] in ENDED
+                has_ended = job["status"] in TERMINAL
 
 
 class _Printer:
@@ -121,7 +120,3 @@ class _Printer:
 def _lines(text: str) -> list[str]:
     """Lines as the log has them; `splitlines` would also split at characters that mean nothing here."""
     return text.removesuffix("\n").split("\n") if text else []
-
-
-def _lost(failure: OjError) -> None:
-    diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")

@@ -11,7 +11,7 @@ from oj_cli import diagnostics, output
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import duration, now_ms
 from oj_cli.job_view import detail_of, doing, name_of, title_of
-from oj_cli.watch import OutOfTime, Watch, insist
+from oj_cli.watch import OutOfTime, Watch, insist, tell_lost
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import short_id
 
@@ -50,7 +50,7 @@ class Wait:
         deadline = None if seconds is None else time.monotonic() + seconds
         try:
             self._resolve(ids, deadline, was_there=was_there)
-            with Watch(self.ctx, list(self.jobs), deadline=deadline, on_lost=_lost) as watch:
+            with Watch(self.ctx, list(self.jobs), deadline=deadline, on_lost=tell_lost) as watch:
                 while not self._is_over():
                     watch.ids = [job_id for job_id in self.jobs if job_id not in self.ended]
                     self._take(watch.poll())
@@ -71,7 +71,7 @@ class Wait:
         def ask(client: Client) -> list[dict[str, Any]]:
             return [client.call("JobShow", id=typed) for typed in ids]
 
-        for job in insist(self.ctx, ask, deadline=deadline, was_there=was_there, on_lost=_lost):
+        for job in insist(self.ctx, ask, deadline=deadline, was_there=was_there, on_lost=tell_lost):
             self.jobs.setdefault(job["id"], job)
 
     def _is_over(self) -> bool:
@@ -168,7 +168,3 @@ class Wait:
 
 def _attempt(run: dict[str, Any]) -> str:
     return f" (attempt {run['attempt']})" if run["attempt"] > 1 else ""
-
-
-def _lost(failure: OjError) -> None:
-    diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from select import select
 
+from oj_cli import diagnostics
 from oj_daemon.errors import OjError
 
 TYPE_CHECKING = False
@@ -68,6 +69,11 @@ def insist(
             raise OutOfTime
         pause(length)
         length = min(2 * length, LONGEST_PAUSE)
+
+
+def tell_lost(failure: OjError) -> None:
+    """Warn that the daemon went away, where that is all there is to do about it."""
+    diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")
 
 
 def _given_up(failure: OjError) -> OjError:

@@ -12,6 +12,7 @@ from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
+from oj_cli.logs import log_options, print_log
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import AgentStatus, short_id
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 """Rows of a list, unless asked for more."""
-TAIL = 50
-"""Lines of a log, unless asked for more."""
 
 
 @click.group()
@@ -201,35 +200,11 @@ def _resume_all(ctx: Ctx, message: str | None, *, kill: bool) -> None:
 
 @agent.command()
 @click.argument("id", shell_complete=complete_agent)
-@click.option(
-    "-f", "--follow", is_flag=True, help="Go on with what is added, until the end or Ctrl-C."
-)
-@click.option(
-    "-n",
-    "limit",
-    type=click.IntRange(0),
-    default=TAIL,
-    help=f"Last lines (default {TAIL}); 0: all.",
-)
-@click.option("-s", "--step", help="Only agents of this step.")
+@log_options("the end or Ctrl-C", "Only agents of this step.")
 @pass_ctx
 def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
     """Show what an agent did: files it read and wrote, commands it ran. The id of a job: all of its agents."""
-    print_log(ctx, id, follow=follow, limit=limit, step=step)
-
-
-def print_log(ctx: Ctx, ref: str, *, follow: bool, limit: int, step: str | None) -> None:
-    """Print the last lines of the logs of agents, and follow them if asked."""
-    if follow and ctx.json:
-        diagnostics.warn("-f is ignored with JSON output")
-        follow = False
-    from oj_cli import agent_log  # noqa: PLC0415 - only for this verb
-
-    if not follow:
-        agent_log.show(ctx, ref, limit=limit, step=step)
-        return
-    with interrupt.exits(ExitCode.OK):
-        agent_log.follow(ctx, ref, limit=limit, step=step)
+    print_log(ctx, "agent", id, follow=follow, limit=limit, step=step)
 
 
 @agent.command()

@@ -14,13 +14,12 @@ from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx
 from oj_cli.diagnostics import ExitCode
 from oj_daemon.errors import OjError
-from oj_daemon.wire.names import short_id
+from oj_daemon.wire.names import TERMINAL, short_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oj_cli.terminal import Ending, Line
 
-ENDED = ("completed", "failed", "cancelled", "suspended")
 LIVE = ("running", "waiting")
 POLL_SECONDS = 0.2
 
@@ -93,6 +92,6 @@ def await_agent(ctx: Ctx, job_id: str) -> str | None:
             for agent in reversed(agents):
                 if agent["status"] in LIVE:
                     return str(agent["id"])
-            if job["status"] in ENDED:
+            if job["status"] in TERMINAL:
                 return None
             select([], [], [], POLL_SECONDS)

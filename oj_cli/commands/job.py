@@ -11,6 +11,7 @@ from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_job, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
 from oj_cli.format import now_ms, parse_duration, since
+from oj_cli.logs import log_options, print_log
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import JobStatus, short_id
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 LIMIT = 20
 """Rows of a list, unless asked for more."""
-TAIL = 50
-"""Lines of a log, unless asked for more."""
 
 
 @click.group()
@@ -185,37 +184,11 @@ def wait(
 
 @job.command()
 @click.argument("id", shell_complete=complete_job)
-@click.option(
-    "-f", "--follow", is_flag=True, help="Go on with what is added, until the job ends or Ctrl-C."
-)
-@click.option(
-    "-n",
-    "limit",
-    type=click.IntRange(0),
-    default=TAIL,
-    help=f"Last lines (default {TAIL}); 0: all.",
-)
-@click.option("-s", "--step", help="Only lines of this step.")
+@log_options("the job ends or Ctrl-C", "Only lines of this step.")
 @pass_ctx
 def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
     """Show the log of a job."""
-    print_log(ctx, id, follow=follow, limit=limit, step=step)
-
-
-def print_log(ctx: Ctx, job_id: str, *, follow: bool, limit: int, step: str | None) -> None:
-    """Print the last lines of a job's log, and follow it if asked."""
-    if follow and ctx.json:
-        diagnostics.warn("-f is ignored with JSON output")
-        follow = False
-    if not follow:
-        from oj_cli import job_log  # noqa: PLC0415 - only for this verb
-
-        job_log.show(ctx, job_id, limit=limit, step=step)
-        return
-    with interrupt.exits(ExitCode.OK):
-        from oj_cli import job_log  # noqa: PLC0415 - the same
-
-        job_log.follow(ctx, job_id, limit=limit, step=step)
+    print_log(ctx, "job", id, follow=follow, limit=limit, step=step)
 
 
 @job.command()

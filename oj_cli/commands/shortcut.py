@@ -1,7 +1,7 @@
 """Short forms: show, logs, cancel, suspend and resume anything by its id.
 
 Rule: no deeds of their own; each finds what the id means and does what the long form does. The long forms are imported
-inside the functions, so that the help of a short form loads this file alone.
+inside the functions, so that the help of a short form does not load them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import click
 from oj_cli import diagnostics
 from oj_cli.context import Ctx, complete_job, pass_ctx
 from oj_cli.diagnostics import ExitCode
+from oj_cli.logs import log_options, print_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,28 +90,19 @@ def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
 
 @click.command()
 @click.argument("id", shell_complete=complete_job)
-@click.option(
-    "-f", "--follow", is_flag=True, help="Go on with what is added, until the job ends or Ctrl-C."
-)
-@click.option(
-    "-n", "limit", type=click.IntRange(0), default=50, help="Last lines (default 50); 0: all."
-)
-@click.option("-s", "--step", help="Only lines of this step.")
+@log_options("the job ends or Ctrl-C", "Only lines of this step.")
 @pass_ctx
 def logs(ctx: Ctx, id: str, follow: bool, limit: int, step: str | None) -> None:  # noqa: A002
     """Show the log of a job, or what an agent did."""
-    from oj_cli.commands import job  # noqa: PLC0415 - see the rule above
     from oj_daemon.wire.client import RemoteError  # noqa: PLC0415 - not needed for help
 
     try:
-        job.print_log(ctx, id, follow=follow, limit=limit, step=step)
+        print_log(ctx, "job", id, follow=follow, limit=limit, step=step)
     except RemoteError as failure:
         if failure.code != "not_found" or "Job not found" not in failure.message:
             raise
-        from oj_cli.commands import agent  # noqa: PLC0415 - see the rule above
-
         try:
-            agent.print_log(ctx, id, follow=follow, limit=limit, step=step)
+            print_log(ctx, "agent", id, follow=follow, limit=limit, step=step)
         except RemoteError as other:
             raise (failure if other.code == "not_found" else other) from None
 
