@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -17,6 +15,7 @@ import pytest
 import zstandard
 
 from oj_daemon.shell import ShellRuns
+from tests.support import disks
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -145,71 +144,56 @@ def test_a_left_over_temporary_snapshot_is_ignored(shop: World) -> None:
     assert listed(shop) == ids
 
 
-@contextmanager
-def mounted(path: Path, options: str) -> Iterator[None]:
-    """A small file system of its own at `path`."""
-    path.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "oj-test", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        if (
-            path / "daemon.pid"
-        ).exists():  # first the daemon: without its folder nobody could find it
-            with contextlib.suppress(ProcessLookupError, ValueError, KeyError):
-                os.kill(json.loads((path / "daemon.pid").read_text())["pid"], signal.SIGKILL)
-        subprocess.run(["umount", "-l", str(path)], check=True)
+@pytest.fixture
+def small_state(shop: World) -> Iterator[Path]:
+    """The state folder, with 1 MiB of room."""
+    with disks.small_disk(shop.state, "1m") as disk:
+        yield disk
+        pid = disk / "daemon.pid"
+        # First the daemon: without its folder nobody could find it.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(json.loads(pid.read_text())["pid"], signal.SIGKILL)
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="mounting a small disk needs root")
+@pytest.mark.usefixtures("small_state")
 def test_a_full_disk_stops_the_daemon_with_the_reason_and_loses_nothing_acknowledged(
     shop: World,
 ) -> None:
-    with mounted(shop.state, "size=1m,mode=0700"):
-        shop.oj("daemon", "start")
-        pid = shop.daemon_pid
-        acknowledged: set[str] = set()
-        refused = None
-        ballast = shop.state / "ballast"
-        ballast.write_bytes(b"x" * 600_000)
-        for _ in range(500):
-            result = shop.oj("run", "--detach", "-o", "json", "build", code=None)
-            if result.code:
-                refused = result
-                break
-            acknowledged.add(result.json["job_id"])
-        assert refused is not None, "the disk never filled up"
-        assert acknowledged
-        assert "no space" in (refused.err + refused.out).lower()
-        until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the daemon has ended")
-        again = shop.oj("daemon", "start", code=None)
-        assert again.code == 1, again
-        assert "no space" in again.err.lower()
-        ballast.unlink()
-        shop.oj("daemon", "start")
-        assert acknowledged <= listed(shop)
-        for job_id in acknowledged:
-            shown = shop.finish(job_id)
-            # A step whose folder found no room could not start, and says so.
-            assert shown["status"] == "completed" or "no space" in shown["error"].lower(), shown
-        shop.oj("daemon", "stop", "--kill")
+    shop.oj("daemon", "start")
+    pid = shop.daemon_pid
+    acknowledged: set[str] = set()
+    refused = None
+    ballast = shop.state / "ballast"
+    ballast.write_bytes(b"x" * 600_000)
+    for _ in range(500):
+        result = shop.oj("run", "--detach", "-o", "json", "build", code=None)
+        if result.code:
+            refused = result
+            break
+        acknowledged.add(result.json["job_id"])
+    assert refused is not None, "the disk never filled up"
+    assert acknowledged
+    assert "no space" in (refused.err + refused.out).lower()
+    until(lambda: not Path(f"/proc/{pid}").exists(), 30, "the daemon has ended")
+    again = shop.oj("daemon", "start", code=None)
+    assert again.code == 1, again
+    assert "no space" in again.err.lower()
+    ballast.unlink()
+    shop.oj("daemon", "start")
+    assert acknowledged <= listed(shop)
+    for job_id in acknowledged:
+        shown = shop.finish(job_id)
+        # A step whose folder found no room could not start, and says so.
+        assert shown["status"] == "completed" or "no space" in shown["error"].lower(), shown
+    shop.oj("daemon", "stop", "--kill")
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="a read-only mount needs root")
-def test_a_read_only_state_folder_is_named_as_the_cause(shop: World) -> None:
-    with mounted(shop.state, "size=1m,mode=0700"):
-        subprocess.run(["mount", "-o", "remount,ro", str(shop.state)], check=True)
-        refused = shop.oj("daemon", "start", code=1)
-        assert str(shop.state) in refused.err
-        assert "read-only" in refused.err.lower()
-        assert "read-only" in shop.oj("run", "--detach", "build", code=1).err.lower()
+def test_a_read_only_state_folder_is_named_as_the_cause(shop: World, small_state: Path) -> None:
+    disks.make_read_only(small_state)
+    refused = shop.oj("daemon", "start", code=1)
+    assert str(shop.state) in refused.err
+    assert "read-only" in refused.err.lower()
+    assert "read-only" in shop.oj("run", "--detach", "build", code=1).err.lower()
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="giving a folder to another user needs root")

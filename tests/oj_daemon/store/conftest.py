@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import disks
 from tests.support.store import Daemon
 
 
@@ -40,19 +38,12 @@ def reachable() -> Iterator[Path]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "oj-test", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 @pytest.fixture
 def read_only_disk(small_disk: Path) -> Path:
-    """The same, to be remounted read-only by the test's first line."""
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    """One that takes no writes."""
+    disks.make_read_only(small_disk)
     return small_disk
