@@ -9,6 +9,7 @@ from __future__ import annotations
 from select import select
 
 from oj_cli import diagnostics, output
+from oj_cli.logs import lines_of
 from oj_cli.watch import insist, tell_lost
 from oj_daemon.wire.names import short_id
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 
 def show(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> None:
     """Print the last lines; of a job those of all its agents, each under a heading."""
-    logs = ctx.query("AgentLogs", id=ref, lines=limit or None, step=step)["logs"]
+    logs = _whole(ctx, ref, limit=limit, step=step)
     if ctx.json:
-        every = [{**log, "lines": _lines(log.pop("content"))} for log in logs]
+        keys = ("agent_id", "name", "step", "log_path")
+        every = [
+            {**{key: log[key] for key in keys}, "lines": lines_of(log["content"])} for log in logs
+        ]
         first = every[0]["log_path"] if every else None
         lines = [line for log in every for line in log["lines"]]
         output.json({"log_path": first, "lines": lines, "logs": every})
@@ -37,6 +41,25 @@ def show(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> None:
     printer.finish()
     if not any(log["content"] for log in logs):
         diagnostics.say(f"No log entries found for agent {ref}{f', step {step}' if step else ''}")
+
+
+def _whole(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> list[Log]:
+    """What was asked for, however many replies that takes."""
+    with ctx.connected() as client:
+        logs = client.call("AgentLogs", id=ref, lines=limit or None, step=step)["logs"]
+        texts = {log["agent_id"]: [log["content"]] for log in logs}
+        unread = {log["agent_id"]: log["offset"] for log in logs if log.get("has_more")}
+        while unread:
+            for more in client.call("AgentLogs", id=ref, lines=None, step=step, offsets=unread)[
+                "logs"
+            ]:
+                agent_id = more["agent_id"]
+                if unread.pop(agent_id, None) is None:
+                    continue  # told whole already, or come meanwhile
+                texts[agent_id].append(more["content"])
+                if more.get("has_more"):
+                    unread[agent_id] = more["offset"]
+    return [{**log, "content": "".join(texts[log["agent_id"]])} for log in logs]
 
 
 def follow(ctx: Ctx, ref: str, *, limit: int, step: str | None) -> None:
@@ -106,7 +129,3 @@ class _Printer:
 def _is_job(ref: str, logs: list[Log]) -> bool:
     """Whether the id names a job: then each log gets a heading, even when there is one only."""
     return not any(log["agent_id"].startswith((ref, f"agt-{ref}")) for log in logs)
-
-
-def _lines(text: str) -> list[str]:
-    return text.removesuffix("\n").split("\n") if text else []

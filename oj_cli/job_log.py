@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from oj_cli import diagnostics, output
+from oj_cli.logs import lines_of
 from oj_cli.watch import POLL_MS, Watch, insist, tell_lost
 from oj_daemon.wire.names import TERMINAL
 
@@ -37,7 +38,7 @@ def show(ctx: Ctx, job_id: str, *, limit: int, step: str | None) -> None:
                 text += newline
             is_empty = is_empty and not text
             if ctx.json:
-                lines += _lines(text)
+                lines += lines_of(text)
             else:
                 output.block(text)
             if not log.get("has_more"):
@@ -115,8 +116,3 @@ class _Printer:
             # From its second run on, a step is named `step#2` in the log.
             self._is_wanted = stamp[1].partition("#")[0] == self._step
         return self._is_wanted
-
-
-def _lines(text: str) -> list[str]:
-    """Lines as the log has them; `splitlines` would also split at characters that mean nothing here."""
-    return text.removesuffix("\n").split("\n") if text else []

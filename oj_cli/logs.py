@@ -47,6 +47,11 @@ def log_options(until: str, step: str) -> Callable[[F], F]:
     return add
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a log; `splitlines` would also split at characters that mean nothing here."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def print_log(  # noqa: PLR0913 - the words of a command line
     ctx: Ctx,
     of: Literal["job", "agent"],

@@ -31,7 +31,7 @@ from oj_daemon.runbook.model import content_hash
 from oj_daemon.store.logs import LogSlice, read_log
 from oj_daemon.store.segment import read_segments, segment_names
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, AgentId, JobId, JobStatus
+from oj_daemon.wire.names import TERMINAL, AgentId, JobId, JobStatus, short_id
 from oj_daemon.wire.replies import AnyReply, LogChunk
 from oj_daemon.wire.requests import AnyRequest
 
@@ -69,9 +69,7 @@ class Dispatch:
             # State runs ahead of the disk: what a crash could still undo must not be told to anybody.
             await self._engine.durable()
             return reply
-        except RunbookError as error:
-            return replies.Error(error.message, code=error.code or "invalid", hint=error.hint)
-        except Rejected as error:
+        except (RunbookError, Rejected) as error:
             return replies.Error(error.message, code=error.code or "invalid", hint=error.hint)
         except OjError as error:
             return replies.Error(error.message, code=error.code or "internal", hint=error.hint)
@@ -152,7 +150,7 @@ class Dispatch:
     def _with_figures(self, view: replies.AgentView) -> replies.AgentView:
         """The view with what the agent did and spent, which is no part of the state."""
         agent_id = AgentId(view.id)
-        counters = self._executor.book.log(agent_id).counters
+        counters = self._executor.book.counters(agent_id)
         return msgspec.structs.replace(
             view,
             files_read=counters.files_read,
@@ -202,6 +200,7 @@ class Dispatch:
                     content=piece.content,
                     offset=piece.offset,
                     restarted=piece.was_restarted,
+                    has_more=piece.has_more,
                 )
             )
         return replies.Logs(logs=tuple(logs), is_over=is_over)
@@ -216,7 +215,7 @@ class Dispatch:
         if agent.id.startswith(request.id) or agent.id.startswith(f"agt-{request.id}"):
             found, is_over = [agent], bool(agent.ended_at)
         else:
-            found = [each for each in state.agents.values() if each.job_id == agent.job_id]
+            found = [state.agents[id_] for id_ in state.job_agents[agent.job_id]]
             is_over = state.jobs[agent.job_id].status in TERMINAL
         if request.step is not None:
             steps = {self._step_of(each) for each in found}
@@ -224,6 +223,7 @@ class Dispatch:
                 raise Rejected(
                     f"no agent of {request.id} works at step {request.step!r}; there are {', '.join(sorted(steps))}",
                     code="not_found",
+                    hint=f"oj agent list --job {short_id(agent.job_id)}",
                 )
             found = [each for each in found if self._step_of(each) == request.step]
         return found, is_over
@@ -314,6 +314,7 @@ class Dispatch:
                 raise Rejected(
                     f"job {request.id} has no step {request.step!r}; its steps are {', '.join(sorted(known))}",
                     code="not_found",
+                    hint=f"oj job show {short_id(job.id)}",
                 )
             labels = {label_of(job, run) for run in job.runs if run.step == request.step}
             piece = await asyncio.to_thread(

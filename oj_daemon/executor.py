@@ -128,7 +128,7 @@ class Executor:
             case effects.EndStep():
                 self._spawn(self._end_step(effect, cause), effect)
             case effects.ForgetRun(job_id=job_id, run=run):
-                self._forget(_run_id(job_id, run))
+                self.shell.remove(_run_id(job_id, run))
                 self.logs.forget(job_id, str(run))
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
@@ -234,13 +234,7 @@ class Executor:
             self.shell.start(spec)
         except AdapterError as error:
             return events.StepExited(job_id=effect.job_id, run=effect.run, error=_sentence(error))
-        copier = self.logs.copier(
-            effect.job_id,
-            str(effect.run),
-            effect.label,
-            self.shell.folder(run_id) / "output",
-            limit=OUTPUT_LIMIT,
-        )
+        copier = self._copier(effect, run_id)
         waiting = self._loop.create_task(self.shell.wait(run_id))
         try:
             pause = PUMP_FIRST
@@ -254,8 +248,18 @@ class Executor:
             found = waiting.result()
         finally:
             waiting.cancel()
+            await asyncio.wait({waiting})  # it lets go of its process descriptor
         await self._finish(copier)
         return self._exited(effect.job_id, effect.run, found)
+
+    def _copier(self, effect: effects.StartStep | effects.EndStep, run_id: str) -> OutputCopier:
+        return self.logs.copier(
+            effect.job_id,
+            str(effect.run),
+            effect.label,
+            self.shell.folder(run_id) / "output",
+            limit=OUTPUT_LIMIT,
+        )
 
     async def _finish(self, copier: OutputCopier) -> None:
         """Copy what is left of the output, and let others have their turn in between: it can be a lot."""
@@ -274,29 +278,20 @@ class Executor:
 
     async def _end_step(self, effect: effects.EndStep, cause: str) -> None:
         run_id = _run_id(effect.job_id, effect.run)
+        is_watched = run_id in self._watched  # as it is now: a watcher reports the end by itself
         if self.shell.exit_status(run_id) is None:
             self._ended.add(run_id)
         left = await self.shell.end(run_id)
         if left:
             names = ", ".join(str(process.pid) for process in left)
             self._line(effect.job_id, effect.label, f"could not end these processes: {names}")
-        if run_id not in self._watched:
+        if not is_watched:
             # Nobody of this daemon started or found it: a restart came between the start and the end.
             found = await self.shell.wait(run_id)
-            copier = self.logs.copier(
-                effect.job_id,
-                str(effect.run),
-                effect.label,
-                self.shell.folder(run_id) / "output",
-                limit=OUTPUT_LIMIT,
-            )
-            await self._finish(copier)
+            await self._finish(self._copier(effect, run_id))
             fact = self._exited(effect.job_id, effect.run, found)
             self._ended.discard(run_id)
             self._report(fact, cause)
-
-    def _forget(self, run_id: str) -> None:
-        self.shell.remove(run_id)
 
     def _forget_agents(self, job_id: JobId) -> None:
         self.book.remove(self.agents.known(job_id))
@@ -345,18 +340,14 @@ class Executor:
             self._sessions.pop(agent_id, None)
 
     async def _nudge_agent(self, effect: effects.NudgeAgent, cause: str) -> None:
-        session = self.agents.session(
-            effect.agent_id, effect.job_id, effect.route.get("socket", "")
-        )
+        session = self.session(effect.agent_id, effect.job_id, effect.route)
         reason = await session.nudge(effect.nudge, effect.message)
         self._report(
             events.AgentNudged(agent_id=effect.agent_id, nudge=effect.nudge, reason=reason), cause
         )
 
     async def _answer_agent(self, effect: effects.AnswerAgent, cause: str) -> None:
-        session = self.agents.session(
-            effect.agent_id, effect.job_id, effect.route.get("socket", "")
-        )
+        session = self.session(effect.agent_id, effect.job_id, effect.route)
         reason = await session.answer(effect.answer)
         fact = events.AgentAnswered(
             agent_id=effect.agent_id, prompt=effect.answer.prompt, reason=reason
@@ -611,7 +602,7 @@ class Executor:
             for run in folder.iterdir():
                 run_id = f"{folder.name}/{run.name}"
                 if run_id not in known and not ("." in run.name and folder.name in evaluating):
-                    self._forget(run_id)
+                    self.shell.remove(run_id)
         return sorted(left)
 
     def chore(self, work: Coroutine[object, object, None]) -> None:

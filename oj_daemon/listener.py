@@ -291,7 +291,8 @@ class Connection(asyncio.Protocol):
                 self._news = None
         if self._room is not None:
             await self._room
-        return self._frames.popleft()
+        # While there was no room the client may have gone, and what it had asked for with it.
+        return self._frames.popleft() if self._frames else None
 
     async def _answer(self, payload: bytes) -> bool:
         """Reply to one request; False when the stream after it makes no sense."""

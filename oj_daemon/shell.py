@@ -277,8 +277,7 @@ class ShellRuns:
     def _spawn(self, spec: RunSpec, folder: Path, bash: str) -> int:
         # A step that itself runs `oj` keeps the outer cookies: ending the outer step ends the inner ones.
         outer = spec.env.get(COOKIE, "")
-        env = {COOKIE: f"{self.cookie(spec.run_id)} {outer}".rstrip(), **spec.env}
-        env[COOKIE] = f"{self.cookie(spec.run_id)} {outer}".rstrip()
+        env = {**spec.env, COOKIE: f"{self.cookie(spec.run_id)} {outer}".rstrip()}
         files = str(processes.inherited_descriptor_limit())
         try:
             return os.posix_spawn(

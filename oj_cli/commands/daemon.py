@@ -14,6 +14,7 @@ import click
 
 from oj_cli import autostart, diagnostics, output
 from oj_cli.context import Ctx, pass_ctx
+from oj_cli.logs import lines_of
 from oj_daemon.errors import WireError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
     if ctx.json:
         if follow:
             diagnostics.warn("-f is ignored with -o json")
-        output.json({"log_path": str(path), "lines": text.decode("utf-8", "replace").splitlines()})
+        output.json({"log_path": str(path), "lines": lines_of(text.decode("utf-8", "replace"))})
     else:
         rest = _show(text, is_last=not follow)
         if follow:

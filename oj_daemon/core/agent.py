@@ -688,11 +688,7 @@ def _trigger(
 
 def _sessions(state: State, agent: Agent) -> int:
     """How many sessions the agent's run has had."""
-    return sum(
-        1
-        for other in state.agents.values()
-        if (other.job_id, other.run) == (agent.job_id, agent.run)
-    )
+    return sum(state.agents[id_].run == agent.run for id_ in state.job_agents[agent.job_id])
 
 
 def _crashes(state: State, like: Agent, now: int) -> int:

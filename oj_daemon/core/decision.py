@@ -69,6 +69,7 @@ def admit(state: State, request: requests.DecisionRequest) -> Answer:
                 raise Rejected(
                     f"decision {short_id(decision.id)} is {decision.status}, not dismissed",
                     code="conflict",
+                    hint=f"oj decision show {short_id(decision.id)}",
                 )
             return Answer(
                 replies.DecisionResolved(id=decision.id),
@@ -118,23 +119,29 @@ def _admit_resolve(state: State, request: requests.DecisionResolve) -> Answer:
 def _check_choices(decision: Decision, choices: Sequence[tuple[int, ...]]) -> None:
     if not choices:
         return
+    hint = f"oj decision show {short_id(decision.id)}"
     if len(decision.questions) > 1:
         if len(choices) != len(decision.questions):
             raise Rejected(
                 f"expected {len(decision.questions)} choices (one per question), got {len(choices)}",
                 code="invalid",
+                hint=hint,
             )
         for number, (question, chosen) in enumerate(
             zip(decision.questions, choices, strict=True), 1
         ):
             _check_numbers(
-                chosen, len(question.options) + 1, question.multi_select, f"question {number}: "
+                chosen,
+                len(question.options) + 1,
+                question.multi_select,
+                f"question {number}: ",
+                hint=hint,
             )
         return
     if len(choices) > 1:
-        raise Rejected(f"expected one choice, got {len(choices)}", code="invalid")
+        raise Rejected(f"expected one choice, got {len(choices)}", code="invalid", hint=hint)
     several = len(decision.questions) == 1 and decision.questions[0].multi_select
-    _check_numbers(choices[0], len(decision.options), several, "")
+    _check_numbers(choices[0], len(decision.options), several, "", hint=hint)
 
 
 def _check_message(decision: Decision, request: requests.DecisionResolve) -> None:
@@ -153,12 +160,16 @@ def _check_message(decision: Decision, request: requests.DecisionResolve) -> Non
         )
 
 
-def _check_numbers(chosen: Sequence[int], count: int, several: bool, where: str) -> None:
+def _check_numbers(
+    chosen: Sequence[int], count: int, several: bool, where: str, *, hint: str
+) -> None:
     if not chosen or (len(chosen) > 1 and not several):
-        raise Rejected(f"{where}expected one choice, got {len(chosen)}", code="invalid")
+        raise Rejected(f"{where}expected one choice, got {len(chosen)}", code="invalid", hint=hint)
     for number in chosen:
         if not 1 <= number <= count:
-            raise Rejected(f"{where}choice {number} out of range (1..{count})", code="invalid")
+            raise Rejected(
+                f"{where}choice {number} out of range (1..{count})", code="invalid", hint=hint
+            )
 
 
 # --- accepts, apply --------------------------------------------------------------------------------------------------

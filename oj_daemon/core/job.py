@@ -240,6 +240,7 @@ def _add_source(
     if request.repo is None:
         raise Rejected(
             f"its source is a git worktree, but {request.invoke_dir} is not in a git repository",
+            code="invalid",
             hint="run it inside a repository, or `git init` and commit first",
         )
     values["source.type"] = WorkspaceKind.WORKTREE
@@ -356,6 +357,7 @@ def _resume_fact(
             raise Rejected(
                 f"job {short_id(job.id)} has no step {step!r}; its steps are {', '.join(names)}",
                 code="invalid",
+                hint=f"oj job show {short_id(job.id)}",
             )
         steps: tuple[str, ...] = (step,)
     elif job.resume_point is not None and job.resume_point.steps:

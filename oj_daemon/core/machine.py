@@ -65,26 +65,8 @@ def apply(state: State, event: AnyEvent, at: int) -> None:
         change(state, event, at)
 
 
-def perform(state: State, facts: Iterable[AnyEvent], turn: Turn) -> Outcome:
-    """Make the facts true, and all that follows from them."""
-    return _run(state, facts, turn)
-
-
-def recover(state: State, turn: Turn) -> Outcome:
-    """After a restart: the orders of everything that is under way, and facts for what cannot go on."""
-    return _run(
-        state,
-        [
-            *job.recover(state),
-            *workspace.recover(state),
-            *agent.recover(state),
-            *decision.recover(state),
-        ],
-        turn,
-    )
-
-
-def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Outcome:
+def perform(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Outcome:
+    """Make the facts true, and all that follows from them; orders among them are given on."""
     outcome = Outcome(facts=[], effects=[])
     waiting: deque[AnyEvent] = deque()
 
@@ -103,6 +85,20 @@ def _run(state: State, first: Iterable[AnyEvent | AnyEffect], turn: Turn) -> Out
         for react in _REACTIONS[type(event)]:
             take(react(state, event, turn))
     return outcome
+
+
+def recover(state: State, turn: Turn) -> Outcome:
+    """After a restart: the orders of everything that is under way, and facts for what cannot go on."""
+    return perform(
+        state,
+        [
+            *job.recover(state),
+            *workspace.recover(state),
+            *agent.recover(state),
+            *decision.recover(state),
+        ],
+        turn,
+    )
 
 
 def _runbook_loaded(state: State, event: events.RunbookLoaded, _at: int) -> None:

@@ -47,7 +47,9 @@ def _admit_drop(state: State, request: requests.WorkspaceDrop) -> Answer:
         ]
     else:
         raise Rejected(
-            "nothing to drop: name a workspace, or use --failed or --all", code="invalid"
+            "nothing to drop: name a workspace, or use --failed or --all",
+            code="invalid",
+            hint="oj workspace list",
         )
     dropped: list[replies.WorkspaceView] = []
     skipped: list[tuple[str, str]] = []

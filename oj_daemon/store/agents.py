@@ -93,6 +93,17 @@ class AgentBook:
             )
         return found
 
+    def counters(self, agent_id: str) -> Counters:
+        """How much an agent did; of one that has ended, what its cursor file says."""
+        found = self._logs.get(agent_id)
+        if found is not None:
+            return found.counters
+        try:
+            data = (self.folder / f"{agent_id}.cursor").read_bytes()
+            return msgspec.json.decode(data, type=Cursor).counters
+        except (OSError, msgspec.MsgspecError):
+            return Counters()
+
     def keep(
         self,
         agent_id: str,

@@ -411,6 +411,8 @@ class AgentLog(View, frozen=True):
     """Where the next read goes on."""
     restarted: bool = False
     """The offset lay beyond the end; this begins at the beginning."""
+    has_more: bool = False
+    """There is more than one reply holds: read on at `offset`."""
 
 
 class Logs(Reply, frozen=True, tag=True):

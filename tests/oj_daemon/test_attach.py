@@ -185,6 +185,9 @@ async def test_one_who_does_not_read_stops_the_flow_and_gets_all_of_it_later(fol
     async with attached(folder) as (sidecar, (person, _)):
         for _number in range(count):
             sidecar.outgoing.put_nowait(piece)
+        async with asyncio.timeout(PATIENCE):
+            while not sidecar.sent:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
         last = -1
         while last != sidecar.sent:  # until it has come to rest
             last = sidecar.sent

@@ -365,6 +365,30 @@ async def test_a_client_that_sends_without_reading_is_held_back_and_loses_nothin
     assert received == [f"{number:05}" for number in range(count)]
 
 
+async def test_a_client_that_goes_without_having_read_is_no_bug(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_back = asyncio.Event()
+    pause = listener.Connection.pause_writing
+
+    def pausing(connection: listener.Connection) -> None:
+        pause(connection)
+        held_back.set()
+
+    async def handle(request: AnyRequest) -> AnyReply:
+        return Error(f"{request}{'x' * 4_000_000}")
+
+    monkeypatch.setattr(listener.Connection, "pause_writing", pausing)
+    async with listen(folder / "s", handle) as running, connected(folder / "s") as peer:
+        peer.send(*({"type": "Ping"} for _ in range(10)))
+        await until(held_back)
+        peer.writer.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            while running.connections:  # noqa: ASYNC110 - the same
+                await asyncio.sleep(0)
+    assert "bug" not in caplog.text
+
+
 async def test_another_user_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     monkeypatch.setattr(listener, "ALWAYS_WELCOME", frozenset[int]())

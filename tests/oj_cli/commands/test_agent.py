@@ -291,3 +291,46 @@ def test_wait_as_json_is_the_outcome_and_the_agent(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobWatch", with_agents(agent(status="completed")))
     shown = daemon_cli.oj("agent", "wait", "x", "-o", "json").json
     assert (shown["outcome"], shown["agent"]["id"]) == ("completed", AGENT)
+
+
+# Logs
+
+
+def piece(content: str, agent_id: str = AGENT, **more: object) -> Message:
+    path = f"/state/logs/agent/{agent_id}.log"
+    return {"agent_id": agent_id, "name": "coder", "step": "code", "log_path": path,
+            "content": content, "offset": len(content), "restarted": False, **more}  # fmt: skip
+
+
+def test_json_of_agent_logs_has_the_lines_of_each_and_of_all(daemon_cli: Harness) -> None:
+    logs = [piece("a\nb\u2028c\n"), piece("d\n", NEXT)]
+    daemon_cli.daemon.answer("AgentLogs", reply("Logs", logs=logs, is_over=True))
+    done = daemon_cli.oj("agent", "logs", "4f9", "-o", "json")
+    first, second = (f"/state/logs/agent/{agent_id}.log" for agent_id in (AGENT, NEXT))
+    assert done.json == {
+        "log_path": first,
+        "lines": ["a", "b\u2028c", "d"],
+        "logs": [
+            {"agent_id": AGENT, "name": "coder", "step": "code", "log_path": first,
+             "lines": ["a", "b\u2028c"]},
+            {"agent_id": NEXT, "name": "coder", "step": "code", "log_path": second,
+             "lines": ["d"]},
+        ],
+    }  # fmt: skip
+
+
+def test_a_log_that_one_reply_cannot_hold_is_shown_whole(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer(
+        "AgentLogs",
+        reply(
+            "Logs", logs=[piece("a\nb", offset=3, has_more=True), piece("x\n", NEXT)], is_over=True
+        ),
+        reply(
+            "Logs", logs=[piece("c\nd", offset=6, has_more=True), piece("x\n", NEXT)], is_over=True
+        ),
+        reply("Logs", logs=[piece("\n", offset=7)], is_over=True),
+    )
+    done = daemon_cli.oj("agent", "logs", "4f9", "-n", "0", "-o", "json")
+    assert done.json["lines"] == ["a", "bc", "d", "x"]
+    asked = daemon_cli.daemon.of("AgentLogs")
+    assert [request.get("offsets") for request in asked] == [None, {AGENT: 3}, {AGENT: 6}]

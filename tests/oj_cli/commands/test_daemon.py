@@ -147,6 +147,11 @@ def test_logs_are_read_from_the_file_as_many_lines_as_wanted(
     assert found == {"log_path": f"{oj.state}/daemon.log", "lines": expected.splitlines()}
 
 
+def test_only_a_newline_ends_a_line_of_the_log(oj: Harness) -> None:
+    (oj.state / "daemon.log").write_text("a\u2028b\x0bc\nd\n")
+    assert oj.oj("daemon", "logs", "-o", "json").json["lines"] == ["a\u2028b\x0bc", "d"]
+
+
 def test_the_last_lines_of_a_log_of_long_lines_are_whole(oj: Harness) -> None:
     long = [letter * 100_000 for letter in "abc"]
     (oj.state / "daemon.log").write_text("\n".join(long))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -234,13 +235,14 @@ async def test_a_lock_of_another_git_is_waited_for_and_reported_if_it_stays(
     with pytest.raises(AdapterError, match=r"ws-1\.lock'?: File exists") as caught:
         await git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
     assert caught.value.code == "busy"
-    monkeypatch.setattr(git, "BUSY_PAUSES", (0.01,) * 1000)
-    making = asyncio.ensure_future(
-        git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
-    )
-    await asyncio.sleep(0.05)
-    lock.unlink()
-    await asyncio.wait_for(making, 30)
+
+    def pauses() -> Iterator[float]:
+        yield 0.0  # the first attempt meets the lock
+        lock.unlink()
+        yield 0.0
+
+    monkeypatch.setattr(git, "BUSY_PAUSES", pauses())
+    await git.create_worktree(repo, root / "ws", branch="ws-1", ref="HEAD")
     assert worktrees(repo) == 2
 
 

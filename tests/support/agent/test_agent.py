@@ -22,7 +22,7 @@ Play = Callable[..., Session]
 
 pytestmark = pytest.mark.e2e  # not oj, but one process and more for each test
 
-RECORDED = Path(__file__).resolve().parents[2] / "data" / "agents" / "claude-code"
+RECORDED = Path(__file__).resolve().parents[2] / "data" / "drivers" / "claude"
 QUESTIONS = [
     {
         "question": "Which color?",
@@ -596,7 +596,7 @@ def test_a_mistake_in_a_scenario_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["commit", "decide"])
 def test_the_scenarios_kept_for_others_play(play: Play, name: str) -> None:
-    kept = RECORDED.parent / "scripted" / f"{name}.json"
+    kept = RECORDED.parents[1] / "agents" / "scripted" / f"{name}.json"
     session = play(json.loads(kept.read_text()), start=False)
     answers = {"Which color?": "Blue", "Which sizes?": "Small, Large"}
     given = {"questions": QUESTIONS, "answers": answers}
