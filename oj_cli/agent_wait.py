@@ -123,7 +123,8 @@ class AgentWait:
             output.json({"outcome": "timeout", "agent": agent})
         if self.view:
             diagnostics.say(f"{_title(self.view)} has not finished: {self.view['status']}")
-        diagnostics.error(f"timed out after {duration(int((seconds or 0) * 1000))}", code="timeout")
+        waited = duration(int((seconds or 0) * 1000))
+        diagnostics.error(f"timed out after {waited}", code="timeout", hint="oj agent list")
         return ExitCode.TIMEOUT
 
 

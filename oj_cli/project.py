@@ -130,7 +130,9 @@ def _configured_name(root: Path) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as failure:
         message = f"Could not read {path}: {failure}"
-        raise OjError(message, code="invalid") from failure
+        raise OjError(
+            message, code="invalid", hint="correct the file, or name the project with --project"
+        ) from failure
     import tomllib  # noqa: PLC0415 - 5 ms that projects without a configuration do not pay
 
     try:

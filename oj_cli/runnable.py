@@ -61,7 +61,11 @@ def read_texts(ctx: Ctx, runbook: str | None) -> tuple[Sources, str | None]:
     if shown not in texts.files:
         one = sources.read_file(path, shown)
         if one.unreadable:
-            raise OjError(f"cannot read {runbook}: {one.unreadable[0].reason}", code="invalid")
+            raise OjError(
+                f"cannot read {runbook}: {one.unreadable[0].reason}",
+                code="invalid",
+                hint="oj runbook check",
+            )
         texts.files.update(one.files)
     return texts, shown
 

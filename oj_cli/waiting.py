@@ -83,7 +83,7 @@ class Wait:
         for job_id in reply["missing"]:
             if job_id not in self.ended:
                 message = f"Job not found: {job_id} (it was pruned while we waited)"
-                raise OjError(message, code="not_found")
+                raise OjError(message, code="not_found", hint="oj job list --no-limit")
         for job in reply["jobs"]:
             self.jobs[job["id"]] = job
             self._tell_steps(job)
@@ -156,7 +156,8 @@ class Wait:
             if job_id not in self.ended:
                 what = doing(job, now_ms()) or job["status"]
                 diagnostics.say(f"{title_of(job)} has not ended: {what}")
-        diagnostics.error(f"timed out after {duration(int((seconds or 0) * 1000))}", code="timeout")
+        waited = duration(int((seconds or 0) * 1000))
+        diagnostics.error(f"timed out after {waited}", code="timeout", hint="oj status")
         return ExitCode.TIMEOUT
 
     def _print_json(self, outcome: str) -> None:

@@ -91,7 +91,7 @@ def _write(target: Path, text: str) -> bool:
         if target.parent.is_dir():
             return False
         message = f"cannot write {target}: {target.parent} is no folder"
-        raise OjError(message, code="io") from failure
+        raise OjError(message, code="io", hint="move it away, then: oj init") from failure
     except OSError as failure:
         message = f"cannot write {target}: {failure.strerror}"
         raise OjError(message, code="io") from failure

@@ -20,7 +20,7 @@ def project() -> None:
 @project.command("list")
 @pass_ctx
 def list_(ctx: Ctx) -> None:
-    """List projects with live jobs, running workers or crons."""
+    """List projects with live jobs."""
     try:
         projects = ctx.query("ProjectList")["projects"]
     except WireError as failure:

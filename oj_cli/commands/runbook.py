@@ -18,6 +18,8 @@ from oj_cli.diagnostics import ExitCode
 from oj_cli.runnable import catalog_of, read_texts, shown_path
 from oj_daemon.errors import OjError
 
+ADD = "oj runbook add FOLDER, with .hcl files right in it"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -288,7 +290,7 @@ def _library_files(source: Path, typed: str) -> list[Path]:
     if source.is_file():
         if source.suffix != ".hcl":
             message = f"cannot add {typed}: a library is made of .hcl files"
-            raise OjError(message, code="invalid")
+            raise OjError(message, code="invalid", hint=ADD)
         return [source]
     files = sorted(
         path for path in source.glob("*.hcl") if path.is_file() and not path.name.startswith(".")
@@ -300,7 +302,7 @@ def _library_files(source: Path, typed: str) -> list[Path]:
             else "there is no such file or folder"
         )
         message = f"cannot add {typed}: {reason}"
-        raise OjError(message, code="not_found")
+        raise OjError(message, code="not_found", hint=ADD)
     return files
 
 

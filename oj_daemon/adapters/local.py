@@ -102,6 +102,7 @@ class LocalAgents:
             if not order.route:
                 await self._shell.end(run_id, grace_seconds=1.0)
                 self._shell.remove(run_id)
+                _remove_socket(socket)  # one that was killed could not
             raise
 
     def _begin(self, order: SpawnAgent, run_id: str, socket: str) -> None:
@@ -237,6 +238,11 @@ class LocalAgents:
         shutil.rmtree(self._folder / job_id, ignore_errors=True)
 
 
+def _remove_socket(path: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(path).unlink(missing_ok=True)
+
+
 def _config(order: SpawnAgent) -> dict[str, object]:
     """The sidecar's configuration file (sidecar specification 2.5)."""
     start: dict[str, object] = {}
@@ -249,7 +255,8 @@ def _config(order: SpawnAgent) -> dict[str, object]:
     if order.stop_prompt:
         stop["prompt"] = order.stop_prompt
     prompt = order.message or ("" if order.session_id else _prompt(order))
-    settings = _workspace_settings(Path(order.cwd))
+    can = drivers.load_driver(order.driver).capabilities
+    settings = _workspace_settings(Path(order.cwd)) if can.settings else {}
     return {"settings": settings, "stop": stop, "start": start, "prompt": prompt, **order.extra}
 
 
@@ -270,9 +277,14 @@ def _prompt(order: SpawnAgent) -> str:
         ) from error
 
 
-def _workspace_settings(folder: Path) -> object:
-    """The agent settings that the workspace brings, which ours are merged into."""
+def _workspace_settings(folder: Path) -> dict[str, object]:
+    """The agent settings that the workspace brings, which ours are merged into. Raises AdapterError."""
+    path = folder / ".claude" / "settings.json"
     try:
-        return msgspec.json.decode((folder / ".claude" / "settings.json").read_bytes())
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except FileNotFoundError:
         return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise AdapterError(
+            f"read the agent's settings {path}: {error}; mend or remove it", code="settings"
+        ) from error

@@ -41,7 +41,7 @@ REMAINS_SECONDS: Final = 10.0
 """How long the end of a session may wait for what it leaves."""
 QUIET_SECONDS: Final = 30.0
 """Heartbeat of the stream."""
-STATES: Final = {"parked": "working", "restarting": "starting"}
+STATES: Final = {"restarting": "starting"}
 """States of a sidecar that mean another one to us."""
 
 

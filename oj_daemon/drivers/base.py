@@ -30,7 +30,6 @@ class AgentState(StrEnum):
     UNKNOWN = "unknown"
     IDLE = "idle"
     ERROR = "error"
-    PARKED = "parked"
     WORKING = "working"
     PROMPT = "prompt"
     RESTARTING = "restarting"
@@ -42,7 +41,6 @@ PRIORITY: Final = {
     AgentState.UNKNOWN: 0,
     AgentState.IDLE: 1,
     AgentState.ERROR: 2,
-    AgentState.PARKED: 2,
     AgentState.WORKING: 3,
     AgentState.PROMPT: 4,
     AgentState.RESTARTING: 5,
@@ -56,7 +54,6 @@ class Tier(IntEnum):
 
     HOOK = 1
     LOG = 2
-    STDOUT = 3
     PROCESS = 4
     SCREEN = 5
     NONE = 9
@@ -414,10 +411,10 @@ class Capabilities(msgspec.Struct, frozen=True):
 CAPABILITY_WORDS: Final = {
     "hooks": "report its state by hooks (its screen is watched instead)",
     "prime": "be given context at session start (prime)",
-    "stop_gate": "be kept from ending its turn (on_idle gate, auto)",
+    "stop_gate": "be kept from ending its turn by a hook (on_idle auto)",
     "resume": "resume a conversation (on_dead resume)",
     "nudge": "be sent a message (on_idle nudge)",
-    "answer_permission": "have permission prompts answered",
+    "answer_permission": "have permission prompts answered (for generic: unless `screen` has `prompt`)",
     "answer_plan": "have plans approved or revised",
     "answer_question": "have questions answered",
     "errors": "tell kinds of errors apart (on_error match)",

@@ -34,6 +34,7 @@ from oj_daemon.drivers.base import (
     Source,
     Step,
 )
+from oj_daemon.drivers.fields import amend
 from oj_daemon.drivers.keys import typed
 from oj_daemon.drivers.screens import error_category, last_lines, read_options
 from oj_daemon.errors import Rejected
@@ -127,7 +128,7 @@ class Generic:
                 channel=Channel.KEYS,
             )
             dialog = Dialog("permission", options, selected, PromptKind.PERMISSION, line)
-            return _with(
+            return amend(
                 base,
                 state=AgentState.PROMPT,
                 prompt=prompt,
@@ -136,11 +137,11 @@ class Generic:
             )
         if (line := _search(self._error, bottom)) is not None:
             error = AgentError(category=error_category(line), detail=line)
-            return _with(base, state=AgentState.ERROR, cause="screen:error", error=error)
+            return amend(base, state=AgentState.ERROR, cause="screen:error", error=error)
         if _search(self._working, bottom) is not None:
-            return _with(base, state=AgentState.WORKING, cause="screen:working")
+            return amend(base, state=AgentState.WORKING, cause="screen:working")
         if _search(self._idle, bottom) is not None:
-            return _with(base, state=AgentState.IDLE, cause="screen:idle")
+            return amend(base, state=AgentState.IDLE, cause="screen:idle")
         return base
 
     def answer(self, prompt: Prompt, answer: Answer, pacing: Pacing) -> Delivery:
@@ -198,10 +199,6 @@ def _search(patterns: list[re.Pattern[str]], lines: Sequence[str]) -> str | None
         if any(pattern.search(line) or pattern.search(f"{line} ") for pattern in patterns):
             return line.strip()
     return None
-
-
-def _with(signal: Signal, **changes: object) -> Signal:
-    return msgspec.structs.replace(signal, **changes)
 
 
 DRIVER: Final[Driver] = Generic(Patterns())

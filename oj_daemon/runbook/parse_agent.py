@@ -225,7 +225,11 @@ def _screen(ctx: Context, body: Body, driver: str) -> Screen | None:
             try:
                 re.compile(str(each.value))
             except re.error as exc:
-                ctx.error(each, f"`{kind}` of {inner.where} is no regular expression: {exc}")
+                ctx.error(
+                    each,
+                    f"`{kind}` of {inner.where} is no regular expression: {exc}",
+                    "patterns are Python's; a backslash in a string is written \\\\",
+                )
         patterns[kind] = tuple(str(each.value) for each in nodes)
     quiet = inner.duration("quiet")
     accept, deny = inner.string("accept"), inner.string("deny")

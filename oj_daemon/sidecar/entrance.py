@@ -44,10 +44,16 @@ def _unix_socket(path: str) -> socket.socket:
         if Path(path).is_socket():
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(path)
-                raise AdapterError(f"listen on {path}: another sidecar answers there", code="bind")
+                raise AdapterError(
+                    f"listen on {path}: another sidecar answers there; end it or choose another --socket",
+                    code="bind",
+                )
             Path(path).unlink(missing_ok=True)
         made.bind(path)
         made.listen(128)
+    except AdapterError:
+        made.close()
+        raise
     except OSError as error:
         made.close()
         raise AdapterError(f"listen on {path}: {error.strerror or error}", code="bind") from error

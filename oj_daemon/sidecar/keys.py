@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
-ENTER: Final = b"\r"
-ESCAPE: Final = b"\x1b"
+from oj_daemon.drivers.keys import DOWN, ENTER, ESCAPE, UP
 
 KEYS: Final[dict[str, bytes]] = {
     "enter": ENTER,
@@ -22,8 +21,8 @@ KEYS: Final[dict[str, bytes]] = {
     "esc": ESCAPE,
     "space": b" ",
     "backspace": b"\x7f",
-    "up": b"\x1b[A",
-    "down": b"\x1b[B",
+    "up": UP,
+    "down": DOWN,
     "right": b"\x1b[C",
     "left": b"\x1b[D",
     "home": b"\x1b[H",

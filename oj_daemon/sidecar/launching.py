@@ -72,7 +72,9 @@ def plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
                 mcp=wanted.mcp,
                 config_dir=config_dir,
                 owns_config_dir=wanted.owns_config_dir,
-                config_text=_text(Path(config_dir or home or "/") / ".claude.json"),
+                config_text=_text(Path(config_dir or home or "/") / ".claude.json")
+                if wanted.owns_config_dir
+                else "",
                 api_key=env.get(API_KEY_ENV, ""),
                 home=home,
                 is_root=os.geteuid() == 0,

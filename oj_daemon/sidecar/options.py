@@ -122,8 +122,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: 
         _refuse(f"--agent {agent}: expected {', '.join(drivers.driver_names())}")
     groom = word("groom", "auto", GROOM)
     resume = pick("resume")
-    if resume and agent != "claude":
-        _refuse(f"--resume: an agent of kind {agent} cannot resume a conversation")
+    if resume and not drivers.load_driver(agent).capabilities.resume:
+        _refuse(f"--resume: the driver {agent} cannot resume a conversation")
     if resume and groom == "pristine":
         _refuse("--resume: not together with --groom pristine")
     port_text, socket = pick("port"), pick("socket")

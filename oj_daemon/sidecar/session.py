@@ -21,6 +21,7 @@ import msgspec
 
 from oj_daemon import processes
 from oj_daemon.drivers.base import AgentState, Json, LaunchPlan, Step
+from oj_daemon.drivers.keys import ENTER, ESCAPE
 from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.processes import COOKIE
 from oj_daemon.sidecar import frames, keys
@@ -385,7 +386,7 @@ class Session:
         try:
             async with asyncio.timeout(patience):
                 while pty.ended is None and self.machine.state in _BUSY:
-                    pty.write(keys.ESCAPE)
+                    pty.write(ESCAPE)
                     await self._until_calm(listener, pty)
         except (TimeoutError, AdapterError):
             pass
@@ -497,10 +498,10 @@ class Session:
             if enter:
                 if data:
                     await asyncio.sleep(self._pause(len(data)))
-                pty.write(keys.ENTER)
+                pty.write(ENTER)
                 await pty.written(self.delays.write_timeout_ms / 1000)
         self.tell(InputSeen())
-        return len(data) + (len(keys.ENTER) if enter else 0)
+        return len(data) + (len(ENTER) if enter else 0)
 
     def _pause(self, size: int) -> float:
         most = self.delays.input_delay_max_ms
@@ -648,12 +649,14 @@ def _story(shape: Mapping[str, object]) -> dict[str, object]:
 
 
 def _write_file(path: Path, text: str, mode: int) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
         fresh.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()  # half a file must not keep a full disk full
         raise AdapterError(f"write {path}: {error.strerror or error}", code="spawn") from error

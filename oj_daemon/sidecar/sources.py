@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -101,7 +101,6 @@ class Transcript(msgspec.Struct, frozen=True):
     timestamp: str
     """Seconds since 1970."""
     line_count: int
-    byte_size: int
 
 
 class Transcripts:
@@ -116,7 +115,7 @@ class Transcripts:
 
     def save(self, log: Path) -> Transcript | None:
         """Copy the log as it is now; None when there is none."""
-        number = max((one.number for one in self.list()), default=0) + 1
+        number = max(self._numbers(), default=0) + 1
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = self._folder / f".{number}"
@@ -131,13 +130,15 @@ class Transcripts:
 
     def list(self) -> list[Transcript]:
         """All copies in order."""
+        found = (self._describe(number) for number in self._numbers())
+        return [one for one in found if one is not None]
+
+    def _numbers(self) -> Sequence[int]:
         with contextlib.suppress(OSError):
-            numbers = sorted(
+            return sorted(
                 int(path.stem) for path in self._folder.glob("*.jsonl") if path.stem.isdecimal()
             )
-            found = (self._describe(number) for number in numbers)
-            return [one for one in found if one is not None]
-        return []
+        return ()
 
     def read(self, number: int) -> str | None:
         """The text of a copy, None when there is no such copy."""
@@ -152,7 +153,7 @@ class Transcripts:
             stamp = self.path(number).stat().st_mtime
         except OSError:
             return None
-        return Transcript(number, str(int(stamp)), data.count(b"\n"), len(data))
+        return Transcript(number, str(int(stamp)), data.count(b"\n"))
 
 
 def catch_up(

@@ -87,7 +87,9 @@ def test_an_idle_agent_is_shown_everywhere_and_a_nudge_sends_it_on(shop: World) 
 
     shop.oj("decision", "resolve", short, code=1)
     out_of_range = shop.oj("decision", "resolve", short, "5", code=1)
-    assert out_of_range.err == "Error: choice 5 out of range (1..4)\n"
+    assert out_of_range.err == (
+        f"Error: choice 5 out of range (1..4)\nHint: oj decision show {short}\n"
+    )
     resolve(shop, "1", "-m", "also tests")
     second = decision(shop)
     assert (shop.project / "more.txt").read_text() == "more\n"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,6 @@ from oj_daemon.wire.replies import AgentAttached
 from oj_daemon.wire.requests import AgentAttach, AnyRequest
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, because a socket's path has to be."""
-    path = Path(tempfile.mkdtemp(prefix="oj-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 class FakeSidecar:

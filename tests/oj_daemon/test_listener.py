@@ -7,11 +7,9 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import socket
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,6 @@ from oj_daemon.wire.requests import AnyRequest, JobPrune, JobShow, JobWatch, Pin
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, because a socket's path has to be."""
-    path = Path(tempfile.mkdtemp(prefix="oj-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 class Peer:

@@ -168,8 +168,9 @@ def test_warnings_of_libraries_go_to_the_log(tmp_path: Path) -> None:
 
 
 def test_a_closed_stdout_does_not_end_the_daemon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     set_up(settings(tmp_path, OJ_LOG_STDOUT="1"))
     logger.info("nobody hears this")
+    assert "nobody hears this" in capsys.readouterr().err

@@ -7,9 +7,7 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +26,6 @@ from oj_daemon.works import Figures
 from oj_daemon.works import start as start_works
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, because a socket's path has to be."""
-    path = Path(tempfile.mkdtemp(prefix="oj-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture(autouse=True)

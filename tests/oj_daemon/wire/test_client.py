@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,14 +22,6 @@ from tests.support.fake_daemon import HANG_UP, SILENCE, FakeDaemon
 
 ROOT = Path(__file__).resolve().parents[3]
 OK = {"type": "Ok"}
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short, because a socket's path has to be."""
-    path = Path(tempfile.mkdtemp(prefix="oj-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

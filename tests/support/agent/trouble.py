@@ -16,7 +16,6 @@ from typing import Any
 
 Json = dict[str, Any]
 
-SIGNALS = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "TSTP", "WINCH", "CONT", "PIPE")
 HALVES = (
     b"\x1b[38;5;",
     b"\x1b]0;a title without an end ",
