@@ -35,7 +35,11 @@ def set_up(settings: Settings, *, version: str, pid: int) -> None:
     Call it only with the lock of the state folder held: before that, the log belongs to another daemon.
     """
     handler = _handler(settings)
-    secrets = [text for text in (settings.token.reveal(),) if text]
+    secrets = [
+        secret.reveal()
+        for secret in (settings.token, settings.webhook, settings.webhook_secret)
+        if secret
+    ]
     json = settings.log_format == "json"
     handler.setFormatter(JsonFormatter(secrets) if json else TextFormatter(secrets))
     root = logging.getLogger()

@@ -25,19 +25,31 @@ START_MARKER: Final = "--- oj daemon start"
 READY: Final = "READY"
 """The line on stdout that says: the socket answers."""
 SERVICE_ACCOUNT_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
+SERVICE_ACCOUNT_NAMESPACE: Final = "var/run/secrets/kubernetes.io/serviceaccount/namespace"
+TCP_PORT: Final = 7777
+"""Where a daemon in a cluster listens for `oj` outside of it, as soon as it has a token (kubernetes.md 1)."""
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a pod: its Service and the probes of the node come from outside
+HERE_ONLY: Final = "127.0.0.1"
+HTTP_PORT: Final = 8080
+"""Where a daemon in a cluster answers probes and scrapes (kubernetes.md 1)."""
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes that the kernel takes as the path of a unix socket."""
 
 CALLER_NAMES: Final = frozenset({
-    "OJ_PROJECT", "OJ_JOB_ID", "OJ_STEP", "OJ_STEP_NAME", "OJ_AGENT_ID", "OJ_WORKSPACE",
+    "OJ_DAEMON_URL", "OJ_TLS_CA", "OJ_TLS_FINGERPRINT", "OJ_TLS_CLIENT_CERT", "OJ_PROJECT",
+    "OJ_JOB_ID", "OJ_STEP", "OJ_STEP_NAME", "OJ_AGENT_ID", "OJ_WORKSPACE",
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_NAMESPACE",
     "TMUX", "TMUX_PANE", "STY", "WINDOW", "OLDPWD", "PWD", "SHLVL", "_",
 })  # fmt: skip
 """What belongs to the shell, git hook or step that happened to start the daemon, and to nothing that the daemon runs."""
 DAEMON_NAMES: Final = frozenset({
-    "OJ_AUTH_TOKEN", "OJ_AUTH_TOKEN_FILE", "OJ_NOTIFY_WEBHOOK_URL", "OJ_TCP_PORT", "OJ_HTTP_PORT", "OJ_LEASE", "OJ_RUNTIME",
-    "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT", "OJ_DRAIN_TIMEOUT_MS", "OJ_TIMER_CHECK_MS",
+    "OJ_AUTH_TOKEN", "OJ_AUTH_TOKEN_FILE", "OJ_TCP_PORT", "OJ_TCP_BIND", "OJ_HTTP_PORT", "OJ_HTTP_BIND", "OJ_RUNTIME",
+    "OJ_TLS", "OJ_TLS_CERT", "OJ_TLS_KEY", "OJ_TLS_CLIENT_CA", "OJ_TLS_NAMES", "OJ_FILE_LOCK", "OJ_NOTIFY_DESKTOP",
+    "OJ_NOTIFY_WEBHOOK_URL", "OJ_NOTIFY_WEBHOOK_SECRET", "OJ_NOTIFY_WEBHOOK_SECRET_FILE", "OJ_NOTIFY_SEVERITY",
+    "OJ_LEASE", "OJ_LEASE_NAME", "OJ_LEASE_DURATION_MS", "OJ_LEASE_RENEW_MS", "OJ_LEASE_RETRY_MS", "OJ_POD_NAME",
+    "OJ_K8S_NAMESPACE", "OJ_K8S_KUBECONFIG", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT",
+    "OJ_DRAIN_TIMEOUT_MS", "OJ_TIMER_CHECK_MS",
 })  # fmt: skip
 """What is meant for the daemon itself: secrets, and choices that a nested `oj` must not repeat."""
 
@@ -115,6 +127,13 @@ class Settings(NamedTuple):
     file_lock: bool
     """Workstation: one daemon per state folder is kept by a file lock."""
     desktop_notify: bool
+    """Workstation: notifications appear on the desktop, where there is one."""
+    webhook: Secret[str]
+    """URL that notifications are posted to; secret because chat services put the key into the path. Empty: none."""
+    webhook_secret: Secret[str]
+    """Key of the signature of what is posted; empty: unsigned."""
+    notify_severity: str
+    """info, warning or critical: the least that is notified by webhook or desktop."""
     log_format: str
     """text or json."""
     log_stdout: bool
@@ -125,9 +144,39 @@ class Settings(NamedTuple):
     runtime: str
     """auto, local, docker or kubernetes."""
     tcp_port: int | None
+    """Port for `oj` on other machines; None: the unix socket only."""
+    tcp_bind: str
+    """Address that it is bound to."""
+    tls: bool
+    """TLS on the TCP port; without it the port is plain text, which has to be asked for by name."""
+    tls_cert: str
+    """File of the daemon's certificate chain (PEM); empty: one is made, signed by the CA of the state folder."""
+    tls_key: str
+    """File of its private key; empty: it is in the file of the certificate."""
+    tls_client_ca: str
+    """File of the CA whose certificates clients have to show; empty: none is asked for."""
+    tls_names: tuple[str, ...]
+    """Further names and addresses for a certificate that is made."""
     http_port: int | None
+    """Port of /healthz, /readyz and /metrics; None: off."""
+    http_bind: str
+    """Address that it is bound to."""
     lease: str
-    """on, off or auto."""
+    """on, off or auto: on with the Kubernetes runtime."""
+    lease_name: str
+    """Name of the Lease that elects one daemon."""
+    lease_duration_ms: int
+    """How long others respect a Lease that is not renewed."""
+    lease_renew_ms: int
+    """How long the holder tries to renew it before it gives up and ends."""
+    lease_retry_ms: int
+    """Period of renewing, and of trying to get it."""
+    pod_name: str
+    """Who we are to others: OJ_POD_NAME, or the host name."""
+    namespace: str
+    """Namespace of the Lease and the pods; empty: that of the credentials."""
+    kubeconfig: str
+    """File with credentials for the cluster; empty: those of the pod's service account."""
 
     project: str | None
     """OJ_PROJECT."""
@@ -135,8 +184,14 @@ class Settings(NamedTuple):
     color: bool
     daemon_url: str | None
     """Another daemon than the one of `state_dir`; as given."""
+    tls_ca: str
+    """File of the CA that has signed that daemon's certificate (PEM); empty: those that the system trusts."""
+    tls_fingerprint: str
+    """SHA-256 of that daemon's certificate, pinned; lower-case hex without colons; empty: its CA decides."""
+    tls_client_cert: str
+    """File of the certificate and key that we show to it; empty: none."""
     token: Secret[str]
-    """Empty when there is none."""
+    """Of the daemon, or for it. Empty when there is none."""
     inherited: Secret[dict[str, str]]
     """The whole environment that we were started with."""
 
@@ -221,6 +276,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     profile = _profile(reader)
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
+    token = reader.secret("OJ_AUTH_TOKEN", "token")
 
     return Settings(
         profile=profile,
@@ -238,11 +294,12 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         ),
         timer_check_ms=reader.ms(("OJ_TIMER_CHECK_MS",), 1000),
         idle_grace_ms=reader.ms(("OJ_IDLE_GRACE_MS",), 1000, least=0),
-        file_lock=reader.decide(
-            "lock", not cluster, because, shown="none" if cluster else "file lock"
-        ),
-        desktop_notify=reader.decide(
-            "notify", not cluster, because, shown="none" if cluster else "log"
+        file_lock=reader.flag("OJ_FILE_LOCK", default=not cluster, reason=because),
+        desktop_notify=reader.flag("OJ_NOTIFY_DESKTOP", default=not cluster, reason=because),
+        webhook=_webhook(reader),
+        webhook_secret=reader.secret("OJ_NOTIFY_WEBHOOK_SECRET", "webhook_secret"),
+        notify_severity=reader.word(
+            "OJ_NOTIFY_SEVERITY", ("info", "warning", "critical"), "info", "default"
         ),
         log_format=reader.word(
             "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
@@ -252,14 +309,31 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
             "OJ_LOG", ("debug", "info", "warning", "error"), "info", "default"
         ).upper(),
         runtime=_runtime(reader, root, cluster=cluster),
-        tcp_port=reader.port("OJ_TCP_PORT"),
-        http_port=reader.port("OJ_HTTP_PORT"),
+        tcp_port=_tcp_port(reader, token, cluster=cluster),
+        tcp_bind=reader.text("OJ_TCP_BIND", EVERYWHERE if cluster else HERE_ONLY, because),
+        tls=reader.flag("OJ_TLS", default=True, reason="default"),
+        tls_cert=reader.text("OJ_TLS_CERT", "", "default"),
+        tls_key=reader.text("OJ_TLS_KEY", "", "default"),
+        tls_client_ca=reader.text("OJ_TLS_CLIENT_CA", "", "default"),
+        tls_names=tuple(reader.text("OJ_TLS_NAMES", "", "default").replace(",", " ").split()),
+        http_port=reader.port("OJ_HTTP_PORT", HTTP_PORT if cluster else None, because),
+        http_bind=reader.text("OJ_HTTP_BIND", EVERYWHERE if cluster else HERE_ONLY, because),
         lease=reader.word("OJ_LEASE", ("auto", "on", "off"), "auto", "default"),
+        lease_name=reader.text("OJ_LEASE_NAME", "oj-daemon", "default"),
+        lease_duration_ms=reader.ms(("OJ_LEASE_DURATION_MS",), 15_000),
+        lease_renew_ms=reader.ms(("OJ_LEASE_RENEW_MS",), 10_000),
+        lease_retry_ms=reader.ms(("OJ_LEASE_RETRY_MS",), 2000),
+        pod_name=reader.get("OJ_POD_NAME") or reader.get("HOSTNAME") or "",
+        namespace=_namespace(reader, root),
+        kubeconfig=reader.text("OJ_K8S_KUBECONFIG", "", "default"),
         project=reader.get("OJ_PROJECT"),
         no_color=reader.get("NO_COLOR") is not None,
         color=reader.get("COLOR") is not None,
         daemon_url=reader.get("OJ_DAEMON_URL"),
-        token=_token(reader),
+        tls_ca=reader.get("OJ_TLS_CA") or "",
+        tls_fingerprint=(reader.get("OJ_TLS_FINGERPRINT") or "").replace(":", "").lower(),
+        tls_client_cert=reader.get("OJ_TLS_CLIENT_CERT") or "",
+        token=token,
         inherited=Secret(dict(reader.environ)),
         warnings=tuple(reader.warnings),
         reasons=tuple(reader.reasons),
@@ -324,18 +398,50 @@ class _Reader:
             self._ignored(name, text, "1 or 0", str(int(default)))
         return self.decide(label, default, reason, shown="yes" if default else "no")
 
-    def port(self, name: str) -> int | None:
+    def text(self, name: str, default: str, reason: str) -> str:
+        """Any text; the default is said to be so only where there is one."""
+        label = name.removeprefix("OJ_").lower()
+        text = self.get(name)
+        if text is not None:
+            return self.decide(label, text, name)
+        return self.decide(label, default, reason) if default else ""
+
+    def secret(self, name: str, label: str) -> Secret[str]:
+        """A value that shows as ***, from the variable or from the file that a second variable names."""
+        named = self.get(name)
+        if named is not None:
+            return self.decide(label, Secret(named), name)
+        path = self.get(f"{name}_FILE")
+        if path is None:
+            return self.decide(label, Secret(""), f"{name} is not set", shown="none")
+        try:
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the same
+                text = file.read().strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise OjError(
+                f"read {name}_FILE: {exc}",
+                code="invalid",
+                hint="mount the file, or unset the variable",
+            ) from exc
+        return self.decide(label, Secret(text), f"{name}_FILE")
+
+    def port(self, name: str, default: int | None, reason: str) -> int | None:
+        """A number, or `off`."""
         label = name.removeprefix("OJ_").lower()
         text = self.get(name)
         if text is None:
-            return self.decide(label, None, f"{name} is not set", shown="off")
+            if default is None:
+                return self.decide(label, None, f"{name} is not set", shown="off")
+            return self.decide(label, default, reason)
+        if text.lower() == "off":
+            return self.decide(label, None, name, shown="off")
         if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
             return self.decide(label, int(text), name)
         # Asked for by name, so it works or the daemon ends; carrying on without the port would hide the mistake.
         raise OjError(
             f"{name}={text}: not a port",
             code="invalid",
-            hint=f"set {name} to a number from 1 to 65535",
+            hint=f"set {name} to a number from 1 to 65535, or to off",
         )
 
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
@@ -394,20 +500,34 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
 
 
-def _token(reader: _Reader) -> Secret[str]:
-    named = reader.get("OJ_AUTH_TOKEN")
-    if named is not None:
-        return reader.decide("token", Secret(named), "OJ_AUTH_TOKEN")
-    path = reader.get("OJ_AUTH_TOKEN_FILE")
-    if path is None:
-        return reader.decide("token", Secret(""), "OJ_AUTH_TOKEN is not set", shown="none")
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the same
-            text = file.read().strip()
-    except (OSError, UnicodeDecodeError) as exc:
+def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | None:
+    if not cluster:
+        return reader.port("OJ_TCP_PORT", None, "")
+    if token or reader.get("OJ_TCP_PORT") is not None:
+        return reader.port("OJ_TCP_PORT", TCP_PORT, "profile cluster, and there is a token")
+    reader.warnings.append(
+        "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
+    )
+    return reader.decide("tcp_port", None, "there is no token", shown="off")
+
+
+def _webhook(reader: _Reader) -> Secret[str]:
+    url = reader.secret("OJ_NOTIFY_WEBHOOK_URL", "webhook")
+    if url and not url.reveal().startswith(("http://", "https://")):
         raise OjError(
-            f"read OJ_AUTH_TOKEN_FILE: {exc}",
+            "OJ_NOTIFY_WEBHOOK_URL: not a URL that can be posted to",
             code="invalid",
-            hint="mount the file, or unset the variable",
-        ) from exc
-    return reader.decide("token", Secret(text), "OJ_AUTH_TOKEN_FILE")
+            hint="set it to http://... or https://..., or unset it",
+        )
+    return url
+
+
+def _namespace(reader: _Reader, root: str | os.PathLike[str]) -> str:
+    named = reader.get("OJ_K8S_NAMESPACE")
+    if named is not None:
+        return reader.decide("namespace", named, "OJ_K8S_NAMESPACE")
+    try:
+        with open(os.path.join(root, SERVICE_ACCOUNT_NAMESPACE), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - the same
+            return reader.decide("namespace", file.read().strip(), "the pod's service account")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -175,7 +175,7 @@ async def test_status_tells_how_it_is_and_why(folder: Path) -> None:
         str(folder),
     )
     assert (info["jobs_active"], info["epoch"], info["seq"]) == (3, 2, 17)
-    assert {"name": "lock", "value": "file lock", "reason": "profile workstation"} in info[
+    assert {"name": "file_lock", "value": "yes", "reason": "profile workstation"} in info[
         "settings"
     ]
     assert info["warnings"] == [

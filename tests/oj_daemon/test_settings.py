@@ -38,17 +38,37 @@ def test_without_any_variable_everything_has_its_default() -> None:
         idle_grace_ms=1000,
         file_lock=True,
         desktop_notify=True,
+        webhook=Secret(""),
+        webhook_secret=Secret(""),
+        notify_severity="info",
         log_format="text",
         log_stdout=False,
         log_level="INFO",
         runtime="local",
         tcp_port=None,
+        tcp_bind="127.0.0.1",
+        tls=True,
+        tls_cert="",
+        tls_key="",
+        tls_client_ca="",
+        tls_names=(),
         http_port=None,
+        http_bind="127.0.0.1",
         lease="auto",
+        lease_name="oj-daemon",
+        lease_duration_ms=15_000,
+        lease_renew_ms=10_000,
+        lease_retry_ms=2000,
+        pod_name="",
+        namespace="",
+        kubeconfig="",
         project=None,
         no_color=False,
         color=False,
         daemon_url=None,
+        tls_ca="",
+        tls_fingerprint="",
+        tls_client_cert="",
         token=Secret(""),
         inherited=Secret(HERE),
         warnings=(),
@@ -68,19 +88,53 @@ def test_in_a_cluster_the_defaults_are_those_of_a_pod(tmp_path: Path) -> None:
         "json",
         True,
     )
-    assert (found.drain_ms, found.runtime, found.warnings) == (25_000, "kubernetes", ())
+    assert (found.drain_ms, found.runtime) == (25_000, "kubernetes")
+    assert (found.http_port, found.http_bind, found.tcp_port) == (8080, "0.0.0.0", None)
+    assert [text.partition(" (")[0] for text in found.warnings] == ["no token is configured"]
     assert reason(found, "profile") == Choice(
         "profile", "cluster", "KUBERNETES_SERVICE_HOST is set"
     )
-    assert reason(found, "lock") == Choice("lock", "none", "profile cluster")
+    assert reason(found, "file_lock") == Choice("file_lock", "no", "profile cluster")
 
 
 def test_a_cluster_without_credentials_falls_back_and_everybody_is_told(tmp_path: Path) -> None:
     found = load({**HERE, "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
     assert found.runtime == "local"
-    assert found.warnings == (
+    assert found.warnings[:1] == (
         "this is a cluster, but no credentials of a service account are mounted: running everything locally",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("OJ_FILE_LOCK", "on", "file_lock", True),
+        ("OJ_NOTIFY_DESKTOP", "1", "desktop_notify", True),
+        ("OJ_LOG_FORMAT", "text", "log_format", "text"),
+        ("OJ_LOG_STDOUT", "0", "log_stdout", False),
+        ("OJ_TCP_PORT", "off", "tcp_port", None),
+        ("OJ_TCP_PORT", "7000", "tcp_port", 7000),
+        ("OJ_TCP_BIND", "127.0.0.1", "tcp_bind", "127.0.0.1"),
+        ("OJ_TLS", "off", "tls", False),
+        ("OJ_HTTP_PORT", "off", "http_port", None),
+        ("OJ_HTTP_BIND", "127.0.0.1", "http_bind", "127.0.0.1"),
+        ("OJ_DRAIN_TIMEOUT_MS", "1", "drain_ms", 1),
+        ("OJ_PROFILE", "workstation", "profile", Profile.WORKSTATION),
+    ],
+)
+def test_each_choice_of_the_profile_has_a_variable_of_its_own(
+    name: str, value: str, field: str, expected: object
+) -> None:
+    pod = {**HERE, "KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_AUTH_TOKEN": "t"}
+    plain, found = load(pod), load({**pod, name: value})
+    assert getattr(found, field) == expected != getattr(plain, field)
+    assert any(choice.reason == name for choice in found.choices())
+
+
+def test_a_cluster_listens_as_soon_as_it_has_a_token() -> None:
+    found = load({**HERE, "KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_AUTH_TOKEN": "t"})
+    assert (found.tcp_port, found.tcp_bind, found.tls) == (7777, "0.0.0.0", True)
+    assert load({**HERE, "OJ_AUTH_TOKEN": "t"}).tcp_port is None
 
 
 def test_the_profile_can_be_named() -> None:
@@ -185,8 +239,12 @@ def test_words_are_checked() -> None:
 
 
 def test_colour_variables_count_when_they_are_not_empty() -> None:
-    assert load({**HERE, "NO_COLOR": "yes", "COLOR": "1"})[23:25] == (True, True)
-    assert load({**HERE, "NO_COLOR": "", "COLOR": ""})[23:25] == (False, False)
+    yes, no = (
+        load({**HERE, "NO_COLOR": "yes", "COLOR": "1"}),
+        load({**HERE, "NO_COLOR": "", "COLOR": ""}),
+    )
+    assert (yes.no_color, yes.color) == (True, True)
+    assert (no.no_color, no.color) == (False, False)
 
 
 def test_a_token_comes_from_the_variable_or_from_a_file_and_never_shows(tmp_path: Path) -> None:
