@@ -265,7 +265,10 @@ def test_wait_times_out(daemon_cli: Harness, monkeypatch: pytest.MonkeyPatch) ->
     times = iter(range(0, 1000, 10))
     monkeypatch.setattr("oj_cli.watch.time.monotonic", lambda: next(times))
     code, _, err = waits(daemon_cli, with_agents(agent()), timeout="5s")
-    assert (code, err.splitlines()[-1]) == (2, "Error: timed out after 5s")
+    assert (code, err.splitlines()[-2:]) == (
+        2,
+        ["Error: timed out after 5s", "Hint: oj agent list"],
+    )
 
 
 def test_wait_gives_an_agent_a_moment_to_come_to_be(

@@ -546,7 +546,8 @@ def test_a_wait_that_takes_too_long_is_2_and_says_what_the_job_does(daemon_cli: 
     done = daemon_cli.oj("job", "wait", "4f9", "--timeout", "1s")
     assert (done.code, done.out) == (2, "test started\n")
     assert done.err.endswith(
-        "Job fix-login (4f9h2k7m) has not ended: test (running for 1m 0s)\nError: timed out after 1s\n"
+        "Job fix-login (4f9h2k7m) has not ended: test (running for 1m 0s)\n"
+        "Error: timed out after 1s\nHint: oj status\n"
     )
     assert all(asked["wait_ms"] <= 1000 for asked in daemon_cli.daemon.of("JobWatch"))
 
