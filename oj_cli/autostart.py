@@ -60,15 +60,16 @@ class Command(NamedTuple):
 
 
 def connect(settings: Settings) -> Client:
-    """A connection to a daemon that speaks our protocol, started or replaced if it has to be."""
+    """A connection to a daemon that speaks our protocol, started or replaced if it has to be: one of this machine."""
     client = Client(settings)
     try:
         client.greet()
     except WireError as failure:
         client.close()
-        if failure.code == "unavailable":
+        is_ours = settings.daemon_url is None
+        if failure.code == "unavailable" and is_ours:
             return start(settings)
-        if failure.code == "incompatible":
+        if failure.code == "incompatible" and is_ours:
             return _replace(settings, failure, client.daemon_protocol)
         note_failure(settings, failure)
         raise
@@ -77,6 +78,7 @@ def connect(settings: Settings) -> Client:
 
 def start(settings: Settings, *arguments: str) -> Client:
     """Start a daemon in the background, or find that somebody else just did; returns a connection to it."""
+    _must_be_ours(settings, "start")
     deadline = time.monotonic() + settings.timeout_connect_ms / 1000
     try:
         with _temporary_file() as stderr:
@@ -99,6 +101,8 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
 
     With `kill` it ends what it runs as well.
     """
+    if settings.daemon_url is not None:
+        return _stop_afar(settings, kill=kill)
     client = Client(settings)
     try:
         client.connect()
@@ -142,9 +146,33 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
 
 def restart(settings: Settings, *, kill: bool = False) -> Client:
     """End the daemon if it runs, and start one."""
+    _must_be_ours(settings, "restart")
     with _alone(settings):
         report_forced(stop(settings, kill=kill))
         return start(settings)
+
+
+def _must_be_ours(settings: Settings, verb: str) -> None:
+    if settings.daemon_url is not None:
+        raise OjError(
+            f"cannot {verb} {settings.daemon_url}: a daemon on another machine is started there",
+            code="invalid",
+            hint=f"unset OJ_DAEMON_URL to {verb} the daemon of this machine",
+        )
+
+
+def _stop_afar(settings: Settings, *, kill: bool) -> Stopped:
+    """Ask it to end, and wait until it hangs up. Whoever looks after it may well start it again."""
+    with Client(settings) as client:
+        reply = client.call("DaemonStop", kill=kill)
+        patience = int(reply["drain_seconds"] * 1000) + LEAST_MARGIN_MS
+        if not client.is_gone_within(patience):
+            raise OjError(
+                f"the daemon at {settings.daemon_url} was told to end and has not hung up for {patience / 1000:g} s",
+                code="timeout",
+                hint="oj daemon status",
+            )
+    return Stopped(was_running=True, jobs_active=reply.get("jobs_active", 0))
 
 
 def command(settings: Settings, *arguments: str) -> Command:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    from oj_daemon.wire.client import Link
+
 LEAVE_KEYS = re.compile(rb"\x1d|\x1b\[93;5u|\x1b\[27;5;93~")
 """Ctrl-], as a terminal sends it, and as one does whose program asked for unambiguous keys."""
 ENTER = b"\x1b[22;0t\x1b[?1049h\x1b[2J\x1b[H"
@@ -54,7 +56,7 @@ _HALF = re.compile(rb"\x1b(?:\[(?:\?[0-9;]{0,40})?)?\Z")
 class Line(NamedTuple):
     """A connection that carries frames of a terminal."""
 
-    socket: socket.socket
+    socket: Link
     reader: FrameReader
     frames: list[bytes]
     """Read already."""
@@ -185,7 +187,7 @@ class _Loan:
         if len(self._typed) < TYPED_MOST:
             self._typed += frame(bytes([kind]) + data)
 
-    def _say_goodbye(self, link: socket.socket) -> None:
+    def _say_goodbye(self, link: Link) -> None:
         """Send what was typed before leaving, as far as it goes at once."""
         self._put(DETACH, b"{}")
         with suppress(OSError):

@@ -1,8 +1,12 @@
-"""Accepts connections on the unix socket and answers requests, one after the other, in the order they came.
+"""Accepts connections, on the unix socket and from afar, and answers requests, one after the other, in the order they came.
 
 Rule: knows frames, limits and who may connect; what a request means is the handler's business. Every request gets a reply:
 what cannot be read an Error, a handler that crashes an Error and a traceback in the log. A client that goes away ends the
 question it asked, but never a change that was already accepted. One task per connection, in the TaskGroup of the listener.
+
+Whoever comes from afar is a stranger until a first Hello has shown a token that is known; until then nothing but that Hello is
+read, little of it is kept, it has to come soon, and only so many strangers are borne at once: a new one takes the place of the
+one that has kept us waiting the longest.
 """
 
 from __future__ import annotations
@@ -12,16 +16,18 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import stat
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from oj_daemon.access import OWNER, Principal
 from oj_daemon.attach import Upgrade, goodbye
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, WireError
@@ -33,8 +39,10 @@ from oj_daemon.wire.requests import AnyRequest, Hello, is_query
 
 logger = logging.getLogger(__name__)
 
-Handle = Callable[[AnyRequest], Awaitable[AnyReply | Upgrade]]
-"""Answers one request; raises OjError to refuse. An Upgrade takes the connection over."""
+Handle = Callable[[AnyRequest, Principal], Awaitable[AnyReply | Upgrade]]
+"""Answers one request of somebody; raises OjError to refuse. An Upgrade takes the connection over."""
+Authenticate = Callable[[str, bool], Principal | None]
+"""Whose token that is, given whether it was shown on the unix socket (then it may be empty); None: nobody's."""
 
 WIRE_CODES: Final = frozenset(
     {"not_found", "ambiguous", "invalid", "conflict", "unauthorized", "unavailable", "internal"}
@@ -46,6 +54,10 @@ STOPPING: Final = "the daemon is stopping"
 """What a person in an agent's terminal is told at the end."""
 ALWAYS_WELCOME: Final = frozenset({0})
 """Users besides our own: root may do as it likes anyway."""
+STRANGER_BYTES: Final = 64 << 10
+"""What is kept of somebody whose Hello has not come yet; far more than a Hello has."""
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds, seconds and tries until a peer that has vanished without a word is given up on."""
 
 
 class Limits(NamedTuple):
@@ -58,35 +70,78 @@ class Limits(NamedTuple):
     """Until the first request has arrived whole."""
     idle_seconds: float = 60.0
     """Between requests, and between two pieces of one."""
+    strangers: int = 64
+    """Connections from afar that have not shown a token yet, those in the middle of a TLS handshake included."""
+    requests: int = 100_000
+    """On one connection, which is then closed between two of them; `oj` connects again by itself."""
+
+
+class Remote(NamedTuple):
+    """The door for those from afar."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+    """None: plain text, as was asked for by name."""
+
+
+def only_owner(_token: str, is_local: bool) -> Principal | None:
+    """Knows no token: whoever may use the unix socket is the owner."""
+    return OWNER if is_local else None
 
 
 @contextlib.asynccontextmanager
-async def listen(path: Path, handle: Handle, limits: Limits = Limits()) -> AsyncIterator[Listener]:  # noqa: B008 - immutable
+async def listen(
+    path: Path,
+    handle: Handle,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    *,
+    authenticate: Authenticate = only_owner,
+    remote: Remote | None = None,
+) -> AsyncIterator[Listener]:
     """Accept connections while the block runs; at its end hang up on everybody and remove the socket.
 
-    The caller holds the lock of the state folder: a socket found at `path` belongs to nobody any more.
+    The caller holds the lock of the state folder: a socket found at `path` belongs to nobody any more. Raises WireError
+    when one of the two doors cannot be opened.
     """
     bound = bind(path)
     ours = _inode(path)
     failure: BaseException | None = None
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.TaskGroup() as group:
-            listener = Listener(handle, limits, group)
-            server = await asyncio.get_running_loop().create_unix_server(
-                listener.accept, sock=bound, backlog=BACKLOG
-            )
+            listener = Listener(handle, limits, group, authenticate, remote)
+            servers = [await loop.create_unix_server(listener.accept, sock=bound, backlog=BACKLOG)]
             try:
+                if remote is not None:
+                    servers.append(await _open(remote, listener))
+                    listener.ports = [bound.getsockname()[1] for bound in servers[1].sockets]
                 yield listener
             except BaseException as exc:  # noqa: BLE001 - raised again below, and not wrapped into a group of one
                 failure = exc
             finally:
-                server.close()
+                for server in servers:
+                    server.close()
                 listener.hang_up()
     finally:
         bound.close()
         _remove_socket(path, ours)
     if failure is not None:
         raise failure
+
+
+async def _open(remote: Remote, listener: Listener) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(
+            listener.accept_stranger, remote.host, remote.port, backlog=BACKLOG
+        )
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        raise WireError(
+            f"listen on {remote.host}:{remote.port}: {reason}",
+            code="unavailable",
+            hint="set OJ_TCP_PORT and OJ_TCP_BIND to a free port of an address of this machine, or OJ_TCP_PORT=off",
+        ) from exc
 
 
 def bind(path: Path) -> socket.socket:
@@ -128,28 +183,149 @@ def check_path(path: Path) -> None:
 
 
 class Listener:
-    """All connections of one socket."""
+    """All connections of one daemon."""
 
-    def __init__(self, handle: Handle, limits: Limits, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        limits: Limits,
+        group: asyncio.TaskGroup,
+        authenticate: Authenticate = only_owner,
+        remote: Remote | None = None,
+    ) -> None:
         self.handle = handle
         self.limits = limits
         self.group = group
+        self.authenticate = authenticate
+        self.remote = remote
         self.connections: set[Connection] = set()
+        self.ports: list[int] = []
+        """Those that are open for whoever comes from afar."""
+        self._strangers: dict[Stranger, None] = {}
+        """In the order in which they came."""
+
+    @property
+    def stranger_count(self) -> int:
+        """How many have not shown a token yet."""
+        return len(self._strangers)
 
     def accept(self) -> Connection:
         """The protocol object of a connection that has just been made."""
         return Connection(self)
 
+    def accept_stranger(self) -> asyncio.Protocol:
+        """The same for somebody from afar."""
+        return Doorway(self)
+
+    def bear(self, stranger: Stranger) -> None:
+        """Have one more whom nobody knows; the one who has waited the longest goes if that is one too many."""
+        if len(self._strangers) >= self.limits.strangers:
+            next(iter(self._strangers)).turn_away()
+        self._strangers[stranger] = None
+
+    def settle(self, stranger: Stranger) -> None:
+        """One of them is known, or gone."""
+        self._strangers.pop(stranger, None)
+
     def hang_up(self) -> None:
         """End every connection, whatever it waits for: what was accepted is in the log, and nobody answers any more."""
         for connection in tuple(self.connections):
             connection.end()
+        for stranger in tuple(self._strangers):
+            stranger.turn_away()
+
+
+class Stranger(Protocol):
+    """Somebody from afar who has not shown a token yet."""
+
+    def turn_away(self) -> None:
+        """Hang up at once."""
+        ...
+
+
+class Doorway(asyncio.Protocol):
+    """A connection from afar on its way through the TLS handshake, where there is one, to a `Connection`."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has one
+        self._transport = transport
+        _keep_alive(transport.get_extra_info("socket"))
+        transport.pause_reading()
+        self._listener.bear(self)
+        self._task = self._listener.group.create_task(self._pass(transport))
+
+    def turn_away(self) -> None:
+        """Hang up at once."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _pass(self, transport: asyncio.Transport) -> None:
+        listener = self._listener
+        assert listener.remote is not None  # noqa: S101 - this is its door
+        connection = Connection(listener, peer=_address(transport))
+        secured: asyncio.Transport | None = transport
+        try:
+            if listener.remote.context is None:
+                transport.set_protocol(connection)
+                transport.resume_reading()
+            else:
+                secured = await asyncio.get_running_loop().start_tls(
+                    transport,
+                    connection,
+                    listener.remote.context,
+                    server_side=True,
+                    ssl_handshake_timeout=listener.limits.first_seconds,
+                    ssl_shutdown_timeout=1.0,
+                )
+        except (OSError, EOFError, asyncio.CancelledError) as error:
+            # Also the cancellation of `turn_away`; the listener as a whole is never cancelled before it has hung up.
+            logger.debug("no TLS with %s: %s", connection.peer, error)
+            transport.abort()
+            return
+        except Exception:
+            # What asyncio and OpenSSL make of garbage is not all foreseen, and costs this connection only.
+            logger.warning("the TLS handshake with %s failed", connection.peer, exc_info=True)
+            transport.abort()
+            return
+        finally:
+            listener.settle(self)
+        if secured is None or secured.is_closing():
+            return
+        connection.connection_made(secured)
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        option = getattr(socket, name, None)  # not everywhere
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if peer else "somebody"
 
 
 class Connection(asyncio.Protocol):
     """One client: frames in, replies out, in order."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, peer: str = "") -> None:
+        self.peer = peer
+        """Its address, for one from afar; empty on the unix socket."""
+        self._who = None if peer else listener.authenticate("", True)
+        """None: a stranger."""
+        self._received = 0
+        """Bytes, as long as it is one."""
+        self._requests = 0
         self._listener = listener
         self._limits = listener.limits
         self._loop = asyncio.get_running_loop()
@@ -180,7 +356,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has one
         self._transport = transport
         listener = self._listener
-        refusal = _check_peer(transport.get_extra_info("socket"))
+        refusal = None if self.peer else _check_peer(transport.get_extra_info("socket"))
         if refusal is None and len(listener.connections) >= self._limits.connections:
             refusal = Error(
                 f"too many connections ({self._limits.connections})",
@@ -189,29 +365,39 @@ class Connection(asyncio.Protocol):
             )
         if refusal is not None:
             logger.warning("connection refused: %s", refusal.message)
-            self._send(refusal)
+            self._closing = True
+            if not self.peer:  # a stranger is told nothing
+                self._send(refusal)
             transport.close()
             return
         listener.connections.add(self)
+        if self._who is None:
+            listener.bear(self)
         self._deadline = self._loop.time() + self._limits.first_seconds
         self._watchdog = self._loop.call_at(self._deadline, self._watch)
         self._task = listener.group.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
-        """Collect frames."""
-        if self._closing or self._task is None:
+        """Collect frames; what comes right behind a TLS handshake may come before `connection_made`."""
+        if self._closing:
             return
+        if self._who is None:
+            self._received += len(data)
         try:
             frames = self._reader.feed(data)
         except WireError:
             frames = []  # the task reads `problem` when it gets there
         self._frames.extend(frames)
-        if self._deadline and not frames:
+        if self._deadline and not frames and self._who is not None:
             self._deadline = max(
                 self._deadline,
                 self._loop.time() + min(self._limits.first_seconds, self._limits.idle_seconds),
             )
-        if len(self._frames) >= QUEUED_FRAMES or self._reader.problem is not None:
+        is_too_much = self._who is None and self._received > STRANGER_BYTES
+        if is_too_much and not self._frames:
+            self._refuse("no Hello has come")
+            return
+        if len(self._frames) >= QUEUED_FRAMES or self._reader.problem is not None or is_too_much:
             self._pause()
         if (
             (frames or self._reader.problem is not None)
@@ -229,6 +415,7 @@ class Connection(asyncio.Protocol):
         """The same, and nothing can be written any more."""
         self._abandon()
         self._listener.connections.discard(self)
+        self._listener.settle(self)
         if self._watchdog is not None:
             self._watchdog.cancel()
 
@@ -241,6 +428,13 @@ class Connection(asyncio.Protocol):
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self._room = None
+
+    def turn_away(self) -> None:
+        """Hang up on a stranger at once."""
+        self._interruptible = True
+        self._abandon()
+        if self._transport is not None:
+            self._transport.abort()
 
     def end(self) -> None:
         """Hang up from our side."""
@@ -257,8 +451,10 @@ class Connection(asyncio.Protocol):
         try:
             while (payload := await self._next()) is not None:
                 self._deadline = 0.0
-                keep = await self._answer(payload)
-                if not keep or self._closing:
+                who = self._who
+                keep = self._admit(payload) if who is None else await self._answer(payload, who)
+                self._requests += 1
+                if not keep or self._closing or self._requests >= self._limits.requests:
                     break
                 self._deadline = self._loop.time() + self._limits.idle_seconds
         except asyncio.CancelledError:
@@ -294,7 +490,7 @@ class Connection(asyncio.Protocol):
         # While there was no room the client may have gone, and what it had asked for with it.
         return self._frames.popleft() if self._frames else None
 
-    async def _answer(self, payload: bytes) -> bool:
+    async def _answer(self, payload: bytes, who: Principal) -> bool:
         """Reply to one request; False when the stream after it makes no sense."""
         try:
             request = _decoder().decode(payload)
@@ -311,11 +507,11 @@ class Connection(asyncio.Protocol):
             self._send(Error(f"request is not JSON: {exc}", code="invalid"))
             return False
         if isinstance(request, Hello):
-            self._greet(request)
-        elif self._refusal is not None:
+            return self._greet(request)
+        if self._refusal is not None:
             self._send(self._refusal)
         else:
-            reply = await self._handled(request)
+            reply = await self._handled(request, who)
             if isinstance(reply, Upgrade):
                 self._send(reply.reply)
                 await self._carry(reply)
@@ -352,10 +548,10 @@ class Connection(asyncio.Protocol):
         if self._room is not None:
             await asyncio.shield(self._room)
 
-    async def _handled(self, request: AnyRequest) -> AnyReply | Upgrade:
+    async def _handled(self, request: AnyRequest, who: Principal) -> AnyReply | Upgrade:
         self._interruptible = is_query(request)
         try:
-            return await self._listener.handle(request)
+            return await self._listener.handle(request, who)
         except OjError as exc:
             code = exc.code if exc.code in WIRE_CODES else "invalid"
             return Error(exc.message, code=code, hint=exc.hint)
@@ -366,7 +562,51 @@ class Connection(asyncio.Protocol):
         finally:
             self._interruptible = False
 
-    def _greet(self, hello: Hello) -> None:
+    def _admit(self, payload: bytes) -> bool:
+        """Let a stranger in whose first word is a Hello with a token that is known."""
+        try:
+            hello = _decoder().decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            hello = None
+        if not isinstance(hello, Hello):
+            return self._refuse("the first request has to be a Hello with a token")
+        known = self._listener.authenticate(hello.token, False) if hello.token else None
+        if known is None:
+            return self._refuse(
+                "the token is not known here" if hello.token else "a token is needed"
+            )
+        self._who = known
+        self._listener.settle(self)
+        return self._greet(hello)
+
+    def _refuse(self, why: str) -> bool:
+        """Hang up on a stranger; what it gets to read says nothing about us."""
+        logger.warning("connection from %s refused: %s", self.peer, why)
+        self._send(
+            Error(
+                why,
+                code="unauthorized",
+                hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE to the token of that daemon",
+            )
+        )
+        self._abandon()
+        if self._transport is not None:
+            self._transport.close()
+        return False
+
+    def _greet(self, hello: Hello) -> bool:
+        if not self.peer and hello.token:
+            known = self._listener.authenticate(hello.token, True)
+            if known is None:
+                self._send(
+                    Error(
+                        "the token in OJ_AUTH_TOKEN is over, or is not of this daemon",
+                        code="unauthorized",
+                        hint="unset OJ_AUTH_TOKEN",
+                    )
+                )
+                return False
+            self._who = known
         self._send(HelloReply(protocol=PROTOCOL, version=identity()))
         if hello.protocol != PROTOCOL:
             self._refusal = Error(
@@ -374,6 +614,7 @@ class Connection(asyncio.Protocol):
                 code="invalid",
                 hint="oj daemon restart",
             )
+        return True
 
     # Helpers
 

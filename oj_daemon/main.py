@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
+import hmac
 import logging
 import os
 import signal
@@ -19,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
 
 from oj_daemon import listener, log, processes, settings
+from oj_daemon.access import FULL_TOKEN, OWNER, Principal
 from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
@@ -32,6 +35,8 @@ from oj_daemon.works import start as start_works
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+
+    from oj_daemon import tls
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +151,10 @@ async def run(config: Settings, start: StartWorks, *, detached: bool = False) ->
         warnings = _announce(config, version)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
+        certificate = _certificate(config)
         works = await start(config)
-        gate = Gate(config, works, stop, version, warnings)
-        async with _serving(config, gate):
+        gate = Gate(config, works, stop, warnings, certificate)
+        async with _serving(config, gate, certificate):
             _tell(sys.stdout, READY)
             logger.info(READY)
             if detached:
@@ -163,19 +169,33 @@ class Gate:
     """Stands before the works: stops them, answers how they are, and lets no change in once they drain."""
 
     def __init__(
-        self, config: Settings, works: Works, stop: Stop, version: str, warnings: tuple[str, ...]
+        self,
+        config: Settings,
+        works: Works,
+        stop: Stop,
+        warnings: tuple[str, ...],
+        certificate: tls.Keeper | None = None,
     ) -> None:
         self._config = config
+        self._certificate = certificate
         self._works = works
         self._stop = stop
-        self._version = version
         self._warnings = warnings
         self._started = time.monotonic()
         self._changes = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    async def handle(self, request: AnyRequest) -> AnyReply | Upgrade:
+    def authenticate(self, token: str, is_local: bool) -> Principal | None:
+        """Whose token that is; None: nobody's."""
+        if is_local:
+            return OWNER
+        known = self._config.token.reveal()
+        # Digests have one length, so the time that this takes says nothing about how much of it was right.
+        mine, theirs = (hashlib.sha256(text.encode()).digest() for text in (known, token))
+        return FULL_TOKEN if known and hmac.compare_digest(mine, theirs) else None
+
+    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply | Upgrade:  # noqa: ARG002 - full, as yet
         """Answer one request."""
         if is_change(request) or isinstance(request, AgentAttach):
             if self._stop.asked.done():
@@ -215,7 +235,7 @@ class Gate:
         figures = self._works.figures()
         return DaemonInfo(
             status="draining" if self._stop.asked.done() else "running",
-            version=self._version,
+            version=identity(),
             protocol=PROTOCOL,
             pid=os.getpid(),
             uptime_secs=seconds,
@@ -226,6 +246,8 @@ class Gate:
             profile=self._config.profile,
             epoch=figures.epoch,
             seq=figures.seq,
+            address=address(self._config),
+            tls_fingerprint=self._certificate.fingerprint if self._certificate else "",
             settings=tuple(Choice(*choice) for choice in self._config.choices()),
             warnings=(*self._warnings, *figures.warnings),
         )
@@ -333,6 +355,10 @@ def _announce(config: Settings, version: str) -> tuple[str, ...]:
     decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in config.choices())
     logger.info("oj daemon %s, protocol %d, pid %d: %s", version, PROTOCOL, os.getpid(), decisions)
     warnings = list(config.warnings)
+    if config.tcp_port is not None and not config.tls:
+        warnings.append(
+            f"the port {config.tcp_port} is plain text (OJ_TLS=off): whoever listens in reads the token"
+        )
     if config.runtime == "kubernetes":
         warnings.append("this version runs everything locally, also in a cluster")
     for warning in warnings:
@@ -342,12 +368,14 @@ def _announce(config: Settings, version: str) -> tuple[str, ...]:
 
 def _refuse_what_is_missing(config: Settings) -> None:
     """What was asked for by name works, or the daemon ends: nobody should believe in a port that is not open."""
+    if config.tcp_port is not None and not config.token:
+        raise OjError(
+            f"OJ_TCP_PORT={config.tcp_port}: without a token anybody could connect",
+            code="invalid",
+            hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE, or OJ_TCP_PORT=off",
+        )
     named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
-    asked = [
-        named[name]
-        for name in ("tcp_port", "http_port")
-        if name in named and named[name].value != "off"
-    ]
+    asked = [named[name] for name in ("http_port",) if name in named and named[name].value != "off"]
     asked += [named["lease"]] if "lease" in named and config.lease == "on" else []
     asked += (
         [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
@@ -375,15 +403,43 @@ def _signals(stop: Stop) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _serving(config: Settings, gate: Gate) -> AsyncIterator[None]:
+async def _serving(
+    config: Settings, gate: Gate, certificate: tls.Keeper | None
+) -> AsyncIterator[None]:
     usual = listener.Limits()
     limits = usual._replace(
         first_seconds=config.timeout_ipc_ms / 1000,
         # A quarter of the files that we may open: steps and the log need theirs.
         connections=min(usual.connections, processes.descriptor_limit() // 4),
     )
-    async with listener.listen(config.socket_path, gate.handle, limits):
+    remote = None
+    if config.tcp_port is not None:
+        context = certificate.context if certificate is not None else None
+        remote = listener.Remote(config.tcp_bind, config.tcp_port, context)
+    async with listener.listen(
+        config.socket_path, gate.handle, limits, authenticate=gate.authenticate, remote=remote
+    ):
+        if remote is not None:
+            shown = f", SHA-256 {certificate.fingerprint}" if certificate is not None else ""
+            logger.info("listening on %s%s", address(config), shown)
         yield
+
+
+def _certificate(config: Settings) -> tls.Keeper | None:
+    """What the daemon shows to those from afar; None when they are not let in, or in plain text."""
+    if config.tcp_port is None or not config.tls:
+        return None
+    from oj_daemon import tls  # noqa: PLC0415 - 20 ms that a daemon without a port does not pay
+
+    return tls.keep(config)
+
+
+def address(config: Settings) -> str:
+    """Where the daemon listens for those from afar, as a URL; empty when it does not."""
+    if config.tcp_port is None:
+        return ""
+    host = f"[{config.tcp_bind}]" if ":" in config.tcp_bind else config.tcp_bind
+    return f"{'tls' if config.tls else 'tcp'}://{host}:{config.tcp_port}"
 
 
 async def _until_stopped(works: Works, stop: Stop) -> None:

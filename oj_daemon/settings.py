@@ -276,7 +276,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     profile = _profile(reader)
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
-    token = reader.secret("OJ_AUTH_TOKEN", "token")
+    token = _token(reader)
 
     return Settings(
         profile=profile,
@@ -498,6 +498,20 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
         "this is a cluster, but no credentials of a service account are mounted: running everything locally"
     )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
+
+
+def _token(reader: _Reader) -> Secret[str]:
+    token = reader.secret("OJ_AUTH_TOKEN", "token")
+    if token or reader.get("OJ_DAEMON_URL") is None:
+        return token
+    base = reader.get("XDG_CONFIG_HOME") or os.path.join(reader.get("HOME") or "/", ".config")  # noqa: PTH118 - see above
+    path = os.path.join(base, "oj", "token")  # noqa: PTH118 - the same
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the same
+            reader.reasons[-1] = Choice("token", "***", path)
+            return Secret(file.read().strip())
+    except (OSError, UnicodeDecodeError):
+        return token  # the daemon says that one is needed
 
 
 def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | None:

@@ -131,6 +131,8 @@ def status(ctx: Ctx) -> None:
         ("Profile", info["profile"]),
         ("State", info["state_dir"]),
         ("Log", f"record {info['seq']} of epoch {info['epoch']}"),
+        *([("Address", info["address"])] if info.get("address") else []),
+        *([("Fingerprint", info["tls_fingerprint"])] if info.get("tls_fingerprint") else []),
     ])  # fmt: skip
     output.line()
     output.table(

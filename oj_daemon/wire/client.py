@@ -18,6 +18,12 @@ from oj_daemon.settings import SOCKET_PATH_LIMIT, Settings
 from oj_daemon.wire.frames import MAX_REPLY, FrameReader, pack
 from oj_daemon.wire.names import PROTOCOL
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oj_daemon.wire.remote import TlsSocket
+
+    Link = socket.socket | TlsSocket
+
 Reply = dict[str, Any]
 """A decoded reply; its shape is the struct of that `type` in replies.py."""
 
@@ -40,7 +46,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._socket: socket.socket | None = None
+        self._socket: Link | None = None
         self._reader = FrameReader(MAX_REPLY)
         self._frames: list[bytes] = []
         self._greeted = False
@@ -74,21 +80,37 @@ class Client:
             self._socket.close()
             self._socket = None
 
-    def give_away(self) -> tuple[socket.socket, FrameReader, list[bytes]]:
+    def give_away(self) -> tuple[Link, FrameReader, list[bytes]]:
         """Part with the connection after a reply that made something else of it; also with what was read from it since."""
         assert self._socket is not None  # noqa: S101 - the reply came over it
         given = (self._socket, self._reader, self._frames)
         self._socket, self._frames = None, []
         return given
 
+    def is_gone_within(self, milliseconds: int) -> bool:
+        """Wait until the daemon hangs up, without asking it anything more."""
+        assert self._socket is not None  # noqa: S101 - it has just answered
+        self._socket.settimeout(milliseconds / 1000)
+        try:
+            while self._socket.recv(CHUNK):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        self.close()
+        return True
+
     @property
     def peer_pid(self) -> int | None:
         """Process that listens at the other end, told by the kernel; None where it does not tell."""
         option = getattr(socket, "SO_PEERCRED", None)
-        if self._socket is None or option is None:
+        if not isinstance(self._socket, socket.socket) or option is None:
             return None
         import struct  # noqa: PLC0415 - only `oj daemon` asks
 
+        if self._socket.family != socket.AF_UNIX:
+            return None
         pid, _uid, _gid = struct.unpack(
             "3i", self._socket.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
         )
@@ -116,6 +138,11 @@ class Client:
         greeting = b"" if self._greeted else pack(self._hello())
         reply: Reply = {}
         try:
+            if greeting and self._settings.daemon_url is not None:
+                # A stranger's request would not be read, and its rest would cost us the reply that says why.
+                connection.sendall(greeting)
+                self._read_hello(self._receive(connection))
+                greeting = b""
             connection.sendall(greeting + request)
             if greeting:
                 self._read_hello(self._receive(connection))
@@ -128,11 +155,13 @@ class Client:
                 raise WireError(
                     f"{name}: the daemon did not answer within {seconds:g} s",
                     code="timeout",
-                    hint="oj daemon logs",
+                    hint=self._where_to_look(),
                 ) from exc
             if isinstance(exc, OSError):
                 raise WireError(
-                    f"{name}: connection closed by the daemon", code="closed", hint="oj daemon logs"
+                    f"{name}: connection closed by the daemon",
+                    code="closed",
+                    hint=self._where_to_look(),
                 ) from exc
             raise
         return reply
@@ -146,7 +175,7 @@ class Client:
 
     def _hello(self) -> dict[str, object]:
         hello: dict[str, object] = {"type": "Hello", "protocol": PROTOCOL, "version": __version__}
-        if self._settings.daemon_url is not None and self._settings.token:
+        if self._settings.token:
             hello["token"] = self._settings.token.reveal()
         return hello
 
@@ -157,10 +186,23 @@ class Client:
         if self.daemon_protocol != PROTOCOL:
             raise WireError(f"the daemon ({reply.get('version', '?')}) speaks protocol {reply.get('protocol', '?')}, "
                             f"this oj ({__version__}) speaks {PROTOCOL}",
-                            code="incompatible", hint="oj daemon restart")  # fmt: skip
+                            code="incompatible", hint=self._upgrade_hint())  # fmt: skip
         self._greeted = True
 
-    def _receive(self, connection: socket.socket) -> Reply:
+    def _where_to_look(self) -> str:
+        url = self._settings.daemon_url
+        if url is None:
+            return "oj daemon logs"
+        if url.startswith("tcp://") and not self._greeted:
+            return "does it want TLS? OJ_DAEMON_URL=tls://..."
+        return "see the log of the daemon on its own machine"
+
+    def _upgrade_hint(self) -> str:
+        if self._settings.daemon_url is None:
+            return "oj daemon restart"
+        return f"use an oj of its version: {self.daemon_version or '?'}"
+
+    def _receive(self, connection: Link) -> Reply:
         while not self._frames:
             data = connection.recv(CHUNK)
             if not data:
@@ -181,16 +223,26 @@ class Client:
         """Hang up where the daemon has closed an idle connection: nothing was sent, so connecting again is safe."""
         if self._socket is None:
             return
-        # Not by MSG_DONTWAIT: a Python socket that has a timeout waits for all of it first.
-        self._socket.setblocking(False)
-        try:
-            gone = self._socket.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            gone = False
-        except OSError:
-            gone = True
+        if self._settings.daemon_url is not None:
+            from oj_daemon.wire import remote  # noqa: PLC0415 - loaded already
+
+            gone = remote.is_gone(self._socket)
+        else:
+            gone = _is_gone(self._socket)
         if gone:
             self.close()
+
+
+def _is_gone(connection: Link) -> bool:
+    assert isinstance(connection, socket.socket)  # noqa: S101 - of this machine
+    # Not by MSG_DONTWAIT: a Python socket that has a timeout waits for all of it first.
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _checked(reply: Reply) -> Reply:
@@ -200,9 +252,11 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-def _connect(settings: Settings) -> socket.socket:
+def _connect(settings: Settings) -> Link:
     if settings.daemon_url is not None:
-        raise _bad_url(settings.daemon_url)
+        from oj_daemon.wire import remote  # noqa: PLC0415 - only for a daemon on another machine
+
+        return remote.connect(settings, settings.daemon_url)
     path = settings.socket_address
     if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
         raise socket_path_too_long(path)
@@ -233,13 +287,3 @@ def socket_path_too_long(path: str) -> WireError:
     """The error for a state folder whose path leaves no room for a socket."""
     return WireError(f"socket path too long: {path} has {len(os.fsencode(path))} bytes, the limit is {SOCKET_PATH_LIMIT}",
                      code="path_too_long", hint="set OJ_STATE_DIR to a folder with a shorter path")  # fmt: skip
-
-
-def _bad_url(url: str) -> WireError:
-    scheme, separator, address = url.partition("://")
-    host, colon, port = address.rpartition(":")
-    if scheme in ("tcp", "tls") and separator and host and colon and port.isdigit():
-        return WireError(f"OJ_DAEMON_URL={url}: this version of oj reaches daemons on this machine only",
-                         code="unsupported", hint="unset OJ_DAEMON_URL")  # fmt: skip
-    return WireError(f"OJ_DAEMON_URL={url}: expected tls://host:port or tcp://host:port", code="invalid",
-                     hint="unset OJ_DAEMON_URL to use the daemon of this machine")  # fmt: skip

@@ -63,6 +63,10 @@ class DaemonInfo(Reply, frozen=True, tag=True):
     epoch: int
     seq: int
     """Last record of the log."""
+    address: str = ""
+    """Where `oj` on other machines reaches it, as OJ_DAEMON_URL but with the address it is bound to; empty: it cannot."""
+    tls_fingerprint: str = ""
+    """SHA-256 of its certificate, lower-case hex, for OJ_TLS_FINGERPRINT; empty without TLS."""
     settings: tuple[Choice, ...] = ()
     warnings: tuple[str, ...] = ()
 

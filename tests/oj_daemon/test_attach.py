@@ -14,6 +14,7 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from oj_daemon import attach
+from oj_daemon.access import Principal
 from oj_daemon.adapters.session import Session
 from oj_daemon.attach import Upgrade
 from oj_daemon.listener import STOPPING, listen
@@ -89,7 +90,7 @@ async def attached(folder: Path, *, people: int = 1) -> AsyncIterator[tuple[Fake
     await web.UnixSite(runner, str(folder / "s")).start()
     session = Session(AgentId("agt-1"), str(folder / "s"), lambda: True)
 
-    async def handle(request: AnyRequest) -> Upgrade:
+    async def handle(request: AnyRequest, _who: Principal) -> Upgrade:
         assert isinstance(request, AgentAttach)
         reply = AgentAttached(agent_id="agt-1", name="coder")
         return Upgrade(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from oj_daemon import listener
+from oj_daemon.access import Principal
 from oj_daemon.errors import Rejected, WireError
 from oj_daemon.listener import Limits, listen
 from oj_daemon.wire.frames import FrameReader, frame, pack
@@ -71,7 +72,7 @@ async def connected(path: Path) -> AsyncIterator[Peer]:
             await writer.wait_closed()
 
 
-async def answer_ok(request: AnyRequest) -> AnyReply:
+async def answer_ok(request: AnyRequest, _who: Principal) -> AnyReply:
     del request
     return Ok()
 
@@ -95,7 +96,7 @@ async def test_requests_sent_at_once_are_answered_in_order_even_if_the_first_tak
 ) -> None:
     release = asyncio.Event()
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if isinstance(request, JobShow):
             if request.id == "slow":
                 await release.wait()
@@ -131,7 +132,7 @@ async def test_a_request_may_come_byte_by_byte(folder: Path) -> None:
 async def test_nothing_of_a_client_with_another_protocol_is_carried_out(folder: Path) -> None:
     handled: list[AnyRequest] = []
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         handled.append(request)
         return Ok()
 
@@ -208,7 +209,7 @@ async def test_a_request_above_the_limit_is_refused_by_its_length_alone(folder: 
 
 
 async def test_a_reply_above_the_limit_becomes_an_error(folder: Path) -> None:
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         del request
         return Pruned(
             dry_run=True, pruned=tuple(PrunedEntry("i" * 50, "", "") for _ in range(10)), skipped=0
@@ -224,7 +225,7 @@ async def test_a_reply_above_the_limit_becomes_an_error(folder: Path) -> None:
 
 
 async def test_a_refusal_is_told_with_code_and_hint(folder: Path) -> None:
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         del request
         raise Rejected("no job 'x'", code="not_found", hint="oj job list")
 
@@ -240,7 +241,7 @@ async def test_a_refusal_is_told_with_code_and_hint(folder: Path) -> None:
 async def test_a_handler_that_crashes_gives_an_error_and_a_traceback_in_the_log(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if isinstance(request, JobShow):
             raise ZeroDivisionError
         return Ok()
@@ -257,7 +258,7 @@ async def test_a_handler_that_crashes_gives_an_error_and_a_traceback_in_the_log(
 async def test_a_client_that_goes_away_ends_the_question_it_asked(folder: Path) -> None:
     asked, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if isinstance(request, JobWatch):
             asked.set()
             try:
@@ -280,7 +281,7 @@ async def test_a_client_that_goes_away_ends_the_question_it_asked(folder: Path) 
 async def test_a_client_that_goes_away_does_not_stop_a_change(folder: Path) -> None:
     begun, proceed, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if isinstance(request, JobPrune):
             begun.set()
             await proceed.wait()
@@ -317,7 +318,7 @@ async def test_a_silent_client_is_hung_up_on(folder: Path) -> None:
 
 
 async def test_a_client_that_waits_for_its_answer_is_not_idle(folder: Path) -> None:
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if isinstance(request, JobWatch):
             await asyncio.sleep(0.2)  # several times the limit: this is what is being tested
         return Ok()
@@ -344,7 +345,7 @@ async def test_one_client_too_many_is_told_so(folder: Path) -> None:
 async def test_a_client_that_sends_without_reading_is_held_back_and_loses_nothing(
     folder: Path,
 ) -> None:
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         assert isinstance(request, JobShow)
         return Error(request.id + "x" * 10_000)
 
@@ -365,7 +366,7 @@ async def test_a_client_that_goes_without_having_read_is_no_bug(
         pause(connection)
         held_back.set()
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         return Error(f"{request}{'x' * 4_000_000}")
 
     monkeypatch.setattr(listener.Connection, "pause_writing", pausing)
@@ -439,7 +440,7 @@ async def test_the_longest_path_that_fits_works(folder: Path) -> None:
 async def test_at_the_end_everybody_is_hung_up_on_whatever_they_wait_for(folder: Path) -> None:
     busy = asyncio.Event()
 
-    async def handle(request: AnyRequest) -> AnyReply:
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
         if not isinstance(request, Ping):
             busy.set()
             await asyncio.Event().wait()

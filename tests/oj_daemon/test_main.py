@@ -290,7 +290,6 @@ async def test_in_a_cluster_there_is_no_lock_and_the_log_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("OJ_TCP_PORT", "7777"),
         ("OJ_HTTP_PORT", "8080"),
         ("OJ_LEASE", "on"),
         ("OJ_RUNTIME", "kubernetes"),
@@ -302,6 +301,11 @@ async def test_what_was_asked_for_by_name_and_is_not_there_ends_the_daemon(
     with pytest.raises(OjError, match=rf"^{name}={value}: this version of oj cannot do that$"):
         await run(config(folder, **{name: value}), start_works)
     assert left_in(folder) == {"daemon.lock", "daemon.log"}
+
+
+async def test_without_a_token_there_is_no_port(folder: Path) -> None:
+    with pytest.raises(OjError, match=r"^OJ_TCP_PORT=7777: without a token anybody could connect$"):
+        await run(config(folder, OJ_TCP_PORT="7777"), start_works)
 
 
 async def test_a_path_too_long_for_the_socket_is_found_before_the_log_is_read(folder: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_life_of_a_daemon(oj: Harness) -> None:
     assert shown.out.splitlines()[:2] == ["Status:  running", f"Version: {identity()}"]
     assert "Jobs:    0 active\n" in shown.out
     assert any(
-        line.split() == ["lock", "file", "lock", "profile", "workstation"]
+        line.split() == ["file_lock", "yes", "profile", "workstation"]
         for line in shown.out.splitlines()
     )
     first = oj.oj("daemon", "status", "-o", "json").json
