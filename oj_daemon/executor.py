@@ -54,6 +54,16 @@ PUMP_LONGEST: Final = 0.25
 """Seconds between two looks at a run's output: soon after it wrote, later while it is quiet."""
 
 
+BEGINNINGS: Final = (
+    effects.StartStep,
+    effects.SpawnAgent,
+    effects.EvaluateJob,
+    effects.CreateWorkspace,
+    effects.RunGate,
+)
+"""Orders that begin something; not given by a daemon that is about to end, but by the next one, when it recovers."""
+
+
 class Executor:
     """Carries out orders for one daemon; belongs to the event loop's thread."""
 
@@ -97,13 +107,14 @@ class Executor:
         self._chores: set[asyncio.Task[None]] = set()
         """Tasks without an end."""
         self._stopped = False
+        self._holding = False
         self._boot = settings.state_dir / "boot"
 
     # Input
 
     def deliver(self, effect: AnyEffect, seq: int) -> None:
         """Begin to carry out one order of record `seq`."""
-        if self._stopped:
+        if self._stopped or (self._holding and isinstance(effect, BEGINNINGS)):
             return
         try:
             self._deliver(effect, f"#{seq}")
@@ -609,17 +620,19 @@ class Executor:
         """Run something that goes on until `stop`."""
         self._chores.add(self.keep(work))
 
-    async def idle(self) -> None:
-        """Wait until no order is being carried out, but for what simply runs: steps, locals, sessions."""
-        while (
-            busy := self._tasks
-            - self._chores
-            - {
-                *self._watched.values(),
-                *self._evaluating.values(),
-                *self._sessions.values(),
-            }
-        ):
+    def hold(self) -> None:
+        """Begin nothing any more; what was begun goes on, and its answers are still taken in."""
+        self._holding = True
+
+    async def idle(self, *, steps: bool = False) -> None:
+        """Wait until no order is being carried out, but for what simply runs: steps (unless asked for), locals, sessions."""
+        while True:
+            running = {*self._evaluating.values(), *self._sessions.values()}
+            if not steps:
+                running |= {*self._watched.values()}
+            busy = self._tasks - self._chores - running
+            if not busy:
+                return
             await asyncio.wait(busy)
 
     async def stop(self) -> None:

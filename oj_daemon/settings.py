@@ -49,7 +49,7 @@ DAEMON_NAMES: Final = frozenset({
     "OJ_NOTIFY_WEBHOOK_URL", "OJ_NOTIFY_WEBHOOK_SECRET", "OJ_NOTIFY_WEBHOOK_SECRET_FILE", "OJ_NOTIFY_SEVERITY",
     "OJ_LEASE", "OJ_LEASE_NAME", "OJ_LEASE_DURATION_MS", "OJ_LEASE_RENEW_MS", "OJ_LEASE_RETRY_MS", "OJ_POD_NAME",
     "OJ_K8S_NAMESPACE", "OJ_K8S_KUBECONFIG", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT",
-    "OJ_DRAIN_TIMEOUT_MS", "OJ_TIMER_CHECK_MS",
+    "OJ_DRAIN_TIMEOUT_MS", "OJ_DRAIN_STEPS", "OJ_TIMER_CHECK_MS",
 })  # fmt: skip
 """What is meant for the daemon itself: secrets, and choices that a nested `oj` must not repeat."""
 
@@ -121,6 +121,8 @@ class Settings(NamedTuple):
     """Period of the figures about live agents; the variable, OJ_METRICS_INTERVAL_SECS, is in seconds."""
     drain_ms: int
     """How long a daemon that was told to end waits for what is in flight."""
+    drain_steps: bool
+    """Shell steps are waited for as well: where they end with the daemon, in a container, that may be their last chance."""
     timer_check_ms: int
     idle_grace_ms: int
 
@@ -292,6 +294,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         drain_ms=reader.ms(
             ("OJ_DRAIN_TIMEOUT_MS",), 25_000 if cluster else 5000, least=0, reason=because
         ),
+        drain_steps=_drain_steps(reader, cluster=cluster),
         timer_check_ms=reader.ms(("OJ_TIMER_CHECK_MS",), 1000),
         idle_grace_ms=reader.ms(("OJ_IDLE_GRACE_MS",), 1000, least=0),
         file_lock=reader.flag("OJ_FILE_LOCK", default=not cluster, reason=because),
@@ -523,6 +526,17 @@ def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | No
         "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
     )
     return reader.decide("tcp_port", None, "there is no token", shown="off")
+
+
+def _drain_steps(reader: _Reader, *, cluster: bool) -> bool:
+    if cluster:
+        return reader.flag("OJ_DRAIN_STEPS", default=True, reason="profile cluster")
+    alone = os.getpid() == 1
+    return reader.flag(
+        "OJ_DRAIN_STEPS",
+        default=alone,
+        reason="process 1: what it started ends with it" if alone else "steps outlive the daemon",
+    )
 
 
 def _webhook(reader: _Reader) -> Secret[str]:

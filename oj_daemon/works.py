@@ -54,6 +54,7 @@ class Works:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
+        self._drain_steps = settings.drain_steps
         self.executor = Executor(
             settings, report=engine.report, fail=engine.fail, grew=engine.touch, now=engine.now
         )
@@ -137,14 +138,15 @@ class Works:
         return self.engine.broken
 
     async def drain(self, *, kill: bool) -> None:
-        """Let no further order leave; return when none is in flight. With `kill`, suspend what runs first."""
+        """Begin nothing any more; return when no order is in flight. With `kill`, suspend what runs first."""
+        self.executor.hold()
         if kill:
             # Again with each news: a job that is on its way to the step of its on_fail can be suspended only there.
             while live := self._unsuspended():
                 await self.engine.submit(requests.JobSuspend(ids=live, reason=KILLED))
                 if self._unsuspended():
                     await self.engine.news()
-        await self.executor.idle()
+        await self.executor.idle(steps=self._drain_steps)
         await self.engine.settle()
         await self.executor.stop()
 

@@ -34,6 +34,7 @@ def test_without_any_variable_everything_has_its_default() -> None:
         log_poll_ms=1000,
         metrics_ms=30_000,
         drain_ms=5000,
+        drain_steps=False,
         timer_check_ms=1000,
         idle_grace_ms=1000,
         file_lock=True,
@@ -119,6 +120,7 @@ def test_a_cluster_without_credentials_falls_back_and_everybody_is_told(tmp_path
         ("OJ_HTTP_PORT", "off", "http_port", None),
         ("OJ_HTTP_BIND", "127.0.0.1", "http_bind", "127.0.0.1"),
         ("OJ_DRAIN_TIMEOUT_MS", "1", "drain_ms", 1),
+        ("OJ_DRAIN_STEPS", "off", "drain_steps", False),
         ("OJ_PROFILE", "workstation", "profile", Profile.WORKSTATION),
     ],
 )
