@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,12 @@ SILENCE: Final[Message] = {"type": "SILENCE"}
 
 
 class FakeDaemon:
-    """Listens on a unix socket from a thread of this process."""
+    """Listens on a unix socket from a thread of this process; with `tls` on a port of loopback instead."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tls: ssl.SSLContext | None = None) -> None:
         self.path = path
+        self.port = 0
+        self._tls = tls
         self.requests: list[Message] = []
         """Everything asked, in order, without Hello."""
         self.hellos: list[Message] = []
@@ -45,9 +48,13 @@ class FakeDaemon:
         """Listen; returns itself."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self.path))
-        listener.listen()
+        if self._tls is None:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(str(self.path))
+            listener.listen()
+        else:
+            listener = socket.create_server(("127.0.0.1", self.port))
+            self.port = listener.getsockname()[1]
         self._listener = listener
         thread = threading.Thread(target=self._accept, args=(listener,))
         thread.start()
@@ -103,6 +110,13 @@ class FakeDaemon:
 
     def _serve(self, connection: socket.socket) -> None:
         reader = FrameReader()
+        if self._tls is not None:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                return
+            with self._lock:
+                self._open.append(connection)
         with connection:
             while True:
                 try:
