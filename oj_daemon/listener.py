@@ -110,19 +110,21 @@ async def listen(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.TaskGroup() as group:
-            listener = Listener(handle, limits, group, authenticate, remote)
-            servers = [await loop.create_unix_server(listener.accept, sock=bound, backlog=BACKLOG)]
+            listener = Listener(handle, limits, group, authenticate)
+            server = await loop.create_unix_server(listener.accept, sock=bound, backlog=BACKLOG)
+            doors: list[socket.socket] = []
             try:
                 if remote is not None:
-                    servers.append(await _open(remote, listener))
-                    listener.ports = [bound.getsockname()[1] for bound in servers[1].sockets]
+                    doors = await _open(remote)
+                    listener.welcome(doors, remote)
                 yield listener
             except BaseException as exc:  # noqa: BLE001 - raised again below, and not wrapped into a group of one
                 failure = exc
             finally:
-                for server in servers:
-                    server.close()
+                server.close()
                 listener.hang_up()
+                for door in doors:
+                    door.close()
     finally:
         bound.close()
         _remove_socket(path, ours)
@@ -130,18 +132,26 @@ async def listen(
         raise failure
 
 
-async def _open(remote: Remote, listener: Listener) -> asyncio.Server:
+async def _open(remote: Remote) -> list[socket.socket]:
+    """Listening sockets for every address of the host."""
+    opened: list[socket.socket] = []
     try:
-        return await asyncio.get_running_loop().create_server(
-            listener.accept_stranger, remote.host, remote.port, backlog=BACKLOG
+        found = await asyncio.get_running_loop().getaddrinfo(
+            remote.host, remote.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
+        for family, _, _, _, address in dict.fromkeys(found):
+            door = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+            door.setblocking(False)
+            opened.append(door)
     except OSError as exc:
-        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        for door in opened:
+            door.close()
         raise WireError(
-            f"listen on {remote.host}:{remote.port}: {reason}",
+            f"listen on {remote.host}:{remote.port}: {exc.strerror or exc}",
             code="unavailable",
             hint="set OJ_TCP_PORT and OJ_TCP_BIND to a free port of an address of this machine, or OJ_TCP_PORT=off",
         ) from exc
+    return opened
 
 
 def bind(path: Path) -> socket.socket:
@@ -191,16 +201,15 @@ class Listener:
         limits: Limits,
         group: asyncio.TaskGroup,
         authenticate: Authenticate = only_owner,
-        remote: Remote | None = None,
     ) -> None:
         self.handle = handle
         self.limits = limits
         self.group = group
         self.authenticate = authenticate
-        self.remote = remote
         self.connections: set[Connection] = set()
         self.ports: list[int] = []
         """Those that are open for whoever comes from afar."""
+        self._porters: list[asyncio.Task[None]] = []
         self._strangers: dict[Stranger, None] = {}
         """In the order in which they came."""
 
@@ -213,9 +222,11 @@ class Listener:
         """The protocol object of a connection that has just been made."""
         return Connection(self)
 
-    def accept_stranger(self) -> asyncio.Protocol:
-        """The same for somebody from afar."""
-        return Doorway(self)
+    def welcome(self, doors: list[socket.socket], remote: Remote) -> None:
+        """Open the doors for whoever comes from afar."""
+        for door in doors:
+            self.ports.append(door.getsockname()[1])
+            self._porters.append(self.group.create_task(_answer_door(door, remote, self)))
 
     def bear(self, stranger: Stranger) -> None:
         """Have one more whom nobody knows; the one who has waited the longest goes if that is one too many."""
@@ -229,6 +240,8 @@ class Listener:
 
     def hang_up(self) -> None:
         """End every connection, whatever it waits for: what was accepted is in the log, and nobody answers any more."""
+        for porter in self._porters:
+            porter.cancel()
         for connection in tuple(self.connections):
             connection.end()
         for stranger in tuple(self._strangers):
@@ -243,63 +256,76 @@ class Stranger(Protocol):
         ...
 
 
-class Doorway(asyncio.Protocol):
-    """A connection from afar on its way through the TLS handshake, where there is one, to a `Connection`."""
+class Caller:
+    """Somebody at the door whose first word is still to come, and then the TLS handshake, where there is one."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, remote: Remote, link: socket.socket, peer: str) -> None:
+        self.peer = peer
         self._listener = listener
-        self._transport: asyncio.Transport | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has one
-        self._transport = transport
-        _keep_alive(transport.get_extra_info("socket"))
-        transport.pause_reading()
-        self._listener.bear(self)
-        self._task = self._listener.group.create_task(self._pass(transport))
+        self._remote = remote
+        self._link = link
+        listener.bear(self)
+        self._task = listener.group.create_task(self._come_in())
 
     def turn_away(self) -> None:
         """Hang up at once."""
-        if self._task is not None:
-            self._task.cancel()
-        if self._transport is not None:
-            self._transport.abort()
+        self._task.cancel()
 
-    async def _pass(self, transport: asyncio.Transport) -> None:
-        listener = self._listener
-        assert listener.remote is not None  # noqa: S101 - this is its door
-        connection = Connection(listener, peer=_address(transport))
-        secured: asyncio.Transport | None = transport
+    async def _come_in(self) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = self._listener.limits.first_seconds
+        context = self._remote.context
         try:
-            if listener.remote.context is None:
-                transport.set_protocol(connection)
-                transport.resume_reading()
-            else:
-                secured = await asyncio.get_running_loop().start_tls(
-                    transport,
-                    connection,
-                    listener.remote.context,
-                    server_side=True,
-                    ssl_handshake_timeout=listener.limits.first_seconds,
-                    ssl_shutdown_timeout=1.0,
-                )
+            _keep_alive(self._link)
+            async with asyncio.timeout(seconds):
+                # Before that nothing is made for them: what asyncio makes for TLS takes 300 KB.
+                await _first_byte(loop, self._link)
+            await loop.connect_accepted_socket(
+                lambda: Connection(self._listener, peer=self.peer, caller=self),
+                self._link,
+                ssl=context,
+                ssl_handshake_timeout=seconds if context is not None else None,
+                ssl_shutdown_timeout=1.0 if context is not None else None,
+            )
         except (OSError, EOFError, asyncio.CancelledError) as error:
             # Also the cancellation of `turn_away`; the listener as a whole is never cancelled before it has hung up.
-            logger.debug("no TLS with %s: %s", connection.peer, error)
-            transport.abort()
-            return
+            logger.debug("%s did not come in: %s", self.peer, error)
+            error.__traceback__ = (
+                None  # it holds on to all of the above until the garbage collector comes
+            )
+            self._link.close()
         except Exception:
             # What asyncio and OpenSSL make of garbage is not all foreseen, and costs this connection only.
-            logger.warning("the TLS handshake with %s failed", connection.peer, exc_info=True)
-            transport.abort()
-            return
+            logger.warning("the TLS handshake with %s failed", self.peer, exc_info=True)
+            self._link.close()
         finally:
-            listener.settle(self)
-        if secured is None or secured.is_closing():
-            return
-        connection.connection_made(secured)
+            self._listener.settle(self)
+
+
+async def _first_byte(loop: asyncio.AbstractEventLoop, link: socket.socket) -> None:
+    """Wait until there is something to read; ConnectionError when that is the end."""
+    come = asyncio.Event()
+    loop.add_reader(link, come.set)
+    try:
+        await come.wait()
+    finally:
+        loop.remove_reader(link)
+    if not link.recv(1, socket.MSG_PEEK):
+        raise ConnectionAbortedError
+
+
+async def _answer_door(door: socket.socket, remote: Remote, listener: Listener) -> None:
+    """Take in whoever comes, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            link, address = await loop.sock_accept(door)
+        except OSError as error:
+            # No more files may be opened, most probably: whoever is at the door waits there.
+            logger.warning("cannot accept a connection: %s", error)
+            await asyncio.sleep(1)
+            continue
+        Caller(listener, remote, link, f"{address[0]}:{address[1]}")
 
 
 def _keep_alive(connection: socket.socket) -> None:
@@ -310,17 +336,14 @@ def _keep_alive(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _address(transport: asyncio.Transport) -> str:
-    peer = transport.get_extra_info("peername")
-    return f"{peer[0]}:{peer[1]}" if peer else "somebody"
-
-
 class Connection(asyncio.Protocol):
     """One client: frames in, replies out, in order."""
 
-    def __init__(self, listener: Listener, *, peer: str = "") -> None:
+    def __init__(self, listener: Listener, *, peer: str = "", caller: Caller | None = None) -> None:
         self.peer = peer
         """Its address, for one from afar; empty on the unix socket."""
+        self._caller = caller
+        """What it was at the door."""
         self._who = None if peer else listener.authenticate("", True)
         """None: a stranger."""
         self._received = 0
@@ -371,6 +394,9 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         listener.connections.add(self)
+        if self._caller is not None:
+            listener.settle(self._caller)
+            self._caller = None
         if self._who is None:
             listener.bear(self)
         self._deadline = self._loop.time() + self._limits.first_seconds
@@ -378,7 +404,7 @@ class Connection(asyncio.Protocol):
         self._task = listener.group.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
-        """Collect frames; what comes right behind a TLS handshake may come before `connection_made`."""
+        """Collect frames."""
         if self._closing:
             return
         if self._who is None:
