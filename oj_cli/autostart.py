@@ -78,7 +78,7 @@ def connect(settings: Settings) -> Client:
 
 def start(settings: Settings, *arguments: str) -> Client:
     """Start a daemon in the background, or find that somebody else just did; returns a connection to it."""
-    _must_be_ours(settings, "start")
+    must_be_ours(settings, "start")
     deadline = time.monotonic() + settings.timeout_connect_ms / 1000
     try:
         with _temporary_file() as stderr:
@@ -146,13 +146,14 @@ def stop(settings: Settings, *, kill: bool = False) -> Stopped:
 
 def restart(settings: Settings, *, kill: bool = False) -> Client:
     """End the daemon if it runs, and start one."""
-    _must_be_ours(settings, "restart")
+    must_be_ours(settings, "restart")
     with _alone(settings):
         report_forced(stop(settings, kill=kill))
         return start(settings)
 
 
-def _must_be_ours(settings: Settings, verb: str) -> None:
+def must_be_ours(settings: Settings, verb: str) -> None:
+    """Raise where OJ_DAEMON_URL names a daemon of another machine."""
     if settings.daemon_url is not None:
         raise OjError(
             f"cannot {verb} {settings.daemon_url}: a daemon on another machine is started there",

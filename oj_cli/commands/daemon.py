@@ -73,6 +73,7 @@ def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     arguments = ["--recover"] * recover
     if foreground:
         _become_daemon(ctx, *arguments)
+    autostart.must_be_ours(ctx.settings, "start")
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)

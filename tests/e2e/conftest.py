@@ -44,6 +44,16 @@ def shared_world(_shared_path: Path) -> Iterator[World]:
         made.close()
 
 
+@pytest.fixture(scope="module")
+def shared_world_without_daemon(_shared_path: Path) -> Iterator[World]:
+    """One user for a whole file of tests, which starts what it needs."""
+    made = World(_shared_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def shop(shared_world: World) -> World:
     """The user of the file, whose project has no runbooks but those that the test writes; jobs of other tests may be there."""
