@@ -119,7 +119,11 @@ def check(state: State, who: Principal, request: AnyRequest, now: int) -> AnyReq
         return request
     why = ended(state, who, now)
     if why:
-        raise Rejected(f"{who.name} may do nothing any more: {why}", code="unauthorized")
+        raise Rejected(
+            f"{who.name} may do nothing any more: {why}",
+            code="unauthorized",
+            hint="unset OJ_AUTH_TOKEN, or set it to another token",
+        )
     verb = VERBS[type(request)]
     if verb is not None and verb not in who.verbs:
         raise _refusal(who, request)
