@@ -35,7 +35,7 @@ from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
 from oj_daemon.store.files import replace_file
-from oj_daemon.store.logs import LogBook, OutputCopier
+from oj_daemon.store.logs import LogBook, OutputCopier, masked
 from oj_daemon.timers import Timers
 from oj_daemon.tokens import Tokens
 from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
@@ -691,7 +691,7 @@ def _text_of(path: Path) -> str:
     """What the file holds, as far as a variable could."""
     try:
         with path.open("rb") as file:
-            return file.read(template.MAX_VALUE_BYTES + 1).decode("utf-8", "replace")
+            return masked(file.read(template.MAX_VALUE_BYTES + 1)).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 
@@ -701,7 +701,7 @@ def _end_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4 * GATE_OUTPUT))
-            return file.read(4 * GATE_OUTPUT).decode("utf-8", "replace")
+            return masked(file.read(4 * GATE_OUTPUT)).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 

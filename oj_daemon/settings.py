@@ -35,6 +35,8 @@ HTTP_PORT: Final = 8080
 TOKEN_NAME: Final = "OJ_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 STEP_TOKEN: Final = "ojs_"  # noqa: S105 - what one begins with
 """How tokens of steps and agents begin."""
+STEP_TOKEN_PATTERN: Final = rf"{STEP_TOKEN}[0-9a-f]{{8}}_[a-z0-9-]+_[a-z0-9-]+_[0-9a-f]{{64}}"
+"""What one looks like where somebody prints it."""
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes that the kernel takes as the path of a unix socket."""
 
