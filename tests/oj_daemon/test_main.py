@@ -48,7 +48,6 @@ class FakeWorks:
     def __init__(self) -> None:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.said: list[str] = []
-        self.askers: list[Principal] = []
         self.pruning = asyncio.Event()
         self.prune = asyncio.Event()
         self.draining = asyncio.Event()
@@ -56,8 +55,7 @@ class FakeWorks:
         self.drained.set()
         self.drain_error: StoreError | None = None
 
-    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply:
-        self.askers.append(who)
+    async def handle(self, request: AnyRequest, _who: Principal = OWNER) -> AnyReply:
         if isinstance(request, JobPrune):
             self.pruning.set()
             await self.prune.wait()
