@@ -167,6 +167,15 @@ def complete_decision(
     return decision_ids(context, param, typed)
 
 
+def complete_token(
+    context: click.Context, param: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Ids of tokens, for a shell that completes a word."""
+    from oj_cli.commands.completion import token_ids  # noqa: PLC0415 - only when completing
+
+    return token_ids(context, param, typed)
+
+
 def _change_directory(directory: str) -> None:
     try:
         os.chdir(directory)

@@ -13,7 +13,7 @@ from oj_daemon.errors import OjError
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-UNITS = {"h": HOUR, "m": MINUTE, "s": 1}
+UNITS = {"d": DAY, "h": HOUR, "m": MINUTE, "s": 1}
 
 
 def now_ms() -> int:
@@ -70,7 +70,7 @@ def moment(at_ms: int) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds of `1h30m`, `45s`, or a bare number; zero and everything else is an error."""
-    parts = re.findall(r"(\d+)([hms])", text)
+    parts = re.findall(r"(\d+)([dhms])", text)
     if text.isascii() and text.isdigit():
         seconds = int(text)
     elif parts and "".join(number + unit for number, unit in parts) == text:

@@ -63,6 +63,11 @@ COMMANDS: dict[str, Row] = {
         RESOURCES,
         "Runbooks and libraries: list, check, search, info, add",
     ),
+    "token": (
+        "oj_cli.commands.token:token",
+        RESOURCES,
+        "Tokens for people and programs elsewhere: create, list, revoke",
+    ),
     "logs": ("oj_cli.commands.shortcut:logs", SYSTEM, "Show the log of anything by its id"),
     "daemon": (
         "oj_cli.commands.daemon:daemon",

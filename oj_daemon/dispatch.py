@@ -18,6 +18,8 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
+from oj_daemon import tokens
+from oj_daemon.access import OWNER, Principal
 from oj_daemon.build import identity
 from oj_daemon.core import views
 from oj_daemon.core.events import Record
@@ -56,16 +58,16 @@ class Dispatch:
         self._started = time.monotonic()
         self._resolved: dict[tuple[requests.Sources, str, str | None], Resolved] = {}
 
-    async def handle(self, request: AnyRequest) -> AnyReply:
-        """Answer one request; Rejected and RunbookError become an Error reply."""
+    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply:
+        """Answer one request that `who` may make; Rejected and RunbookError become an Error reply."""
         try:
             if requests.is_change(request):
-                return await self._change(request)
+                return await self._change(request, who)
             if not requests.is_query(request):
                 raise Rejected(
                     f"{type(request).__name__} is answered before it gets here", code="internal"
                 )
-            reply = await self._answer(request)
+            reply = await self._answer(request, who)
             # State runs ahead of the disk: what a crash could still undo must not be told to anybody.
             await self._engine.durable()
             return reply
@@ -74,15 +76,26 @@ class Dispatch:
         except OjError as error:
             return replies.Error(error.message, code=error.code or "internal", hint=error.hint)
 
-    async def _change(self, request: requests.Change) -> AnyReply:
+    async def _change(self, request: requests.Change, who: Principal) -> AnyReply:
         """The engine's answer, given when the change is on disk: nobody has to wait until the world knows of it, too."""
         if isinstance(request, requests.RunCommand):
-            return await self._engine.submit(request, await self._resolve(request))
+            resolved = await self._resolve(request)
+            return await self._engine.submit(request, resolved, started_by=who.job_id)
+        if isinstance(request, requests.TokenCreate):
+            return await self._create_token(request)
         if isinstance(request, requests.WorkspacePrune):
             return await self._prune_workspaces(request)
         return await self._engine.submit(request)
 
-    async def _answer(self, request: requests.Query) -> AnyReply:
+    async def _create_token(self, request: requests.TokenCreate) -> AnyReply:
+        """The secret goes into the reply and nowhere else."""
+        secret = tokens.new_secret()
+        reply = await self._engine.submit(request, secret_hash=tokens.hash_of(secret.reveal()))
+        if not isinstance(reply, replies.TokenCreated):
+            return reply
+        return msgspec.structs.replace(reply, token=tokens.for_person(reply.id, secret))
+
+    async def _answer(self, request: requests.Query, who: Principal) -> AnyReply:
         engine, state = self._engine, self._engine.state
         match request:
             case requests.DaemonStatus():
@@ -104,17 +117,22 @@ class Dispatch:
             case requests.JobShow(id=ref):
                 return self._detail(state.find_job(ref))
             case requests.JobStory(id=ref):
-                return await asyncio.to_thread(_story, self._wal_dir, state.find_job(ref).id)
+                found_id = state.find_job(ref).id
+                return await asyncio.to_thread(
+                    _story, self._wal_dir, found_id, is_limited=who.reach is not None
+                )
             case requests.JobLogs():
                 return await self._logs(request)
             case requests.JobWatch():
-                return await self._watch(request)
+                return await self._watch(request, who)
             case requests.WorkspaceList(project=project, limit=limit):
                 return views.workspaces(state, project=project, limit=limit)
             case requests.WorkspaceShow(id=ref):
                 return views.workspace_view(state, state.find_workspace(ref))
-            case requests.ProjectList():
-                return views.projects(state)
+            case requests.ProjectList(project=project):
+                return views.projects(state, project=project)
+            case requests.TokenList(project=project):
+                return views.tokens(state, project=project, now=engine.now())
             case requests.DecisionList(project=project, all=closed):
                 return views.decisions(state, project=project, closed=closed)
             case requests.DecisionShow(id=ref):
@@ -242,10 +260,10 @@ class Dispatch:
         agents = tuple(map(self._with_figures, detail.agents))
         return msgspec.structs.replace(detail, agents=agents)
 
-    async def _watch(self, request: requests.JobWatch) -> replies.JobChanges:
+    async def _watch(self, request: requests.JobWatch, who: Principal) -> replies.JobChanges:
         deadline = time.monotonic() + min(max(request.wait_ms, 0), 60_000) / 1000
         while True:
-            changes = await self._changes(request)
+            changes = await self._changes(request, who)
             left = deadline - time.monotonic()
             if request.since == 0 or changes.jobs or changes.missing or changes.logs or left <= 0:
                 return changes
@@ -255,14 +273,14 @@ class Dispatch:
             except TimeoutError:
                 pass
 
-    async def _changes(self, request: requests.JobWatch) -> replies.JobChanges:
+    async def _changes(self, request: requests.JobWatch, who: Principal) -> replies.JobChanges:
         state = self._engine.state
         seq = self._engine.seq
         changed: list[replies.JobDetail] = []
         missing: list[str] = []
         for ref in request.ids:
             try:
-                job = state.find_job(ref)
+                job = state.find_job(ref, project=who.reach)
             except Rejected as error:
                 if error.code == "ambiguous":
                     raise
@@ -404,8 +422,8 @@ def _strays(
     return found
 
 
-def _story(folder: Path, job_id: JobId) -> replies.Story:
-    """What the log still holds about a job; reads every segment."""
+def _story(folder: Path, job_id: JobId, *, is_limited: bool) -> replies.Story:
+    """What the log still holds about a job; reads every segment. Who is limited hears only what is surely about it."""
     needle = job_id.encode()
     lines: list[replies.StoryLine] = []
     decode = msgspec.json.Decoder(Record).decode
@@ -429,6 +447,8 @@ def _story(folder: Path, job_id: JobId) -> replies.Story:
                     continue
                 for fact in record.facts:
                     data = msgspec.to_builtins(fact)
+                    if is_limited and data.get("job_id") != job_id:
+                        continue
                     if needle in msgspec.json.encode(data):
                         tag = data.pop("type")
                         lines.append(

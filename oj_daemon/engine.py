@@ -125,9 +125,16 @@ class Engine:
 
     # Input
 
-    async def submit(self, request: Change, resolved: Resolved | None = None) -> AnyReply:
+    async def submit(
+        self,
+        request: Change,
+        resolved: Resolved | None = None,
+        *,
+        started_by: str = "",
+        secret_hash: str = "",
+    ) -> AnyReply:
         """Answer a request that changes something; Rejected comes out of here. Returns when it is on disk."""
-        turn = self._turn(resolved)
+        turn = self._turn(resolved, started_by=started_by, secret_hash=secret_hash)
         answer = machine.admit(self.state, request, turn)
         if answer.facts:
             self._record(
@@ -153,12 +160,21 @@ class Engine:
         if outcome.facts or outcome.effects:
             self._record(outcome, turn, f"start of epoch {self.epoch}")
 
-    def _turn(self, resolved: Resolved | None) -> Turn:
+    def _turn(
+        self, resolved: Resolved | None, *, started_by: str = "", secret_hash: str = ""
+    ) -> Turn:
         if self._failure.done():
             raise StoreError(
                 "the daemon can no longer write its log and is ending", code="unavailable"
             )
-        return Turn(now=self.now(), fresh=fresh, policy=self.policy, resolved=resolved)
+        return Turn(
+            now=self.now(),
+            fresh=fresh,
+            policy=self.policy,
+            resolved=resolved,
+            started_by=started_by,
+            secret_hash=secret_hash,
+        )
 
     def _record(self, outcome: machine.Outcome, turn: Turn, cause: str) -> None:
         seq = self._wal.seq

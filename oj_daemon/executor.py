@@ -30,13 +30,14 @@ from oj_daemon.drivers.activity import Deed, reader_of
 from oj_daemon.errors import AdapterError, OjError, StoreError
 from oj_daemon.runbook import template
 from oj_daemon.runbook.model import Text
-from oj_daemon.settings import Settings
+from oj_daemon.settings import TOKEN_NAME, Secret, Settings
 from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
 from oj_daemon.store.files import replace_file
-from oj_daemon.store.logs import LogBook, OutputCopier
+from oj_daemon.store.logs import LogBook, OutputCopier, masked
 from oj_daemon.timers import Timers
+from oj_daemon.tokens import Tokens
 from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
 
 logger = logging.getLogger(__name__)
@@ -79,11 +80,13 @@ class Executor:
         self.logs = LogBook(settings.state_dir / "logs" / "job")
         self.shell = ShellRuns(settings.state_dir / "runs")
         self.timers = Timers(now, report)
+        self.tokens = Tokens.open(settings.state_dir, settings.token)
         self.agents = LocalAgents(
             settings.state_dir,
             self.shell,
-            base_env(settings.step_environ()),
+            base_env(settings.step_environ(), ["OJ_STATE_DIR"]),
             settings.inherited.reveal(),
+            self.tokens.of_agent,
         )
         self._sessions: dict[AgentId, asyncio.Task[None]] = {}
         """Tasks that start or follow a session."""
@@ -238,7 +241,7 @@ class Executor:
         spec = RunSpec(
             run_id=run_id,
             script=effect.script,
-            env={**self._environ, **effect.env},
+            env=self._env(effect.env, self.tokens.of_run(effect.job_id, effect.run)),
             cwd=Path(effect.cwd),
         )
         try:
@@ -262,6 +265,10 @@ class Executor:
             await asyncio.wait({waiting})  # it lets go of its process descriptor
         await self._finish(copier)
         return self._exited(effect.job_id, effect.run, found)
+
+    def _env(self, own: Mapping[str, str], token: Secret[str]) -> dict[str, str]:
+        """What a command gets; what its runbook says, a token for another daemon included, wins."""
+        return {**self._environ, TOKEN_NAME: token.reveal(), **own}
 
     def _copier(self, effect: effects.StartStep | effects.EndStep, run_id: str) -> OutputCopier:
         return self.logs.copier(
@@ -421,7 +428,7 @@ class Executor:
                 RunSpec(
                     run_id=run_id,
                     script=effect.script,
-                    env={**self._environ, **effect.env},
+                    env=self._env(effect.env, self.tokens.of_agent(effect.job_id, effect.agent_id)),
                     cwd=Path(effect.cwd),
                 )
             )
@@ -473,7 +480,8 @@ class Executor:
         folder = self.shell.folder(run_id)
         errors = folder / "errors"
         script = f"exec 2>{shlex.quote(str(errors))}\n{text.shell.script}"
-        env = {**self._environ, **effect.env, **template.resolve(text.shell.bindings, values)}
+        bound = template.resolve(text.shell.bindings, values)
+        env = self._env({**effect.env, **bound}, self.tokens.of_locals(effect.job_id))
         self.shell.start(RunSpec(run_id=run_id, script=script, env=env, cwd=Path(effect.cwd)))
         try:
             async with asyncio.timeout(EVALUATE_SECONDS):
@@ -696,7 +704,7 @@ def _text_of(path: Path) -> str:
     """What the file holds, as far as a variable could."""
     try:
         with path.open("rb") as file:
-            return file.read(template.MAX_VALUE_BYTES + 1).decode("utf-8", "replace")
+            return masked(file.read(template.MAX_VALUE_BYTES + 1)).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 
@@ -706,7 +714,7 @@ def _end_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4 * GATE_OUTPUT))
-            return file.read(4 * GATE_OUTPUT).decode("utf-8", "replace")
+            return masked(file.read(4 * GATE_OUTPUT)).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
-import hmac
 import logging
 import os
 import signal
@@ -21,13 +19,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
 
 from oj_daemon import listener, log, processes, settings
-from oj_daemon.access import FULL_TOKEN, OWNER, Principal
+from oj_daemon.access import OWNER, Principal
 from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
-from oj_daemon.wire.names import PROTOCOL
+from oj_daemon.wire.names import PROTOCOL, Verb
 from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
 from oj_daemon.wire.requests import AgentAttach, AnyRequest, DaemonStatus, DaemonStop, is_change
 from oj_daemon.works import Figures
@@ -70,8 +68,17 @@ class Works(Protocol):
     def broken(self) -> asyncio.Future[None]:
         """Gets the StoreError when nothing can be made durable any more; until then it is pending."""
 
-    async def handle(self, request: AnyRequest) -> AnyReply | Upgrade:
-        """Answer one request."""
+    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply | Upgrade:
+        """Answer one request, as far as this principal may make it; raises Rejected where it may not."""
+
+    def check(self, request: AnyRequest, who: Principal) -> AnyRequest:
+        """Raise Rejected for what this principal may not ask."""
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Whose token this is; None for one that opens nothing (any more)."""
+
+    def local_principal(self, token: str) -> Principal | None:
+        """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
 
     def figures(self) -> Figures:
         """How things are."""
@@ -186,17 +193,20 @@ class Gate:
         self._quiet = asyncio.Event()
         self._quiet.set()
 
-    def authenticate(self, token: str, is_local: bool) -> Principal | None:
-        """Whose token that is; None: nobody's."""
-        if is_local:
-            return OWNER
-        known = self._config.token.reveal()
-        # Digests have one length, so the time that this takes says nothing about how much of it was right.
-        mine, theirs = (hashlib.sha256(text.encode()).digest() for text in (known, token))
-        return FULL_TOKEN if known and hmac.compare_digest(mine, theirs) else None
+    def authenticate(self, token: str) -> Principal | None:
+        """Whose token this is; None for one that opens nothing (any more)."""
+        return self._works.authenticate(token)
 
-    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply | Upgrade:  # noqa: ARG002 - full, as yet
-        """Answer one request."""
+    def local_principal(self, token: str) -> Principal | None:
+        """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
+        return self._works.local_principal(token)
+
+    def whose(self, token: str, is_local: bool) -> Principal | None:
+        """The same for the listener, which knows at which door it was shown."""
+        return self.local_principal(token) if is_local else self.authenticate(token)
+
+    async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply | Upgrade:
+        """Answer one request, as far as this principal may make it; raises Rejected where it may not."""
         if is_change(request) or isinstance(request, AgentAttach):
             if self._stop.asked.done():
                 return Error(
@@ -204,27 +214,30 @@ class Gate:
                     code="unavailable",
                     hint="try again when it is back: oj daemon status",
                 )
-            return await self._change(request)
+            return await self._change(request, who)
+        if isinstance(request, DaemonStatus | DaemonStop):
+            self._works.check(request, who)
         if isinstance(request, DaemonStatus):
-            return self._info()
+            info = self._info()
+            return info if who.is_full or Verb.DAEMON in who.verbs else _brief(info)
         if isinstance(request, DaemonStop):
-            self._stop.ask("a request", kill=request.kill)
+            self._stop.ask("a request" if who.is_full else who.name, kill=request.kill)
             return DaemonStopping(
                 pid=os.getpid(),
                 drain_seconds=drain_seconds(self._config, kill=self._stop.kill),
                 jobs_active=self._works.figures().jobs_active,
             )
-        return await self._works.handle(request)
+        return await self._works.handle(request, who)
 
     async def quiet(self) -> None:
         """Wait until every change that was let in has been answered."""
         await self._quiet.wait()
 
-    async def _change(self, request: AnyRequest) -> AnyReply | Upgrade:
+    async def _change(self, request: AnyRequest, who: Principal) -> AnyReply | Upgrade:
         self._changes += 1
         self._quiet.clear()
         try:
-            return await self._works.handle(request)
+            return await self._works.handle(request, who)
         finally:
             self._changes -= 1
             if not self._changes:
@@ -294,6 +307,24 @@ class Stop:
     def _strike(self) -> None:
         if self.in_hurry and self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _brief(info: DaemonInfo) -> DaemonInfo:
+    """What everybody who got in may know: that it runs, and whether they understand each other."""
+    return DaemonInfo(
+        status=info.status,
+        version=info.version,
+        protocol=info.protocol,
+        pid=0,
+        uptime_secs=0,
+        uptime="",
+        jobs_active=0,
+        orphan_count=0,
+        state_dir="",
+        profile="",
+        epoch=0,
+        seq=0,
+    )
 
 
 def drain_seconds(config: Settings, *, kill: bool) -> float:
@@ -417,7 +448,7 @@ async def _serving(
         context = certificate.context if certificate is not None else None
         remote = listener.Remote(config.tcp_bind, config.tcp_port, context)
     async with listener.listen(
-        config.socket_path, gate.handle, limits, authenticate=gate.authenticate, remote=remote
+        config.socket_path, gate.handle, limits, authenticate=gate.whose, remote=remote
     ):
         if remote is not None:
             shown = f", SHA-256 {certificate.fingerprint}" if certificate is not None else ""

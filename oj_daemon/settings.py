@@ -32,6 +32,11 @@ EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a pod: its Service and the prob
 HERE_ONLY: Final = "127.0.0.1"
 HTTP_PORT: Final = 8080
 """Where a daemon in a cluster answers probes and scrapes (kubernetes.md 1)."""
+TOKEN_NAME: Final = "OJ_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+STEP_TOKEN: Final = "ojs_"  # noqa: S105 - what one begins with
+"""How tokens of steps and agents begin."""
+STEP_TOKEN_PATTERN: Final = rf"{STEP_TOKEN}[0-9a-f]{{8}}_[a-z0-9-]+_[a-z0-9-]+_[0-9a-f]{{64}}"
+"""What one looks like where somebody prints it."""
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes that the kernel takes as the path of a unix socket."""
 
@@ -254,6 +259,10 @@ class Settings(NamedTuple):
             for name, value in self.inherited.reveal().items()
             if name not in CALLER_NAMES
         }
+        if self.token.reveal().startswith(STEP_TOKEN):
+            # What a step may do is not what opens the daemon that it happens to start.
+            environ.pop("OJ_AUTH_TOKEN", None)
+            environ.pop("OJ_AUTH_TOKEN_FILE", None)
         environ["OJ_STATE_DIR"] = self.state_folder
         return environ
 

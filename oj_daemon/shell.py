@@ -68,6 +68,9 @@ class RunSpec(msgspec.Struct, frozen=True):
     cwd: Path
     umask: int = 0o022
 
+    def __repr__(self) -> str:
+        return f"RunSpec({self.run_id!r})"  # its environment holds secrets
+
 
 class RunState(StrEnum):
     """What a run folder and the process table say about a run."""

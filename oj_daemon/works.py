@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from oj_daemon import attach, processes
+from oj_daemon import access, attach, processes
+from oj_daemon.access import OWNER, Principal
 from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
@@ -66,11 +67,26 @@ class Works:
         state = self.engine.state
         self.executor.narrate((line for fact in facts for line in narrate(state, fact)), at)
 
-    async def handle(self, request: requests.AnyRequest) -> replies.AnyReply | Upgrade:
-        """Answer one request."""
+    async def handle(
+        self, request: requests.AnyRequest, who: Principal = OWNER
+    ) -> replies.AnyReply | Upgrade:
+        """Answer one request, as far as this principal may make it; raises Rejected where it may not."""
+        request = self.check(request, who)
         if isinstance(request, requests.AgentAttach):
             return self._attach(request)
-        return await self._dispatch.handle(request)
+        return await self._dispatch.handle(request, who)
+
+    def check(self, request: requests.AnyRequest, who: Principal) -> requests.AnyRequest:
+        """The request as far as this principal may make it; raises Rejected."""
+        return access.check(self.engine.state, who, request, self.engine.now())
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Whose token this is; None for one that opens nothing (any more)."""
+        return self.executor.tokens.principal(self.engine.state, token, self.engine.now())
+
+    def local_principal(self, token: str) -> Principal | None:
+        """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
+        return access.local_principal(token, self.authenticate, self.executor.tokens.is_ours)
 
     def _attach(self, request: requests.AgentAttach) -> Upgrade:
         agent = self.engine.state.find_agent(request.id)

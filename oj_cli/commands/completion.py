@@ -100,6 +100,23 @@ def decision_ids(
     ]
 
 
+def token_ids(
+    context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of tokens that can be revoked, newest first; full ones once `tok-` is typed."""
+    try:
+        every = _ask(_ctx_of(context), "TokenList")["tokens"]
+    except (OjError, OSError):
+        return []
+    return [
+        CompletionItem(shown, help=f"{each['name'] or 'no name'}: {', '.join(each['verbs'])}")
+        for each in every[:MOST]
+        if (shown := each["id"] if incomplete.startswith("tok-") else short_id(each["id"]))
+        and shown.startswith(incomplete)
+        and each["status"] == "active"
+    ]
+
+
 def command_names(
     context: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

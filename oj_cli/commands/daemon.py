@@ -123,6 +123,10 @@ def status(ctx: Ctx) -> None:
     if ctx.json:
         output.reply(info)
         return
+    if not info["state_dir"]:  # all that a token for less than the daemon may know
+        version = _version_line(info["version"])
+        output.fields([("Status", output.status(info["status"])), ("Version", version)])
+        return
     output.fields([
         ("Status", output.status(info["status"])),
         ("Version", _version_line(info["version"])),

@@ -206,7 +206,9 @@ def check_daemon(ctx: Ctx) -> Iterator[Finding]:
     except OjError as failure:
         yield from _unreachable(ctx, failure)
         return
-    where = f"pid {info['pid']}, up {info['uptime']}"
+    where = (
+        f"pid {info['pid']}, up {info['uptime']}" if info["pid"] else "reached by a scoped token"
+    )
     if info["protocol"] != PROTOCOL:
         yield Finding(
             "daemon",

@@ -33,7 +33,7 @@ from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.runbook import template
-from oj_daemon.settings import SOCKET_PATH_LIMIT
+from oj_daemon.settings import SOCKET_PATH_LIMIT, TOKEN_NAME, Secret
 from oj_daemon.shell import RunSpec, RunState, ShellRuns
 from oj_daemon.wire.names import AgentId, JobId
 
@@ -69,11 +69,14 @@ class LocalAgents:
         shell: ShellRuns,
         environ: Mapping[str, str],
         inherited: Mapping[str, str],
+        token: Callable[[JobId, AgentId], Secret[str]],
     ) -> None:
         self._folder = state_dir / "agents"
         self._shell = shell
         self._environ = environ
         self._inherited = inherited
+        self._token = token
+        """What lets the `oj` of an agent in."""
         self._starting = asyncio.Semaphore(STARTS_PER_CPU * (os.cpu_count() or 1))
 
     def run_id(self, agent_id: AgentId, job_id: JobId) -> str:
@@ -140,7 +143,8 @@ class LocalAgents:
         }
         package = str(Path(__file__).resolve().parents[2])
         path = {"PYTHONPATH": package} if (Path(package) / "pyproject.toml").exists() else {}
-        return {**self._environ, **path, **passed, **order.prime_env, **order.env}
+        token = {TOKEN_NAME: self._token(order.job_id, order.agent_id).reveal()}
+        return {**self._environ, **path, **passed, **token, **order.prime_env, **order.env}
 
     def _socket(self, job_id: JobId, agent_id: AgentId) -> str:
         """A path that fits into the address of a unix socket."""

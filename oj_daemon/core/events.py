@@ -16,7 +16,9 @@ from oj_daemon.wire.names import (
     JobId,
     JobStatus,
     PromptKind,
+    TokenId,
     Trigger,
+    Verb,
     WorkspaceId,
     WorkspaceKind,
 )
@@ -69,6 +71,8 @@ class JobCreated(Event, frozen=True, tag="job:created"):
     key: str = ""
     crew: bool = False
     """A stand-alone agent: `kind` names its definition, and its one step is the agent."""
+    started_by: JobId = JobId("")
+    """The job whose step or agent asked for it."""
 
 
 class JobEvaluated(Event, frozen=True, tag="job:evaluated"):
@@ -525,6 +529,33 @@ class DecisionExpired(Event, frozen=True, tag="decision:expired"):
     decision_id: DecisionId
 
 
+# Tokens
+
+
+class TokenCreated(Event, frozen=True, tag="token:created"):
+    """A token was made for a person or a program outside."""
+
+    token_id: TokenId
+    hash: str
+    """SHA-256 of its secret part, which is written down nowhere."""
+    name: str = ""
+    project: str = ""
+    verbs: tuple[Verb, ...] = ()
+    expires_at: int = 0
+
+
+class TokenRevoked(Event, frozen=True, tag="token:revoked"):
+    """It opens nothing any more."""
+
+    token_id: TokenId
+
+
+class TokenForgotten(Event, frozen=True, tag="token:forgotten"):
+    """It ended long ago, and its record is gone."""
+
+    token_id: TokenId
+
+
 AgentEvent = (
     AgentCreated
     | AgentStarting
@@ -574,7 +605,8 @@ WorkspaceEvent = (
     | WorkspaceDeleteFailed
 )
 CatalogEvent = RunbookLoaded | ProjectSeen
-AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent | AgentEvent | DecisionEvent
+TokenEvent = TokenCreated | TokenRevoked | TokenForgotten
+AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent | AgentEvent | DecisionEvent | TokenEvent
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

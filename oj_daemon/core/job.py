@@ -207,6 +207,7 @@ def _created(
         evaluate=dynamic,
         key=request.key,
         crew=crew,
+        started_by=turn.started_by,
     )
 
 
@@ -621,6 +622,7 @@ def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
         updated_at=at,
         key=event.key,
         crew=event.crew,
+        started_by=event.started_by,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final, assert_never, get_args
 
 import msgspec
 
-from oj_daemon.core import agent, decision, events, job, workspace
+from oj_daemon.core import agent, decision, events, job, token, workspace
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Event
 from oj_daemon.core.state import Answer, Changes, Project, State, Turn
@@ -33,6 +33,8 @@ def admit(state: State, request: requests.Change, turn: Turn) -> Answer:
             return workspace.admit(state, request, turn)
         case requests.DecisionResolve() | requests.DecisionReopen():
             return decision.admit(state, request)
+        case requests.TokenCreate() | requests.TokenRevoke():
+            return token.admit(state, request, turn)
         case (
             requests.AgentSend()
             | requests.AgentKill()
@@ -119,11 +121,19 @@ _ACCEPTS: Final[dict[type, Callable[..., bool]]] = {
     **dict.fromkeys(get_args(events.WorkspaceEvent), workspace.accepts),
     **dict.fromkeys(get_args(events.AgentEvent), agent.accepts),
     **dict.fromkeys(get_args(events.DecisionEvent), decision.accepts),
+    **dict.fromkeys(get_args(events.TokenEvent), token.accepts),
 }
 _CHANGES: Final = {
     fact: tuple(
         table[fact]
-        for table in (_OWN, decision.CHANGES, job.CHANGES, workspace.CHANGES, agent.CHANGES)
+        for table in (
+            _OWN,
+            decision.CHANGES,
+            job.CHANGES,
+            workspace.CHANGES,
+            agent.CHANGES,
+            token.CHANGES,
+        )
         if fact in table
     )
     for fact in get_args(AnyEvent)

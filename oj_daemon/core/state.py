@@ -27,7 +27,9 @@ from oj_daemon.wire.names import (
     JobId,
     JobStatus,
     StepStatus,
+    TokenId,
     Trigger,
+    Verb,
     WorkspaceId,
     WorkspaceKind,
     WorkspaceStatus,
@@ -120,6 +122,8 @@ class Job(Data, frozen=True):
     finished_at: int = 0
     key: str = ""
     crew: bool = False
+    started_by: JobId = JobId("")
+    """The job whose step or agent asked for it."""
     message: str = ""
     """What the last resume said; for the agent step that goes on."""
 
@@ -238,6 +242,25 @@ class Project(Data, frozen=True):
     seen_at: int = 0
 
 
+class Token(Data, frozen=True):
+    """A token of a person or a program outside; only the hash of its secret is known."""
+
+    id: TokenId
+    hash: str
+    name: str = ""
+    project: str = ""
+    """The only one that it reaches; empty: every one."""
+    verbs: tuple[Verb, ...] = ()
+    created_at: int = 0
+    expires_at: int = 0
+    revoked_at: int = 0
+
+    def ended_at(self, now: int) -> int:
+        """When it ceased to open anything; 0 while it does."""
+        ends = self.revoked_at or self.expires_at
+        return ends if ends <= now else 0
+
+
 class StateData(msgspec.Struct, omit_defaults=True):
     """What a snapshot holds."""
 
@@ -248,6 +271,7 @@ class StateData(msgspec.Struct, omit_defaults=True):
     agents: list[Agent] = []
     decisions: list[Decision] = []
     runbooks: dict[str, Runbook] = {}
+    tokens: list[Token] = []
 
 
 class State:
@@ -263,6 +287,8 @@ class State:
         self.decisions: dict[DecisionId, Decision] = {}
         """Oldest first."""
         self.runbooks: dict[str, Runbook] = {}
+        self.tokens: dict[TokenId, Token] = {}
+        """Oldest first."""
         # Derived.
         self.live: dict[JobId, None] = {}
         """Jobs that have not ended; suspended ones count as live."""
@@ -393,25 +419,37 @@ class State:
                 return decision
         return None
 
-    def find_decision(self, ref: str) -> Decision:
+    # With a project only what belongs to it is found, and nothing is said about the rest.
+
+    def find_decision(self, ref: str, *, project: str | None = None) -> Decision:
         """By id or unique prefix."""
         exact = self.decisions.get(DecisionId(ref))
-        if exact is not None:
+        if exact is not None and self._is_of(exact.job_id, project):
             return exact
-        return self.decisions[DecisionId(_only(ref, "Decision", _like(ref, self.decisions)))]
+        like = [
+            id_
+            for id_ in _like(ref, self.decisions)
+            if self._is_of(self.decisions[DecisionId(id_)].job_id, project)
+        ]
+        return self.decisions[DecisionId(_only(ref, "Decision", like))]
 
-    def find_agent(self, ref: str) -> Agent:
+    def find_agent(self, ref: str, *, project: str | None = None) -> Agent:
         """By id or unique prefix of it, or by its job: the newest session of that."""
         exact = self.agents.get(AgentId(ref))
-        if exact is not None:
+        if exact is not None and self._is_of(exact.job_id, project):
             return exact
+        like = [
+            id_
+            for id_ in _like(ref, self.agents)
+            if self._is_of(self.agents[AgentId(id_)].job_id, project)
+        ]
         try:
-            return self.agents[AgentId(_only(ref, "Agent", _like(ref, self.agents)))]
+            return self.agents[AgentId(_only(ref, "Agent", like))]
         except Rejected as unknown:
             if unknown.code != "not_found":
                 raise
             try:
-                job = self.find_job(ref)
+                job = self.find_job(ref, project=project)
             except Rejected:
                 raise unknown from None
             found = [agent for agent in self.agents.values() if agent.job_id == job.id]
@@ -423,13 +461,21 @@ class State:
                 ) from None
             return found[-1]
 
-    def find_job(self, ref: str) -> Job:
+    def find_job(self, ref: str, *, project: str | None = None) -> Job:
         """By id, unique prefix of the id or of its part after the prefix, or name of one job that has not ended."""
         exact = self.jobs.get(JobId(ref))
-        if exact is not None:
+        if exact is not None and self._is_of(exact.id, project):
             return exact
-        found = self.jobs_like(ref)
-        return self.jobs[JobId(_only(ref, "Job", found or self._named(ref)))]
+        like = [id_ for id_ in self.jobs_like(ref) if self._is_of(id_, project)]
+        if not like:
+            like = [id_ for id_ in self._named(ref) if self._is_of(id_, project)]
+        return self.jobs[JobId(_only(ref, "Job", like))]
+
+    def _is_of(self, job_id: JobId, project: str | None) -> bool:
+        if project is None:
+            return True
+        job = self.jobs.get(job_id)
+        return job is not None and job.project == project
 
     def jobs_like(self, ref: str) -> list[JobId]:
         """Ids that begin with `ref`, or have it right after their prefix."""
@@ -453,15 +499,20 @@ class State:
             self._new_ids = []
         return self._sorted_ids
 
-    def _named(self, name: str) -> list[str]:
+    def _named(self, name: str) -> list[JobId]:
         return [id_ for id_ in self.live if self.jobs[id_].name == name]
 
-    def find_workspace(self, ref: str) -> Workspace:
+    def find_workspace(self, ref: str, *, project: str | None = None) -> Workspace:
         """By id or unique prefix."""
-        exact = self.workspaces.get(WorkspaceId(ref))
-        if exact is not None:
-            return exact
-        return self.workspaces[WorkspaceId(_only(ref, "Workspace", _like(ref, self.workspaces)))]
+        like = [ref] if ref in self.workspaces else _like(ref, self.workspaces)
+        found = [self.workspaces[WorkspaceId(id_)] for id_ in like]
+        mine = [one.id for one in found if project is None or one.project == project]
+        return self.workspaces[WorkspaceId(_only(ref, "Workspace", mine))]
+
+    def find_token(self, ref: str) -> Token:
+        """By id or unique prefix."""
+        like = [ref] if ref in self.tokens else _like(ref, self.tokens)
+        return self.tokens[TokenId(_only(ref, "Token", like))]
 
     # Snapshots.
 
@@ -474,6 +525,7 @@ class State:
             agents=list(self.agents.values()),
             decisions=list(self.decisions.values()),
             runbooks=dict(self.runbooks),
+            tokens=list(self.tokens.values()),
         )
 
     @classmethod
@@ -485,6 +537,7 @@ class State:
             state.put_job(job)
         state.workspaces = {workspace.id: workspace for workspace in data.workspaces}
         state.projects = {project.name: project for project in data.projects}
+        state.tokens = {token.id: token for token in data.tokens}
         for agent in data.agents:
             state.put_agent(agent)
         for decision in data.decisions:
@@ -503,8 +556,9 @@ def _only(ref: str, noun: str, found: Sequence[str]) -> str:
         return found[0]
     listing = noun.lower()
     if not found:
+        every = "" if noun in ("Decision", "Token") else " --no-limit"
         raise Rejected(
-            f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list --no-limit"
+            f"{noun} not found: {ref}", code="not_found", hint=f"oj {listing} list{every}"
         )
     shown = ", ".join(short_id(id_) for id_ in found[:8]) + (", ..." if len(found) > 8 else "")
     raise Rejected(
@@ -533,13 +587,15 @@ class Resolved(msgspec.Struct, frozen=True):
 class Turn:
     """Everything a decision may know besides the state."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each comes from somewhere else
         self,
         *,
         now: int,
         fresh: Callable[[str], str],
         policy: Policy | None = None,
         resolved: Resolved | None = None,
+        started_by: str = "",
+        secret_hash: str = "",
     ) -> None:
         self.now = now
         """Epoch milliseconds."""
@@ -548,6 +604,10 @@ class Turn:
         self.policy = policy or Policy()
         self.resolved = resolved
         """For RunCommand."""
+        self.started_by = JobId(started_by)
+        """For RunCommand: the job on whose behalf it is asked for."""
+        self.secret_hash = secret_hash
+        """For TokenCreate: the secret itself is none of our business."""
 
 
 class Answer:

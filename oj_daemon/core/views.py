@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from oj_daemon.core.events import Choice
-from oj_daemon.core.state import Agent, Decision, Job, Run, State, Workspace
+from oj_daemon.core.state import Agent, Decision, Job, Run, State, Token, Workspace
 from oj_daemon.runbook.model import RunAgent
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
@@ -508,7 +508,34 @@ def decisions(state: State, *, project: str | None, closed: bool) -> replies.Dec
     )
 
 
-def projects(state: State) -> replies.Projects:
+def tokens(state: State, *, project: str | None, now: int) -> replies.Tokens:
+    """Newest first."""
+    return replies.Tokens(
+        tokens=tuple(
+            replies.TokenView(
+                id=token.id,
+                name=token.name,
+                project=token.project,
+                verbs=token.verbs,
+                status=token_status(token, now),
+                created_at_ms=token.created_at,
+                expires_at_ms=token.expires_at,
+                revoked_at_ms=token.revoked_at,
+            )
+            for token in reversed(state.tokens.values())
+            if project is None or token.project == project
+        )
+    )
+
+
+def token_status(token: Token, now: int) -> str:
+    """active, expired or revoked."""
+    if token.revoked_at:
+        return "revoked"
+    return "expired" if token.ended_at(now) else "active"
+
+
+def projects(state: State, *, project: str | None = None) -> replies.Projects:
     """Every project that has something live, by name."""
     counts: dict[str, int] = {}
     for job_id in state.live:
@@ -530,5 +557,6 @@ def projects(state: State) -> replies.Projects:
                 crons=0,
             )
             for name in sorted(counts)
+            if project is None or name == project
         )
     )

@@ -2,7 +2,8 @@
 
 Rule: every line of a step's output appears once, whatever is killed when. Before output is appended, the cursor file
 says what is about to be appended and how far the step's raw output will then be copied; a start compares that with the
-log's size and knows whether it happened. Text is stored as it came, made valid UTF-8; a screen makes it harmless.
+log's size and knows whether it happened. Text is stored as it came, made valid UTF-8 and without tokens of steps; a screen
+makes it harmless.
 
 A log line is `2026-11-24T06:37:08Z [step] text`. Beside `<job>.log` lies `<job>.cursor`, which is our book-keeping.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -22,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon.settings import STEP_TOKEN, STEP_TOKEN_PATTERN
 from oj_daemon.store.files import make_folder, replace_file, store_error, write_all
 
 LONGEST_LINE: Final = 64 * 1024
@@ -32,6 +35,9 @@ READ_BYTES: Final = 4 << 20
 
 _BLOCK: Final = 64 * 1024
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
+_TOKEN: Final = re.compile(STEP_TOKEN_PATTERN.encode())
+_START: Final = STEP_TOKEN.encode()
+_MASK: Final = _START + b"***"
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -252,7 +258,7 @@ class OutputCopier:
         is_capped = used > room
         if is_capped:
             lines = _first_bytes(lines, room)
-        block = _stamped(lines, self._step, at)
+        block = masked(_stamped(lines, self._step, at))
         if is_capped:
             note = f"output limit of {self._limit} bytes reached; the rest is not kept"
             block += _stamped([note.encode()], self._step, at)
@@ -267,6 +273,11 @@ class OutputCopier:
         if end > self._punched:
             _punch_hole(fd, self._punched, end - self._punched)
             self._punched = end
+
+
+def masked(text: bytes) -> bytes:
+    """What a command printed, without its token: whoever may read a log is not to act as the step."""
+    return _TOKEN.sub(_MASK, text) if _START in text else text
 
 
 class LogSlice(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ AgentId = NewType("AgentId", str)
 CrewId = NewType("CrewId", str)
 WorkspaceId = NewType("WorkspaceId", str)
 DecisionId = NewType("DecisionId", str)
+TokenId = NewType("TokenId", str)
 
 PROTOCOL: Final = 1
 """Changes only when an old client would misread a new daemon, or the other way round."""
@@ -32,6 +33,7 @@ PREFIXES: Final = {
     "crew": "crw-",
     "workspace": "wks-",
     "decision": "dec-",
+    "token": "tok-",
 }
 
 
@@ -165,3 +167,22 @@ class WorkspaceKind(StrEnum):
 
     FOLDER = "folder"
     WORKTREE = "worktree"
+
+
+class Verb(StrEnum):
+    """What a scoped token may do."""
+
+    READ = "read"
+    """Ask: status, lists, logs, screens."""
+    RUN = "run"
+    """Run commands of runbooks."""
+    SEND = "send"
+    """Type messages into agents' sessions."""
+    ANSWER = "answer"
+    """Answer decisions."""
+    MANAGE = "manage"
+    """Cancel, suspend, resume, kill, drop and prune."""
+    ATTACH = "attach"
+    """Enter agents' terminals."""
+    DAEMON = "daemon"
+    """Stop the daemon, and make and revoke tokens."""

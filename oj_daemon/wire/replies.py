@@ -450,6 +450,42 @@ class Projects(Reply, frozen=True, tag=True):
     projects: tuple[ProjectSummary, ...]
 
 
+class TokenView(View, frozen=True):
+    """A token of a person; what it is itself, nobody knows any more."""
+
+    id: str
+    name: str
+    project: str
+    """Empty: every one."""
+    verbs: tuple[str, ...]
+    status: str
+    """active, expired or revoked."""
+    created_at_ms: int
+    expires_at_ms: int
+    revoked_at_ms: int
+
+
+class TokenCreated(Reply, frozen=True, tag=True):
+    id: str
+    name: str
+    project: str
+    verbs: tuple[str, ...]
+    expires_at_ms: int
+    token: str = ""
+    """The secret itself."""
+
+    def __repr__(self) -> str:
+        return f"TokenCreated(id={self.id!r}, token=***)"
+
+
+class Tokens(Reply, frozen=True, tag=True):
+    tokens: tuple[TokenView, ...]
+
+
+class TokenRevoked(Reply, frozen=True, tag=True):
+    id: str
+
+
 class JobStatusEntry(View, frozen=True):
     """A row of `oj status`."""
 
@@ -525,4 +561,7 @@ AnyReply = (
     | AgentScreen
     | Logs
     | AgentAttached
+    | TokenCreated
+    | Tokens
+    | TokenRevoked
 )

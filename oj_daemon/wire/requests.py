@@ -12,6 +12,8 @@ from typing import Final, TypeGuard, get_args
 
 import msgspec
 
+from oj_daemon.wire.names import Verb
+
 
 class Request(
     msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, omit_defaults=True
@@ -350,6 +352,35 @@ class AgentPrune(Request, frozen=True, tag=True):
 class ProjectList(Request, frozen=True, tag=True):
     """Reply: Projects."""
 
+    project: str | None = None
+
+
+# Tokens
+
+
+class TokenCreate(Request, frozen=True, tag=True):
+    """Make a token for a person or a program outside. Reply: TokenCreated, the only one that ever shows it."""
+
+    verbs: tuple[Verb, ...]
+    expires_ms: int
+    """From now."""
+    project: str = ""
+    """The only project that it reaches; empty: every one."""
+    name: str = ""
+    """What people call it; also who answered a decision with it."""
+
+
+class TokenList(Request, frozen=True, tag=True):
+    """Reply: Tokens, newest first."""
+
+    project: str | None = None
+
+
+class TokenRevoke(Request, frozen=True, tag=True):
+    """Let a token open nothing any more. Reply: TokenRevoked."""
+
+    id: str
+
 
 JobRequest = JobCancel | JobSuspend | JobResume | JobResumeAll | JobPrune
 """Requests that change jobs."""
@@ -358,6 +389,7 @@ DecisionRequest = DecisionResolve | DecisionReopen
 AgentRequest = AgentSend | AgentKill | AgentResume | AgentResumeAll | AgentPrune
 """Requests that change sessions."""
 WorkspaceRequest = WorkspaceDrop | WorkspacePrune
+TokenRequest = TokenCreate | TokenRevoke
 Query = (
     Ping
     | DaemonStatus
@@ -376,9 +408,10 @@ Query = (
     | AgentShow
     | AgentPeek
     | AgentLogs
+    | TokenList
 )
 """Requests that change nothing."""
-Change = RunCommand | JobRequest | WorkspaceRequest | DecisionRequest | AgentRequest
+Change = RunCommand | JobRequest | WorkspaceRequest | DecisionRequest | AgentRequest | TokenRequest
 AnyRequest = Hello | DaemonStop | Query | Change | AgentAttach
 
 _QUERIES: Final = frozenset(get_args(Query))

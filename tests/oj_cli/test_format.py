@@ -65,14 +65,22 @@ def test_a_moment_that_never_came_is_a_dash() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30", 30), ("30s", 30), ("5m", 300), ("1h30m", 5400), ("10s1h", 3610), ("1h1h", 7200)],
+    [
+        ("30", 30),
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("10s1h", 3610),
+        ("1h1h", 7200),
+        ("7d", 604_800),
+    ],
 )
 def test_durations_are_typed_in_any_order(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "0h0m", "-5", "1.5h", "5 m", "5d", "5m3", "m", "h5", "٣", "1_0"]
+    "text", ["", "0", "0s", "0h0m", "-5", "1.5h", "5 m", "5w", "5m3", "m", "h5", "٣", "1_0"]
 )
 def test_anything_else_is_an_error_that_shows_how(text: str) -> None:
     with pytest.raises(OjError) as caught:

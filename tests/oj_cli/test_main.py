@@ -17,7 +17,7 @@ from oj_cli.main import COMMANDS, help_text, main, version_text
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADINGS = {
     "Actions": ["run", "cancel", "suspend", "resume", "attach", "peek", "status", "show"],
-    "Resources": ["job", "agent", "decision", "workspace", "project", "runbook"],
+    "Resources": ["job", "agent", "decision", "workspace", "project", "runbook", "token"],
     "System": ["logs", "daemon", "init", "doctor", "completion"],
 }
 

@@ -13,7 +13,7 @@ from oj_daemon.core import effects, events
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.errors import StoreError
 from oj_daemon.executor import Executor
-from oj_daemon.wire.names import JobId
+from oj_daemon.wire.names import AgentId, JobId
 
 JOB = JobId("job-0000000000000001")
 
@@ -82,6 +82,38 @@ def test_a_line_that_cannot_be_told_costs_only_itself(
 
     assert at_desk(tmp_path, scenario).failures == []
     assert "a bug" in caplog.text
+
+
+def test_a_gate_and_an_agent_have_the_token_of_the_agent_and_print_it_nowhere(
+    tmp_path: Path,
+) -> None:
+    agent_id = AgentId("agt-0000000000000002")
+    order = effects.SpawnAgent(
+        agent_id=agent_id,
+        job_id=JOB,
+        label="code",
+        driver="claude",
+        script="claude",
+        cwd=str(tmp_path),
+        prompt="",
+        env={},
+    )
+
+    async def scenario(desk: Desk) -> None:
+        token = desk.executor.tokens.of_agent(JOB, agent_id).reveal()
+        environ = desk.executor.agents._env(order)
+        assert (environ["OJ_AUTH_TOKEN"], environ["OJ_STATE_DIR"]) == (token, str(tmp_path))
+        script = f'echo "$OJ_AUTH_TOKEN"; test "$OJ_AUTH_TOKEN" = {token}'
+        desk.executor.deliver(
+            effects.RunGate(
+                job_id=JOB, agent_id=agent_id, gate=1, script=script, env={}, cwd=str(tmp_path)
+            ),
+            1,
+        )
+
+    (fact,) = at_desk(tmp_path, scenario).facts
+    assert isinstance(fact, events.GateFinished)
+    assert (fact.exit_code, fact.output) == (0, "ojs_***")
 
 
 def test_a_step_that_nobody_can_follow_any_more_does_not_go_on_behind_its_job(

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from oj_daemon import log, main, settings
+from oj_daemon import access, log, main, settings
+from oj_daemon.access import FULL_TOKEN, OWNER, Principal
+from oj_daemon.core.state import State
 from oj_daemon.errors import OjError, StoreError, WireError
 from oj_daemon.main import AlreadyRunning, Ending, run
 from oj_daemon.settings import READY, START_MARKER, Settings
@@ -53,12 +55,21 @@ class FakeWorks:
         self.drained.set()
         self.drain_error: StoreError | None = None
 
-    async def handle(self, request: AnyRequest) -> AnyReply:
+    async def handle(self, request: AnyRequest, _who: Principal = OWNER) -> AnyReply:
         if isinstance(request, JobPrune):
             self.pruning.set()
             await self.prune.wait()
             self.said.append("pruned")
         return Ok()
+
+    def check(self, request: AnyRequest, who: Principal) -> AnyRequest:
+        return access.check(State(), who, request, 0)
+
+    def authenticate(self, token: str) -> Principal | None:
+        return FULL_TOKEN if token == "full" else None
+
+    def local_principal(self, token: str) -> Principal | None:
+        return self.authenticate(token) if token else OWNER
 
     def figures(self) -> Figures:
         return Figures(jobs_active=3, epoch=2, seq=17, warnings=("from the works",))

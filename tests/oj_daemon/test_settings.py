@@ -277,6 +277,15 @@ def test_a_daemon_does_not_inherit_what_belongs_to_the_caller() -> None:
     assert daemon == {"OJ_STATE_DIR": "/s", "PATH": "/bin", "OJ_AUTH_TOKEN": "t", "OJ_LOG": "debug"}
 
 
+def test_a_daemon_does_not_inherit_the_token_of_the_step_that_starts_it(tmp_path: Path) -> None:
+    assert "OJ_AUTH_TOKEN" not in load({**HERE, "OJ_AUTH_TOKEN": "ojs_x"}).daemon_environ()
+    file = tmp_path / "token"
+    file.write_text("ojs_x\n")
+    assert (
+        "OJ_AUTH_TOKEN_FILE" not in load({**HERE, "OJ_AUTH_TOKEN_FILE": str(file)}).daemon_environ()
+    )
+
+
 def test_a_step_does_not_inherit_what_is_meant_for_the_daemon() -> None:
     daemon = {
         "OJ_AUTH_TOKEN": "t",
