@@ -131,6 +131,7 @@ def status(ctx: Ctx) -> None:
         ("Profile", info["profile"]),
         ("State", info["state_dir"]),
         ("Log", f"record {info['seq']} of epoch {info['epoch']}"),
+        ("Ready", "yes" if info.get("ready", True) else f"no ({'; '.join(info['waits_for'])})"),
     ])  # fmt: skip
     output.line()
     output.table(

@@ -65,6 +65,10 @@ class DaemonInfo(Reply, frozen=True, tag=True):
     """Last record of the log."""
     settings: tuple[Choice, ...] = ()
     warnings: tuple[str, ...] = ()
+    ready: bool = True
+    """As /readyz says it."""
+    waits_for: tuple[str, ...] = ()
+    """Why it is not: `condition: reason` of each that is not met."""
 
 
 class DaemonStopping(Reply, frozen=True, tag=True):

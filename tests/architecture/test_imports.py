@@ -14,6 +14,7 @@ HEAVY = (
     "rich",
     "aiohttp",
     "kubernetes",
+    "prometheus_client",
     "importlib.metadata",
     "oj_daemon.runbook.hcl",
 )
