@@ -55,9 +55,8 @@ ALREADY_RUNNING: Final = 75
 """Exit code of a detached daemon that lost the race for the lock (EX_TEMPFAIL); by hand it is 1."""
 KILL_SECONDS: Final = 10.0
 """How much longer an end with `kill` may take: everything that runs gets TERM, then KILL."""
-
-
 LOG_BROKEN: Final = "the log can no longer be written; see oj daemon logs"
+"""What a probe is told; where the log is, and what is wrong with it, is not for everybody who reaches the port."""
 
 
 class AlreadyRunning(OjError):

@@ -178,7 +178,11 @@ class Metrics(Observer):
 
         What one that an earlier daemon started had cost before is not ours to count.
         """
-        now = Spent.of(figures)
+        try:
+            now = Spent.of(figures)
+        except (TypeError, ValueError):  # a sidecar may be another program than ours
+            logger.warning("usage of agent %s cannot be read: %r", agent_id, figures)
+            return
         before = self._spent.get(agent_id)
         self._spent[agent_id] = now
         if before is None:

@@ -306,6 +306,19 @@ def test_only_so_many_ended_conversations_are_remembered() -> None:
     assert metrics._spent == {}
 
 
+def test_figures_that_cannot_be_read_are_passed_over_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = Counted()
+    world.begin()
+    spend(world, 1)
+    world.metrics.note_usage(world.agent.id, "coder", {**USAGE, "input_tokens": "many"})
+    world.metrics.note_usage(world.agent.id, "coder", {**USAGE, "total_cost_usd": [1]})
+    spend(world, 2)
+    assert world.value("oj_cost_usd_total", agent="coder") == 1
+    assert len([line for line in caplog.messages if "cannot be read" in line]) == 2
+
+
 # Safety
 
 
