@@ -89,7 +89,10 @@ class Engine:
         self._changed: dict[JobId, int] = {}
         self._news: asyncio.Future[None] = self._loop.create_future()
         self._failure: asyncio.Future[None] = self._loop.create_future()
-        self._saved_seq = 0
+        self.saved_seq = 0
+        """Number of the last record that the newest snapshot holds."""
+        self.saved_at = 0
+        """When that was written, epoch milliseconds; 0 without one."""
         self._saving = False
 
     @classmethod
@@ -99,14 +102,14 @@ class Engine:
         """Read snapshot and log; from here on no older process can write. Raises StoreError."""
         wal = await asyncio.to_thread(Wal.open, state_dir / "wal", epoch=epoch)
         try:
-            state, warnings, saved = await asyncio.to_thread(
+            state, loaded = await asyncio.to_thread(
                 _replay, wal, state_dir / "snapshots", recover=recover
             )
         except BaseException:
             wal.close()
             raise
-        engine = cls(state, wal, state_dir / "snapshots", policy, warnings)
-        engine._saved_seq = saved
+        engine = cls(state, wal, state_dir / "snapshots", policy, (*loaded.warnings, *wal.warnings))
+        engine.saved_seq, engine.saved_at = loaded.seq, loaded.at
         wal.start(
             lambda seq: engine._call_soon(engine._release, seq),
             lambda error: engine._call_soon(engine.fail, error),
@@ -122,6 +125,20 @@ class Engine:
     def epoch(self) -> int:
         """Which daemon of this state folder this is."""
         return self._wal.epoch
+
+    @property
+    def durable_seq(self) -> int:
+        """Number of the last record that is on disk."""
+        return self._wal.durable
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log."""
+        return self._wal.size
+
+    def watch_commits(self, tell: Callable[[float, int], None]) -> None:
+        """Call with seconds and bytes of each batch of records that got onto the disk; from any thread."""
+        self._wal.on_commit = tell
 
     # Input
 
@@ -305,7 +322,7 @@ class Engine:
 
     async def snapshot(self, *, least: int = 1) -> None:
         """Write the state down if at least `least` records came since, and drop the log that it makes needless."""
-        if self._saving or self._wal.seq - self._saved_seq < least or self._failure.done():
+        if self._saving or self._wal.seq - self.saved_seq < least or self._failure.done():
             return
         self._saving = True
         try:
@@ -316,7 +333,7 @@ class Engine:
             body = self._encoder.encode(self.state.dump())
             self._wal.rotate()
             await asyncio.to_thread(self._save, seq, body)
-            self._saved_seq = seq
+            self.saved_seq, self.saved_at = seq, self.now()
         except StoreError as error:
             self.fail(error)
         finally:
@@ -347,7 +364,7 @@ class Engine:
             await asyncio.to_thread(self._wal.close)
 
 
-def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, tuple[str, ...], int]:
+def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, snapshot.Loaded]:
     loaded = snapshot.load(snapshots, fences=wal.fences, recover=recover)
     if loaded.body is None:
         state = State()
@@ -373,7 +390,7 @@ def _replay(wal: Wal, snapshots: Path, *, recover: bool) -> tuple[State, tuple[s
                 code="corrupt",
                 hint="was it written by a newer version of oj? oj daemon start with that version",
             ) from exc
-    return state, (*loaded.warnings, *wal.warnings), loaded.seq
+    return state, loaded
 
 
 def _decode_state(version: int, body: bytes) -> StateData:

@@ -93,6 +93,8 @@ class Executor:
         self.book = AgentBook(settings.state_dir / "logs" / "agent")
         self.usage_log = UsageLog(settings.state_dir / "metrics" / "usage.jsonl")
         self._ears: dict[AgentId, _Ear] = {}
+        self.on_usage: Callable[[AgentId, Mapping[str, Any]], None] = _ignore
+        """Called with what a session has spent so far, whenever there is news of it."""
         self._workspaces = settings.state_dir / "workspaces"
         # The state folder, so that an `oj` in a step meets this daemon and starts none of its own.
         self._environ = base_env(settings.step_environ(), ["OJ_STATE_DIR"])
@@ -349,6 +351,7 @@ class Executor:
             )
             scribe = Scribe(self.book.log(agent_id), reader_of(effect.driver))
             ear = self._ears[agent_id] = _Ear(scribe, self._now, self._grew)
+            ear.on_usage = lambda usage: self.on_usage(agent_id, usage)
             exited = await self.agents.follow(
                 effect, route, lambda fact: self._report(fact, "agent"), ear
             )
@@ -403,6 +406,8 @@ class Executor:
             if not answers:
                 return
         remains = await session.remains()
+        if remains.usage is not None:
+            self.on_usage(agent_id, remains.usage)
         self.book.keep(
             agent_id, screen=remains.screen, transcript=remains.transcript, usage=remains.usage
         )
@@ -660,6 +665,7 @@ class _Ear:
         self.scribe = scribe
         self.position = 0
         self.usage: dict[str, Any] | None = None
+        self.on_usage: Callable[[Mapping[str, Any]], None] = _ignore
         self._now = now
         self._grew = grew
 
@@ -668,6 +674,7 @@ class _Ear:
         match frame.get("event"):
             case "usage:update":
                 self.usage = dict(frame.get("cumulative") or {})
+                self.on_usage(self.usage)
             case "lagged" if frame.get("stream") == "messages":
                 self.position += int(frame.get("missed", 0))
                 self.scribe.skip(self.position, self._now())
@@ -680,6 +687,10 @@ class _Ear:
                     self._grew()
             case _:
                 pass
+
+
+def _ignore(*_: object) -> None:
+    """Stand in where nobody counts."""
 
 
 def _epitaph(exited: events.AgentExited) -> str:

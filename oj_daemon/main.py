@@ -23,6 +23,7 @@ from oj_daemon.access import OWNER, Principal
 from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
+from oj_daemon.readiness import Readiness
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
 from oj_daemon.wire.names import PROTOCOL, Verb
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from oj_daemon import tls
+    from oj_daemon.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ ALREADY_RUNNING: Final = 75
 """Exit code of a detached daemon that lost the race for the lock (EX_TEMPFAIL); by hand it is 1."""
 KILL_SECONDS: Final = 10.0
 """How much longer an end with `kill` may take: everything that runs gets TERM, then KILL."""
+LOG_BROKEN: Final = "the log can no longer be written; see oj daemon logs"
+"""What a probe is told; where the log is, and what is wrong with it, is not for everybody who reaches the port."""
 
 
 class AlreadyRunning(OjError):
@@ -119,8 +123,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.chdir(
             "/"
         )  # a daemon keeps nobody from removing or unmounting the folder it was started in
-        works = functools.partial(start_works, recover=RECOVER in options)
-        ending = asyncio.run(run(config, works, detached=detached))
+        readiness = Readiness("log", "lease")
+        metrics = _metrics(config, readiness)
+        works = functools.partial(start_works, recover=RECOVER in options, metrics=metrics)
+        ending = asyncio.run(
+            run(config, works, detached=detached, readiness=readiness, metrics=metrics)
+        )
     except OjError as exc:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
@@ -145,10 +153,18 @@ class Ending(NamedTuple):
     """Everything that was in flight had ended."""
 
 
-async def run(config: Settings, start: StartWorks, *, detached: bool = False) -> Ending:
-    """From settings to the end of the daemon."""
+async def run(
+    config: Settings,
+    start: StartWorks,
+    *,
+    detached: bool = False,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> Ending:
+    """From settings to the end of the daemon. Without metrics there is no HTTP port."""
     version = identity()
-    stop = Stop()
+    readiness = readiness or Readiness("log", "lease")
+    stop = Stop(readiness)
     if config.log_stdout:
         log.set_up(config, version=version, pid=os.getpid())
     with _signals(stop), _state_folder(config, version):
@@ -158,16 +174,20 @@ async def run(config: Settings, start: StartWorks, *, detached: bool = False) ->
         warnings = _announce(config, version)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
-        certificate = _certificate(config)
-        works = await start(config)
-        gate = Gate(config, works, stop, warnings, certificate)
-        async with _serving(config, gate, certificate):
-            _tell(sys.stdout, READY)
-            logger.info(READY)
-            if detached:
-                _let_go()
-            await _until_stopped(works, stop)
-            ending = await _drain(config, works, gate, stop)
+        async with _probes(config, readiness, metrics) as warned:
+            readiness.set("lease", True, "none is asked for")
+            certificate = _certificate(config)
+            works = await start(config)
+            works.broken.add_done_callback(lambda _: readiness.fail(LOG_BROKEN))
+            gate = Gate(config, works, stop, (*warnings, *warned), certificate)
+            async with _serving(config, gate, certificate):
+                readiness.set("log", True)
+                _tell(sys.stdout, READY)
+                logger.info(READY)
+                if detached:
+                    _let_go()
+                await _until_stopped(works, stop)
+                ending = await _drain(config, works, gate, stop)
     logger.info("ended")
     return ending
 
@@ -263,13 +283,17 @@ class Gate:
             tls_fingerprint=self._certificate.fingerprint if self._certificate else "",
             settings=tuple(Choice(*choice) for choice in self._config.choices()),
             warnings=(*self._warnings, *figures.warnings),
+            ready=self._stop.readiness.is_ready,
+            waits_for=self._stop.readiness.waits_for,
         )
 
 
 class Stop:
     """Whether somebody wants the daemon to end, and how soon."""
 
-    def __init__(self) -> None:
+    def __init__(self, readiness: Readiness) -> None:
+        self.readiness = readiness
+        readiness.set("draining", True, "no")
         self.asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.kill = False
         self.in_hurry = False
@@ -281,6 +305,7 @@ class Stop:
         logger.info("stop asked for by %s%s", who, ", ending everything that runs" if kill else "")
         self.kill = self.kill or kill
         if not self.asked.done():
+            self.readiness.set("draining", False, f"stop asked for by {who}")
             self.asked.set_result(None)
 
     def on_signal(self, number: signal.Signals) -> None:
@@ -406,8 +431,7 @@ def _refuse_what_is_missing(config: Settings) -> None:
             hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE, or OJ_TCP_PORT=off",
         )
     named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
-    asked = [named[name] for name in ("http_port",) if name in named and named[name].value != "off"]
-    asked += [named["lease"]] if "lease" in named and config.lease == "on" else []
+    asked = [named["lease"]] if "lease" in named and config.lease == "on" else []
     asked += (
         [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
     )
@@ -418,6 +442,44 @@ def _refuse_what_is_missing(config: Settings) -> None:
             code="invalid",
             hint=f"unset {asked[0].reason}",
         )
+
+
+def _metrics(config: Settings, readiness: Readiness) -> Metrics | None:
+    if config.http_port is None:
+        return None
+    from oj_daemon.metrics import Metrics  # noqa: PLC0415 - 30 ms, for whoever can be scraped
+
+    return Metrics(readiness, identity())
+
+
+@contextlib.asynccontextmanager
+async def _probes(
+    config: Settings, readiness: Readiness, metrics: Metrics | None
+) -> AsyncIterator[tuple[str, ...]]:
+    """Answer probes and scrapes, before the log is read and until it is closed.
+
+    A port that was asked for by name can be had, or the daemon ends; of one that the profile chose there is a warning.
+    """
+    if config.http_port is None or metrics is None:
+        yield ()
+        return
+    from oj_daemon import health  # noqa: PLC0415 - aiohttp, 250 ms
+
+    is_named = any(
+        choice.name == "http_port" and choice.reason == "OJ_HTTP_PORT" for choice in config.reasons
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        warned: tuple[str, ...] = ()
+        try:
+            await stack.enter_async_context(
+                health.serve(config.http_bind, config.http_port, readiness, metrics)
+            )
+        except OjError as exc:
+            if is_named:
+                raise
+            logger.warning("%s", exc.message)
+            warned = (exc.message,)
+        yield warned
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oj_daemon import access, attach, processes
 from oj_daemon.access import OWNER, Principal
@@ -28,12 +29,16 @@ from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import (
     TERMINAL,
+    AgentId,
     AgentStatus,
     JobId,
     JobStatus,
     StepStatus,
     short_id,
 )
+
+if TYPE_CHECKING:
+    from oj_daemon.metrics import Metrics  # at run time only where there is an HTTP port
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +67,25 @@ class Works:
         self._dispatch = Dispatch(engine, self.executor, settings.state_dir)
         engine.on_effect = self.executor.deliver
         engine.on_facts = self._tell
+        self._metrics: Metrics | None = None
+
+    def count(self, metrics: Metrics, recovery_seconds: float) -> None:
+        """Let everything that happens be counted."""
+        self._metrics = metrics
+        metrics.watch(self.engine.state, self.engine, self.engine.now, recovery_seconds)
+        self.engine.watch_commits(metrics.note_commit)
+        self.executor.on_usage = self._count_usage
+
+    def _count_usage(self, agent_id: AgentId, figures: Mapping[str, Any]) -> None:
+        agent = self.engine.state.agents.get(agent_id)
+        if self._metrics is not None and agent is not None:
+            self._metrics.note_usage(agent_id, agent.name, figures)
 
     def _tell(self, facts: Iterable[AnyEvent], at: int) -> None:
         state = self.engine.state
         self.executor.narrate((line for fact in facts for line in narrate(state, fact)), at)
+        if self._metrics is not None:
+            self._metrics.note_facts(state, facts, at)
 
     async def handle(
         self, request: requests.AnyRequest, who: Principal = OWNER
@@ -176,7 +196,9 @@ class Works:
         await self.engine.close()
 
 
-async def start(settings: Settings, *, recover: bool = False) -> Works:
+async def start(
+    settings: Settings, *, recover: bool = False, metrics: Metrics | None = None
+) -> Works:
     """Open the log and pick up what runs; raises StoreError."""
     policy = Policy(
         workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
@@ -184,8 +206,11 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()
     processes.raise_descriptor_limit()
+    began = time.monotonic()
     engine = await Engine.open(settings.state_dir, policy, recover=recover)
     works = Works(engine, settings)
+    if metrics is not None:
+        works.count(metrics, time.monotonic() - began)
     for warning in engine.warnings:
         logger.warning("%s", warning)
     active = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-KEPT = {"OJ_TEST_RUN", "OJ_TEST_CLAUDE"}
+KEPT = "OJ_TEST_"
 """The mark by which scripts/check finds processes that were left behind; where the real agent program is."""
 
 _state = pytest.StashKey[str]()
@@ -23,7 +23,9 @@ _state = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Cut the tests off from the caller's daemon; once in each worker of xdist."""
-    for name in [name for name in os.environ if name.startswith("OJ_") and name not in KEPT]:
+    for name in [
+        name for name in os.environ if name.startswith("OJ_") and not name.startswith(KEPT)
+    ]:
         del os.environ[name]
     # Whatever runs in the background of a script ignores Ctrl-C, and so would every program that a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

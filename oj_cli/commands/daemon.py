@@ -138,6 +138,7 @@ def status(ctx: Ctx) -> None:
         ("Log", f"record {info['seq']} of epoch {info['epoch']}"),
         *([("Address", info["address"])] if info.get("address") else []),
         *([("Fingerprint", info["tls_fingerprint"])] if info.get("tls_fingerprint") else []),
+        ("Ready", "yes" if info.get("ready", True) else f"no ({'; '.join(info['waits_for'])})"),
     ])  # fmt: skip
     output.line()
     output.table(

@@ -48,6 +48,8 @@ class Loaded(msgspec.Struct, frozen=True):
     epoch: int = 0
     version: int = VERSION
     body: bytes | None = None
+    at: int = 0
+    """When it was written, epoch milliseconds."""
     warnings: tuple[str, ...] = ()
 
 
@@ -94,6 +96,7 @@ def load(folder: Path, *, fences: Mapping[int, int] | None = None, recover: bool
     for path in reversed(_ours(folder, fences or {})):
         try:
             head, body = _read(path)
+            at = path.stat().st_mtime_ns // 1_000_000
         except _Damaged as exc:
             bad.append((path, str(exc)))
             continue
@@ -104,6 +107,7 @@ def load(folder: Path, *, fences: Mapping[int, int] | None = None, recover: bool
             head.epoch,
             head.version,
             body,
+            at,
             _put_aside(bad, f"used {path.name}, the one before"),
         )
     if not bad:

@@ -63,6 +63,9 @@ class Wal:
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._kicked = False
         self._error: StoreError | None = None
+        self._sizes: dict[str, int] = {}
+        self.on_commit: Callable[[float, int], None] = _no_commit
+        """Called with seconds and bytes of each batch that got onto the disk, from whichever thread wrote it; must not raise."""
         self._on_durable: Callable[[int], None] = _ignore
         self._on_error: Callable[[StoreError], None] = _ignore
         self._thread: threading.Thread | None = None
@@ -106,6 +109,12 @@ class Wal:
         return self._durable
 
     @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        sizes = tuple(self._sizes.values())  # a copy, made at once: other threads add and remove
+        return sum(sizes)
+
+    @property
     def fences(self) -> dict[int, int]:
         """For each epoch found, the last record before it: an older epoch's snapshot beyond that is not ours."""
         found: dict[int, int] = {}
@@ -127,6 +136,7 @@ class Wal:
         self.warnings += replay.warnings
         self._seq = self._durable = replay.seq
         self._reads = {segment.name: segment.cut or 0 for segment in self._found}
+        self._sizes.update({segment.name: segment.size for segment in self._found})
         self._ends = {segment.path: replay.ends.get(segment.path, 0) for segment in self._found}
         try:
             self._sync_seconds = self._write_head()
@@ -205,6 +215,7 @@ class Wal:
             for path in gone:
                 del self._ends[path]
                 self._reads.pop(path.name, None)
+                self._sizes.pop(path.name, None)
 
     def check_fence(self) -> None:
         """Raise StoreError when a newer daemon has taken this log over, or its files were removed."""
@@ -262,7 +273,9 @@ class Wal:
         try:
             if self._rotation_wanted:
                 self._begin_segment()
-            write_all(self._fd, b"".join([self._pending.popleft() for _ in range(count)]))
+            began = time.perf_counter()
+            data = b"".join([self._pending.popleft() for _ in range(count)])
+            write_all(self._fd, data)
             took = min(self._timed_sync(), 4 * INLINE_SECONDS)  # one stall is soon forgotten
             self._sync_seconds += (took - self._sync_seconds) / 4
             # After the sync, not before it: a newer daemon creates its segment first and reads ours second, so as
@@ -272,8 +285,14 @@ class Wal:
             self._fail(store_error(exc, "write to the log in", self.folder))
         except StoreError as exc:
             self._fail(exc)
+        except Exception as exc:
+            # Else all would wait for a thread that has ended, and nobody would know.
+            logger.exception("writing the log crashed")
+            self._fail(StoreError(f"write to the log in {self.folder}: {exc!r}", code="internal"))
         else:
             self._durable += count
+            self._sizes[self._name] += len(data)
+            self.on_commit(time.perf_counter() - began, len(data))
 
     def _fail(self, error: StoreError) -> None:
         self._error = error
@@ -295,7 +314,9 @@ class Wal:
 
     def _write_head(self) -> float:
         head = Head(format=FORMAT, epoch=self.epoch, after_seq=self._durable, reads=self._reads)
-        write_all(self._fd, line(b"head", msgspec.json.encode(head)))
+        data = line(b"head", msgspec.json.encode(head))
+        write_all(self._fd, data)
+        self._sizes[self._name] = len(data)
         return self._timed_sync()
 
     def _timed_sync(self) -> float:
@@ -306,6 +327,10 @@ class Wal:
 
 def _ignore(_: object) -> None:
     """Stand in for the callbacks before `start`."""
+
+
+def _no_commit(_seconds: float, _size: int) -> None:
+    """Stand in where nobody counts."""
 
 
 def _create(path: Path) -> int:

@@ -69,6 +69,10 @@ class DaemonInfo(Reply, frozen=True, tag=True):
     """SHA-256 of its certificate, lower-case hex, for OJ_TLS_FINGERPRINT; empty without TLS."""
     settings: tuple[Choice, ...] = ()
     warnings: tuple[str, ...] = ()
+    ready: bool = True
+    """As /readyz says it."""
+    waits_for: tuple[str, ...] = ()
+    """Why it is not: `condition: reason` of each that is not met."""
 
 
 class DaemonStopping(Reply, frozen=True, tag=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from oj_cli.main import COMMANDS
-from tests.support.modules import modules_of
+from tests.support.modules import ROOT, modules_of
 
 HEAVY = (
     "asyncio",
@@ -14,6 +17,7 @@ HEAVY = (
     "rich",
     "aiohttp",
     "kubernetes",
+    "prometheus_client",
     "importlib.metadata",
     "oj_daemon.runbook.hcl",
 )
@@ -56,3 +60,13 @@ def test_help_of_a_command_loads_that_command_and_nothing_heavy(name: str) -> No
     module = COMMANDS[name][0].partition(":")[0]
     assert {other for other in loaded.ours() if other.startswith("oj_cli.commands")} == {module}
     assert loaded.any_of(*HEAVY) == set()
+
+
+def test_a_daemon_without_an_http_port_loads_neither_its_server_nor_its_figures() -> None:
+    program = "import sys, oj_daemon.main, oj_daemon.works; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "oj_daemon.works" in loaded
+    assert not loaded & {"aiohttp", "prometheus_client", "oj_daemon.health", "oj_daemon.metrics"}

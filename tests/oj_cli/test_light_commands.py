@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.harness import Harness
 
 HEAVY = (
-    "asyncio", "ssl", "msgspec", "rich", "textual", "aiohttp", "kubernetes", "tree_sitter", "tree_sitter_bash",
+    "asyncio", "ssl", "msgspec", "rich", "textual", "aiohttp", "prometheus_client", "kubernetes", "tree_sitter", "tree_sitter_bash",
     "logging", "dataclasses", "subprocess", "pathlib", "tempfile", "shutil", "psutil", "filelock", "platformdirs",
     "zstandard", "importlib.metadata", "oj_daemon.runbook", "oj_daemon.core", "oj_daemon.store", "tomllib", "unicodedata",
 )  # fmt: skip

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from oj_daemon.access import FULL_TOKEN, OWNER, Principal
 from oj_daemon.core.state import State
 from oj_daemon.errors import OjError, StoreError, WireError
 from oj_daemon.main import AlreadyRunning, Ending, run
+from oj_daemon.metrics import Metrics
+from oj_daemon.readiness import Readiness
 from oj_daemon.settings import READY, START_MARKER, Settings
 from oj_daemon.store import lock
 from oj_daemon.wire.client import Client, RemoteError, Reply
@@ -26,6 +29,7 @@ from oj_daemon.wire.replies import AnyReply, Ok
 from oj_daemon.wire.requests import AnyRequest, JobPrune
 from oj_daemon.works import Figures
 from oj_daemon.works import start as start_works
+from tests.support.probes import ask, figure, free_port, unmet
 
 PATIENCE = 20.0
 
@@ -112,7 +116,7 @@ def config(folder: Path, **environ: str) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running(found: Settings) -> AsyncIterator[Daemon]:
+async def running(found: Settings, metrics: Metrics | None = None) -> AsyncIterator[Daemon]:
     """A daemon that is ready; at the end of the block it has ended, and that is waited for."""
     daemon = Daemon(found)
 
@@ -122,7 +126,7 @@ async def running(found: Settings) -> AsyncIterator[Daemon]:
             return daemon.works
 
         try:
-            daemon.ending = await run(found, start)
+            daemon.ending = await run(found, start, metrics=metrics)
         except Exception as exc:  # noqa: BLE001 - what the test is about
             daemon.failure = exc
 
@@ -301,7 +305,6 @@ async def test_in_a_cluster_there_is_no_lock_and_the_log_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("OJ_HTTP_PORT", "8080"),
         ("OJ_LEASE", "on"),
         ("OJ_RUNTIME", "kubernetes"),
     ],
@@ -325,6 +328,101 @@ async def test_a_path_too_long_for_the_socket_is_found_before_the_log_is_read(fo
 
     with pytest.raises(WireError, match=r"^socket path too long"):
         await run(config(folder / ("x" * 100)), start)
+
+
+# The HTTP port
+
+
+async def test_it_lives_before_the_log_is_read_is_ready_after_that_and_no_more_when_it_drains(
+    folder: Path,
+) -> None:
+    port = free_port()
+    found = config(folder, OJ_HTTP_PORT=str(port))
+    began, go_on, serving = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    works = FakeWorks()
+    works.drained.clear()
+
+    async def start(_: Settings) -> FakeWorks:
+        began.set()
+        await go_on.wait()
+        asyncio.get_running_loop().call_soon(serving.set)
+        return works
+
+    readiness = Readiness("log", "lease")
+    metrics = Metrics(readiness, "1")
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        daemon = group.create_task(run(found, start, readiness=readiness, metrics=metrics))
+        await began.wait()
+        assert (await asyncio.to_thread(ask, port, "/healthz"))[0] == 200
+        assert await asyncio.to_thread(unmet, port) == {"log": "not yet"}
+        assert await asyncio.to_thread(figure, port, "oj_is_leader") == 0
+        go_on.set()
+        await serving.wait()
+        assert await asyncio.to_thread(unmet, port) == {}
+        assert await asyncio.to_thread(figure, port, "oj_is_leader") == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        await works.draining.wait()
+        assert await asyncio.to_thread(unmet, port) == {"draining": "stop asked for by SIGTERM"}
+        assert (await asyncio.to_thread(ask, port, "/healthz"))[0] == 200
+        works.drained.set()
+    assert daemon.result() == Ending(0, clean=True)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.to_thread(ask, port, "/healthz")
+
+
+async def test_status_tells_whether_it_is_ready_and_what_it_waits_for(folder: Path) -> None:
+    async with running(config(folder)) as daemon:
+        info = await daemon.call("DaemonStatus")
+        assert (info["ready"], info["waits_for"]) == (True, [])
+        daemon.works.drained.clear()
+        await daemon.call("DaemonStop")
+        info = await daemon.call("DaemonStatus")
+        assert (info["ready"], info["waits_for"]) == (
+            False,
+            ["draining: stop asked for by a request"],
+        )
+        daemon.works.drained.set()
+
+
+async def test_a_log_that_breaks_makes_it_unfit_to_live(folder: Path) -> None:
+    readiness = Readiness("log", "lease")
+    works = FakeWorks()
+
+    async def start(_: Settings) -> FakeWorks:
+        asyncio.get_running_loop().call_soon(works.broken.set_exception, StoreError("disk full"))
+        return works
+
+    with pytest.raises(StoreError, match="disk full"):
+        await run(config(folder), start, readiness=readiness)
+    assert readiness.broken == main.LOG_BROKEN
+
+
+async def test_a_port_that_was_asked_for_by_name_and_is_taken_ends_the_daemon_before_the_log_is_read(
+    folder: Path,
+) -> None:
+    async def start(_: Settings) -> FakeWorks:
+        pytest.fail("the works were started")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = config(folder, OJ_HTTP_PORT=str(port))
+        metrics = Metrics(Readiness(), "1")
+        with pytest.raises(OjError, match=rf"^listen on 127\.0\.0\.1 port {port} ") as failure:
+            await run(found, start, metrics=metrics)
+    assert "OJ_HTTP_PORT" in failure.value.hint
+    assert left_in(folder) == {"daemon.lock", "daemon.log"}
+
+
+async def test_a_taken_port_that_only_the_profile_chose_is_a_warning_that_everyone_sees(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(settings, "HTTP_PORT", taken.getsockname()[1])
+        found = config(folder, OJ_PROFILE="cluster", OJ_HTTP_BIND="127.0.0.1")
+        async with running(found, Metrics(Readiness(), "1")) as daemon:
+            info = await daemon.call("DaemonStatus")
+            await daemon.call("DaemonStop")
+    assert any("for probes and metrics: " in warning for warning in info["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from oj_daemon import access, settings, works
 from oj_daemon.access import OWNER, Principal
 from oj_daemon.errors import Rejected
 from oj_daemon.main import Gate, Stop
+from oj_daemon.readiness import Readiness
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import JobId, JobStatus, Verb
 from oj_daemon.works import Works
@@ -43,7 +44,7 @@ class Daemon:
     def __init__(self, folder: Path, made: Works, config: settings.Settings) -> None:
         self.folder = folder
         self.works = made
-        self.gate = Gate(config, made, Stop(), ())
+        self.gate = Gate(config, made, Stop(Readiness()), ())
 
     async def ask(self, request: requests.AnyRequest, kind: type[T], who: Principal = OWNER) -> T:
         reply = await self.gate.handle(request, who)

@@ -282,7 +282,7 @@ class Chaos:
         assert not left, f"processes are left: {left}"
         wal = Wal.open(self.state / "wal")
         try:
-            state, _, _ = _replay(wal, self.state / "snapshots", recover=False)
+            state, _ = _replay(wal, self.state / "snapshots", recover=False)
             problems = list(check(state))
         finally:
             wal.close()

@@ -30,6 +30,10 @@ def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(wal_module, "INLINE_SECONDS", 1e9 if request.param == "inline" else 0.0)
 
 
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def without_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of hundreds of starts, none of which loses power."""
     monkeypatch.setattr(wal_module, "sync_file", lambda _: None)
@@ -552,6 +556,39 @@ def test_a_log_whose_file_was_removed_under_it_is_not_written_in_the_dark(
     assert "its file was removed" in daemon.errors[0].message
 
 
+# Figures
+
+
+@pytest.mark.usefixtures("_both_ways")
+def test_each_batch_that_is_on_disk_is_told_with_its_bytes(tmp_path: Path, start: Start) -> None:
+    daemon = start(tmp_path / "wal")
+    told: list[tuple[float, int]] = []
+    daemon.wal.on_commit = lambda seconds, size: told.append((seconds, size))
+    before = on_disk(tmp_path / "wal")
+    daemon.write(b"1", b"2")
+    daemon.write(b"3")
+    daemon.wal.close()
+    assert len(told) == 2
+    assert all(seconds > 0 for seconds, _ in told)
+    assert sum(size for _, size in told) == on_disk(tmp_path / "wal") - before
+
+
+def test_its_size_is_that_of_all_its_segments(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "wal"
+    first = start(folder)
+    first.write(b"1", b"2")
+    assert first.wal.size == on_disk(folder)
+    first.wal.close()
+    second = start(folder)
+    assert second.wal.size == on_disk(folder)
+    second.wal.rotate()
+    second.write(b"3")
+    assert second.wal.size == on_disk(folder)
+    second.wal.drop_before(2)
+    assert second.wal.size == on_disk(folder)
+    assert len(list(folder.iterdir())) < 3
+
+
 # Disks
 
 
@@ -675,6 +712,25 @@ def test_a_sync_that_fails_is_final(
         daemon.wal.append(b"3")
     assert not daemon.wal.commit()
     assert daemon.wal.durable == 1
+    assert len(daemon.errors) == 1
+
+
+@pytest.mark.usefixtures("_both_ways")
+def test_a_bug_while_writing_ends_the_log_and_is_told(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(tmp_path / "wal")
+
+    def crash(_: int) -> None:
+        raise ValueError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wal_module, "sync_file", crash)
+        assert not daemon.write(b"1")
+    assert "ValueError('odd')" in daemon.errors[0].message
+    with pytest.raises(StoreError, match="odd"):
+        daemon.wal.append(b"2")
+    assert daemon.wal.durable == 0
     assert len(daemon.errors) == 1
 
 
