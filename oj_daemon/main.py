@@ -228,6 +228,7 @@ class Gate:
             seq=figures.seq,
             settings=tuple(Choice(*choice) for choice in self._config.choices()),
             warnings=(*self._warnings, *figures.warnings),
+            notifications_waiting=figures.notifications_waiting,
         )
 
 

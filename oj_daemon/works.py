@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from oj_daemon import attach, processes
+from oj_daemon.adapters import notify
 from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
@@ -30,6 +31,7 @@ from oj_daemon.wire.names import (
     AgentStatus,
     JobId,
     JobStatus,
+    Severity,
     StepStatus,
     short_id,
 )
@@ -47,6 +49,7 @@ class Figures(NamedTuple):
     epoch: int
     seq: int
     warnings: tuple[str, ...] = ()
+    notifications_waiting: int = 0
 
 
 class Works:
@@ -128,7 +131,8 @@ class Works:
             jobs_active=jobs_active(self.engine),
             epoch=self.engine.epoch,
             seq=self.engine.seq,
-            warnings=self.engine.warnings,
+            warnings=(*self.engine.warnings, *self.executor.notices.warnings(self.engine.state)),
+            notifications_waiting=notify.waiting(self.engine.state),
         )
 
     @property
@@ -145,6 +149,7 @@ class Works:
                 if self._unsuspended():
                     await self.engine.news()
         await self.executor.idle()
+        await self.executor.finish_deliveries()
         await self.engine.settle()
         await self.executor.stop()
 
@@ -161,7 +166,10 @@ class Works:
 async def start(settings: Settings, *, recover: bool = False) -> Works:
     """Open the log and pick up what runs; raises StoreError."""
     policy = Policy(
-        workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
+        workspaces_dir=str(settings.state_dir / "workspaces"),
+        state_dir=settings.state_folder,
+        sinks=notify.sinks(settings),
+        least_severity=Severity(settings.notify_severity),
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()

@@ -122,6 +122,7 @@ def status(ctx: Ctx) -> None:
     if ctx.json:
         output.reply(info)
         return
+    waiting = info.get("notifications_waiting", 0)
     output.fields([
         ("Status", output.status(info["status"])),
         ("Version", _version_line(info["version"])),
@@ -131,6 +132,7 @@ def status(ctx: Ctx) -> None:
         ("Profile", info["profile"]),
         ("State", info["state_dir"]),
         ("Log", f"record {info['seq']} of epoch {info['epoch']}"),
+        *([("Notifications", f"{waiting} waiting")] if waiting else []),
     ])  # fmt: skip
     output.line()
     output.table(

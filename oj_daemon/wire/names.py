@@ -16,6 +16,7 @@ AgentId = NewType("AgentId", str)
 CrewId = NewType("CrewId", str)
 WorkspaceId = NewType("WorkspaceId", str)
 DecisionId = NewType("DecisionId", str)
+NotificationId = NewType("NotificationId", str)
 
 PROTOCOL: Final = 1
 """Changes only when an old client would misread a new daemon, or the other way round."""
@@ -32,6 +33,7 @@ PREFIXES: Final = {
     "crew": "crw-",
     "workspace": "wks-",
     "decision": "dec-",
+    "notification": "ntf-",
 }
 
 
@@ -165,3 +167,12 @@ class WorkspaceKind(StrEnum):
 
     FOLDER = "folder"
     WORKTREE = "worktree"
+
+
+class Severity(StrEnum):
+    """How much a notification matters, least first."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    """Nothing goes on until somebody acts."""

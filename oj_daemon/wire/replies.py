@@ -65,6 +65,8 @@ class DaemonInfo(Reply, frozen=True, tag=True):
     """Last record of the log."""
     settings: tuple[Choice, ...] = ()
     warnings: tuple[str, ...] = ()
+    notifications_waiting: int = 0
+    """How many nobody could be told of yet."""
 
 
 class DaemonStopping(Reply, frozen=True, tag=True):
