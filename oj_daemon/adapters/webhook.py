@@ -39,11 +39,19 @@ LONGEST_TEXT: Final = 8000
 class Webhook:
     """One receiver."""
 
-    def __init__(self, url: Secret[str], secret: Secret[str], *, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        url: Secret[str],
+        secret: Secret[str],
+        *,
+        now: Callable[[], int],
+        seconds: float = TRY_SECONDS,
+    ) -> None:
         self.label = f"webhook {_host(url.reveal())}"
         self._url = url
         self._secret = secret
         self._now = now
+        self._seconds = seconds
 
     async def deliver(
         self, order: DeliverNotification
@@ -55,7 +63,7 @@ class Webhook:
         body = payload(order)
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TRY_SECONDS)) as client,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._seconds)) as client,
                 client.post(
                     self._url.reveal(),
                     data=body,
@@ -68,7 +76,7 @@ class Webhook:
             reason = "its URL is not valid: see OJ_NOTIFY_WEBHOOK_URL"
             return NotificationDropped(notification_id=key, sink=sink, reason=reason)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            return NotificationFailed(notification_id=key, sink=sink, reason=_cause(error))
+            return NotificationFailed(notification_id=key, sink=sink, reason=self._cause(error))
         if 200 <= status < 300:
             return NotificationDelivered(notification_id=key, sink=sink)
         reason = _refusal(status)
@@ -88,6 +96,14 @@ class Webhook:
         if self._secret:
             headers["X-OJ-Signature"] = signature(self._secret.reveal(), timestamp, body)
         return headers
+
+    def _cause(self, error: Exception) -> str:
+        """Why there was no answer: the kind of the error and the system's words for it; its own text may hold the URL."""
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._seconds:g} s"
+        system = getattr(error, "os_error", error)
+        words = system.strerror if isinstance(system, OSError) else None
+        return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -191,15 +207,6 @@ def _refusal(status: int) -> str:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
-
-
-def _cause(error: Exception) -> str:
-    """Why there was no answer. Only the kind of the error and the system's words for it: its own text may hold the URL."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {TRY_SECONDS:g} s"
-    system = getattr(error, "os_error", error)
-    words = system.strerror if isinstance(system, OSError) else None
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _host(url: str) -> str:
