@@ -18,7 +18,7 @@ from oj_daemon.errors import AdapterError
 from oj_daemon.wire.names import Severity
 
 if TYPE_CHECKING:
-    from desktop_notifier import DesktopNotifier
+    from desktop_notifier.backends.base import DesktopNotifierBackend
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,9 @@ class Desktop:
 
     label = "desktop"
 
-    def __init__(self) -> None:
-        self._notifier: DesktopNotifier | None = None
+    def __init__(self, seconds: float = TRY_SECONDS) -> None:
+        self._seconds = seconds
+        self._backend: DesktopNotifierBackend | None = None
         self._unavailable = ""
         """Why there is none."""
         self._complaints = _Complaints()
@@ -45,55 +46,64 @@ class Desktop:
         """Show it, if that can be."""
         key, sink = order.notification_id, order.sink
         try:
-            notifier = await self._open()
-            await self._show(notifier, order)
+            await self._show(await self._open(), order)
         except AdapterError as error:
             return NotificationDropped(notification_id=key, sink=sink, reason=error.message)
         return NotificationDelivered(notification_id=key, sink=sink)
 
-    async def _open(self) -> DesktopNotifier:
+    def close(self) -> None:
+        """Let go of the bus; the next notification looks for it again."""
+        bus = getattr(self._backend, "bus", None)  # of freedesktop.org's back end only
+        self._backend = None
+        if bus is not None:
+            bus.disconnect()
+
+    async def _open(self) -> DesktopNotifierBackend:
+        """The back end of this system, once it is known that it works."""
         if self._unavailable:
             raise AdapterError(self._unavailable)
-        if self._notifier is None:
-            try:
-                async with asyncio.timeout(TRY_SECONDS):
-                    self._notifier = await self._probed()
-            except Exception as error:  # each system's back end has errors of its own
-                self._unavailable = f"no desktop: {type(error).__name__}: {error}"
-                logger.info("notifications do not appear on a desktop: %s", self._unavailable)
-                raise AdapterError(self._unavailable) from error
-        return self._notifier
+        if self._backend is not None:
+            return self._backend
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._probed()
+        except Exception as error:  # each system's back end has errors of its own
+            self.close()
+            self._unavailable = f"no desktop: {type(error).__name__}: {error}"
+            logger.info("notifications do not appear on a desktop: %s", self._unavailable)
+            raise AdapterError(self._unavailable) from error
 
-    async def _probed(self) -> DesktopNotifier:
-        from desktop_notifier import (  # noqa: PLC0415 - 110 ms and 14 MB, only for who is told something
-            Capability,
-            DesktopNotifier,
-        )
+    async def _probed(self) -> DesktopNotifierBackend:
+        # 110 ms and 14 MB, only for who is told something.
+        from desktop_notifier import Capability  # noqa: PLC0415 - see above
+        from desktop_notifier.main import get_backend_class  # noqa: PLC0415 - see above
 
         library = logging.getLogger(LIBRARY)
         library.propagate = False
         library.handlers = [self._complaints]
-        notifier = DesktopNotifier(app_name="oj", app_icon=None)
-        if Capability.TITLE not in await notifier.get_capabilities():
+        # Not through DesktopNotifier: it hides the connection, which somebody has to close.
+        backend = self._backend = get_backend_class()("oj", None)
+        if Capability.TITLE not in await backend.get_capabilities():
             raise AdapterError("this system shows notifications of app bundles only")
-        return notifier
+        await backend.request_authorisation()
+        return backend
 
-    async def _show(self, notifier: DesktopNotifier, order: DeliverNotification) -> None:
-        from desktop_notifier import Urgency  # noqa: PLC0415 - as above; loaded by now
+    async def _show(self, backend: DesktopNotifierBackend, order: DeliverNotification) -> None:
+        from desktop_notifier import (  # noqa: PLC0415 - loaded by now
+            Notification,
+            Urgency,
+        )
 
         urgencies = {Severity.INFO: Urgency.Low, Severity.CRITICAL: Urgency.Critical}
+        urgency = urgencies.get(order.severity, Urgency.Normal)
         self._complaints.last = ""
         try:
-            async with asyncio.timeout(TRY_SECONDS):
-                await notifier.send(
-                    title=order.title,
-                    message=_message(order),
-                    urgency=urgencies.get(order.severity, Urgency.Normal),
-                )
+            async with asyncio.timeout(self._seconds):
+                await backend.send(Notification(order.title, _message(order), urgency=urgency))
         except TimeoutError:
-            self._complaints.last = f"no answer within {TRY_SECONDS:g} s"
+            self._complaints.last = f"no answer within {self._seconds:g} s"
         if self._complaints.last:
-            self._notifier = None  # its bus may be gone: the next one looks again
+            self.close()  # the bus may be gone
             raise AdapterError(self._complaints.last)
 
 
