@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import html
+import importlib
 import logging
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from oj_daemon.core.effects import DeliverNotification
@@ -26,6 +28,8 @@ TRY_SECONDS: Final = 5.0
 LONGEST_TEXT: Final = 400
 """Characters: what fits into the corner of a screen."""
 LIBRARY: Final = "desktop_notifier"
+BUS_NAMES: Final = ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY")
+"""Variables by which freedesktop.org's back end finds the bus of the session."""
 
 
 class Desktop:
@@ -33,7 +37,8 @@ class Desktop:
 
     label = "desktop"
 
-    def __init__(self, seconds: float = TRY_SECONDS) -> None:
+    def __init__(self, environ: Mapping[str, str], seconds: float = TRY_SECONDS) -> None:
+        self._environ = environ
         self._seconds = seconds
         self._backend: DesktopNotifierBackend | None = None
         self._unavailable = ""
@@ -69,14 +74,19 @@ class Desktop:
                 return await self._probed()
         except Exception as error:  # each system's back end has errors of its own
             self.close()
-            self._unavailable = f"no desktop: {type(error).__name__}: {error}"
+            why = error.message if isinstance(error, AdapterError) else repr(error)
+            self._unavailable = f"no desktop: {why}"
             logger.info("notifications do not appear on a desktop: %s", self._unavailable)
             raise AdapterError(self._unavailable) from error
 
     async def _probed(self) -> DesktopNotifierBackend:
-        # 110 ms and 14 MB, only for who is told something.
-        from desktop_notifier import Capability  # noqa: PLC0415 - see above
-        from desktop_notifier.main import get_backend_class  # noqa: PLC0415 - see above
+        if sys.platform.startswith("linux") and not any(map(self._environ.get, BUS_NAMES)):
+            # Most servers: they need not pay for the library.
+            raise AdapterError(f"neither {' nor '.join(BUS_NAMES)} is set")
+        # 110 ms and 14 MB, only for who is told something, and off the loop's thread.
+        await asyncio.to_thread(importlib.import_module, "desktop_notifier")
+        from desktop_notifier import Capability  # noqa: PLC0415 - loaded by now
+        from desktop_notifier.main import get_backend_class  # noqa: PLC0415 - loaded by now
 
         library = logging.getLogger(LIBRARY)
         library.propagate = False

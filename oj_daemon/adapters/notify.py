@@ -109,7 +109,7 @@ class Notices:
             return Webhook(settings.webhook, settings.webhook_secret, now=self._now)
         from oj_daemon.adapters.desktop import Desktop  # noqa: PLC0415 - see the rule
 
-        return Desktop()
+        return Desktop(settings.inherited.reveal())
 
 
 def sinks(settings: Settings) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
@@ -32,7 +33,7 @@ def on_desktop(
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
 
     async def run() -> None:
-        desktop = Desktop(seconds=10)
+        desktop = Desktop(os.environ, seconds=10)
         async with asyncio.timeout(60), fake_desktop(address) as fake:
             try:
                 await scenario(fake, desktop)
@@ -93,7 +94,7 @@ def test_a_desktop_that_does_not_answer_holds_nothing_up(
     bus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(fake: FakeDesktop, _: Desktop) -> None:
-        hasty = Desktop(seconds=1)
+        hasty = Desktop(os.environ, seconds=1)
         assert await hasty.deliver(ORDER) == SHOWN
         fake.hangs = True
         told = await hasty.deliver(ORDER)
@@ -104,9 +105,16 @@ def test_a_desktop_that_does_not_answer_holds_nothing_up(
     on_desktop(bus, monkeypatch, scenario)
 
 
-@pytest.mark.parametrize("address", ["", "unix:path=/nowhere/bus", "nonsense"])
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("", "neither DBUS_SESSION_BUS_ADDRESS nor DISPLAY is set"),
+        ("unix:path=/nowhere/bus", "FileNotFoundError"),
+        ("nonsense", "InvalidAddressError"),
+    ],
+)
 def test_without_a_bus_it_is_said_once(
-    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    address: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     for name in ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "XDG_RUNTIME_DIR"):
@@ -115,11 +123,11 @@ def test_without_a_bus_it_is_said_once(
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
 
     async def run() -> None:
-        desktop = Desktop(seconds=10)
+        desktop = Desktop(os.environ, seconds=10)
         for _ in range(3):
             told = await desktop.deliver(ORDER)
             assert isinstance(told, NotificationDropped)
-            assert told.reason.startswith("no desktop: ")
+            assert told.reason.startswith(f"no desktop: {reason}")
 
     asyncio.run(run())
     (line,) = caplog.records
@@ -135,7 +143,7 @@ def test_a_bus_without_a_desktop_is_as_good_as_none(
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus)
 
     async def run() -> None:
-        desktop = Desktop(seconds=10)
+        desktop = Desktop(os.environ, seconds=10)
         told = await desktop.deliver(ORDER)
         assert isinstance(told, NotificationDropped)
 
