@@ -56,14 +56,15 @@ class Webhook:
     async def deliver(
         self, order: DeliverNotification
     ) -> NotificationDelivered | NotificationFailed | NotificationDropped:
-        """Post it once."""
+        """Post it once; through the proxy that the environment names, as other programs do."""
         import aiohttp  # noqa: PLC0415 - 250 ms and 14 MB, for daemons that have a webhook
 
         key, sink = order.notification_id, order.sink
         body = payload(order)
+        limit = aiohttp.ClientTimeout(total=self._seconds)
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._seconds)) as client,
+                aiohttp.ClientSession(timeout=limit, trust_env=True) as client,
                 client.post(
                     self._url.reveal(),
                     data=body,
@@ -73,7 +74,7 @@ class Webhook:
             ):
                 status, asked = reply.status, reply.headers.get("Retry-After", "")
         except ValueError:  # aiohttp's InvalidURL is one, and quotes the URL
-            reason = "its URL is not valid: see OJ_NOTIFY_WEBHOOK_URL"
+            reason = "its URL, or that of the proxy, is not valid: see OJ_NOTIFY_WEBHOOK_URL"
             return NotificationDropped(notification_id=key, sink=sink, reason=reason)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             return NotificationFailed(notification_id=key, sink=sink, reason=self._cause(error))

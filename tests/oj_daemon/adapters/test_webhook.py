@@ -57,6 +57,13 @@ DECISION = msgspec.structs.replace(
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 def post(url: str, order: DeliverNotification = ORDER, secret: str = "", **options: Any) -> Any:
     webhook = Webhook(Secret(url), Secret(secret), now=lambda: NOW, **options)
     return asyncio.run(webhook.deliver(order))
@@ -210,6 +217,14 @@ def test_a_redirect_is_not_followed() -> None:
         assert (len(receiver.posts), other.posts) == (1, [])
 
 
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Receiver() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        assert isinstance(post("http://chat.invalid/hook"), NotificationDelivered)
+        (got,) = proxy.posts
+    assert got.path == "http://chat.invalid/hook"
+
+
 def test_a_receiver_that_says_nothing_is_left_when_the_time_is_up() -> None:
     with Receiver(Answer(hangs=True)) as receiver:
         told = post(receiver.url, seconds=0.3)
@@ -252,7 +267,7 @@ def test_a_receiver_that_speaks_no_http_is_tried_again_and_its_url_is_not_told()
 def test_a_url_that_is_none_is_given_up_and_not_told(url: str) -> None:
     told = post(url)
     assert isinstance(told, NotificationDropped)
-    assert told.reason == "its URL is not valid: see OJ_NOTIFY_WEBHOOK_URL"
+    assert told.reason == "its URL, or that of the proxy, is not valid: see OJ_NOTIFY_WEBHOOK_URL"
 
 
 @pytest.mark.parametrize(

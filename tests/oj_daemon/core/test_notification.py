@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oj_daemon.core import effects, events
 from oj_daemon.core.events import AgentEscalated, AgentReported, Choice
@@ -515,3 +517,68 @@ def test_a_snapshot_holds_the_outbox_in_its_order() -> None:
     assert expected[-1] == first.notification_id  # what is tried again goes behind the others
     assert list(state.outbox["webhook"]) == expected
     assert next(iter(state.undelivered["webhook"])) == NotificationId(first.notification_id)
+
+
+# Whatever happens
+
+MOVES = st.one_of(
+    st.sampled_from(["run", "exit", "take", "refuse", "drop", "restart"]),
+    st.integers(1, 2_000_000),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(MOVES, max_size=25))
+def test_nothing_is_lost_without_a_word_and_one_at_a_time_is_on_its_way(
+    moves: list[str | int],
+) -> None:
+    world = Told(builds(), outbox_limit=4)
+    took: list[NotificationId] = []
+    for move in moves:
+        took += moved(world, move)
+    while world.state.notifications:
+        took += moved(world, "take")
+        world.passes(LONGEST_WAIT_MS)
+    records = [msgspec.json.decode(line, type=events.Record) for line in world.log]
+    queued = [
+        fact.notification_id
+        for record in records
+        for fact in record.facts
+        if isinstance(fact, events.NotificationQueued)
+    ]
+    dropped = [order.notification_id for order in world.taken(effects.ReportDrop)]
+    assert sorted([*took, *dropped]) == sorted(queued)
+
+
+def moved(world: Told, move: str | int) -> list[NotificationId]:
+    """Do one move; returns what the sink took by it."""
+    orders = [order for order in world.orders if isinstance(order, effects.DeliverNotification)]
+    assert len(orders) <= 1
+    match move:
+        case "run":
+            world.run()
+        case "exit":
+            for active in [each for each in world.state.jobs.values() if each.active][:1]:
+                world.tell(events.StepExited(job_id=active.id, run=1, exit_code=0))
+        case "restart":
+            heard = [order for order in world.orders if isinstance(order, effects.ReportDrop)]
+            world.restart()
+            world.orders += heard
+        case int():
+            world.passes(move)
+        case _ if orders:
+            (order,) = world.sent()
+            if move == "take":
+                world.take(order)
+                return [order.notification_id]
+            if move == "refuse":
+                world.refuse(order)
+            else:
+                world.tell(
+                    events.NotificationDropped(
+                        notification_id=order.notification_id, sink=order.sink, reason="HTTP 404"
+                    )
+                )
+        case _:
+            pass
+    return []
