@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -10,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.agents import decision, equip, runbook, scenario
+from tests.support.desktop import fake_desktop, session_bus
 from tests.support.receiver import Answer, Post, Receiver
 from tests.support.waiting import until
 from tests.support.world import World
-
-pytestmark = pytest.mark.e2e
 
 KEY = "S3CRETKEY"
 QUICK = {
@@ -191,3 +191,29 @@ def test_neither_the_url_nor_the_secret_is_seen_anywhere(shop: World) -> None:
             ).decode("latin-1"),
         }
         assert {name for name, text in told.items() if "S3CRET" in text} == set()
+
+
+async def test_on_a_workstation_it_appears_on_the_desktop(world: World) -> None:
+    with session_bus() as address:
+        async with fake_desktop(address) as desktop:
+            world.environ["DBUS_SESSION_BUS_ADDRESS"] = address
+            world.job('step "a" { run = "true" }' + TELLING)
+            job = await asyncio.to_thread(world.run, "build")
+            async with asyncio.timeout(60):
+                while len(desktop.shown) < 2:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.05)
+    assert job["status"] == "completed"
+    shown = [(each["title"], each["body"], each["urgency"]) for each in desktop.shown]
+    assert shown == [("build", "begins", 0), ("build", "is done", 0)]
+    await asyncio.to_thread(until_waiting, world, 0)
+
+
+def test_a_workstation_without_a_desktop_says_so_once_and_warns_of_nothing(world: World) -> None:
+    world.job('step "a" { run = "true" }' + TELLING)
+    world.run("build")
+    world.run("build")
+    until_waiting(world, 0)
+    log = world.oj("daemon", "logs", "--no-limit").out
+    assert log.count("notifications do not appear on a desktop") == 1
+    assert "Traceback" not in log
+    assert waiting(world)["warnings"] == []
