@@ -20,6 +20,7 @@ from typing import Any, Final, assert_never
 from oj_daemon.adapters import git
 from oj_daemon.adapters.local import NAME as LOCAL
 from oj_daemon.adapters.local import LocalAgents
+from oj_daemon.adapters.notify import Notices
 from oj_daemon.adapters.session import Session
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
@@ -50,6 +51,8 @@ GATE_OUTPUT: Final = 2000
 """Characters of its stderr that are told to the agent and to people."""
 OUTPUT_LIMIT: Final = 20 * 1024 * 1024
 """Bytes of one run's output that its job's log keeps."""
+LAST_SECONDS: Final = 2.0
+"""How long the end of the daemon waits for a notification that is on its way."""
 PUMP_FIRST: Final = 0.01
 PUMP_LONGEST: Final = 0.25
 """Seconds between two looks at a run's output: soon after it wrote, later while it is quiet."""
@@ -109,6 +112,9 @@ class Executor:
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.notices = Notices(settings, now=now)
+        self._deliveries: set[asyncio.Task[None]] = set()
+        """Notifications on their way: nothing waits for them."""
         self._chores: set[asyncio.Task[None]] = set()
         """Tasks without an end."""
         self._stopped = False
@@ -173,6 +179,12 @@ class Executor:
             case effects.Notify(title=title, text=text, job_id=job_id):
                 logger.info("notification: %s: %s", title, text)
                 self._line(job_id, JOB, f"notification: {text}")
+            case effects.DeliverNotification():
+                task = self._spawn(self._deliver_notification(effect, cause), effect)
+                self._deliveries.add(task)
+                task.add_done_callback(self._deliveries.discard)
+            case effects.ReportDrop():
+                self.notices.report_drop(effect)
             case _:
                 assert_never(effect)
 
@@ -454,6 +466,16 @@ class Executor:
         )
         self._report(fact, cause)
 
+    # Notifications
+
+    async def _deliver_notification(self, effect: effects.DeliverNotification, cause: str) -> None:
+        self._report(await self.notices.deliver(effect), cause)
+
+    async def finish_deliveries(self) -> None:
+        """Give what is on its way a moment; the next daemon sends the rest, perhaps for the second time."""
+        if self._deliveries:
+            await asyncio.wait(self._deliveries, timeout=LAST_SECONDS)
+
     # Locals and refs
 
     async def _evaluate(self, effect: effects.EvaluateJob, cause: str) -> None:
@@ -638,9 +660,10 @@ class Executor:
         self._holding = True
 
     async def idle(self, *, steps: bool = False) -> None:
-        """Wait until no order is being carried out, but for what simply runs: steps (unless asked for), locals, sessions."""
+        """Wait until no order is being carried out, but for what simply runs: steps (unless asked for), locals,
+        sessions, and notifications on their way."""
         while True:
-            running = {*self._evaluating.values(), *self._sessions.values()}
+            running = {*self._evaluating.values(), *self._sessions.values(), *self._deliveries}
             if not steps:
                 running |= {*self._watched.values()}
             busy = self._tasks - self._chores - running
@@ -746,6 +769,10 @@ def _crashed(effect: AnyEffect, error: str) -> AnyEvent | None:
             return events.AgentEnded(agent_id=agent_id)
         case effects.RunGate(agent_id=agent_id, gate=gate):
             return events.GateFinished(agent_id=agent_id, gate=gate, exit_code=None, output=error)
+        case effects.DeliverNotification(notification_id=notification_id, sink=sink):
+            return events.NotificationDropped(
+                notification_id=notification_id, sink=sink, reason=error
+            )
         case effects.EvaluateJob(job_id=job_id):
             return events.JobEvaluateFailed(job_id=job_id, error=error)
         case effects.CreateWorkspace(workspace_id=workspace_id):

@@ -285,6 +285,7 @@ class Gate:
             warnings=(*self._warnings, *figures.warnings),
             ready=self._stop.readiness.is_ready,
             waits_for=self._stop.readiness.waits_for,
+            notifications_waiting=figures.notifications_waiting,
         )
 
 

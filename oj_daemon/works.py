@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oj_daemon import access, attach, processes
 from oj_daemon.access import OWNER, Principal
+from oj_daemon.adapters import notify
 from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
@@ -33,6 +34,7 @@ from oj_daemon.wire.names import (
     AgentStatus,
     JobId,
     JobStatus,
+    Severity,
     StepStatus,
     short_id,
 )
@@ -53,6 +55,7 @@ class Figures(NamedTuple):
     epoch: int
     seq: int
     warnings: tuple[str, ...] = ()
+    notifications_waiting: int = 0
 
 
 class Works:
@@ -74,6 +77,7 @@ class Works:
         self._metrics = metrics
         metrics.watch(self.engine.state, self.engine, self.engine.now, recovery_seconds)
         self.engine.watch_commits(metrics.note_commit)
+        self.executor.notices.note_notified = metrics.note_notified
         self.executor.on_usage = self._count_usage
 
     def _count_usage(self, agent_id: AgentId, figures: Mapping[str, Any]) -> None:
@@ -165,7 +169,8 @@ class Works:
             jobs_active=jobs_active(self.engine),
             epoch=self.engine.epoch,
             seq=self.engine.seq,
-            warnings=self.engine.warnings,
+            warnings=(*self.engine.warnings, *self.executor.notices.warnings(self.engine.state)),
+            notifications_waiting=notify.waiting(self.engine.state),
         )
 
     @property
@@ -183,6 +188,7 @@ class Works:
                 if self._unsuspended():
                     await self.engine.news()
         await self.executor.idle(steps=self._drain_steps)
+        await self.executor.finish_deliveries()
         await self.engine.settle()
         await self.executor.stop()
 
@@ -201,7 +207,10 @@ async def start(
 ) -> Works:
     """Open the log and pick up what runs; raises StoreError."""
     policy = Policy(
-        workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
+        workspaces_dir=str(settings.state_dir / "workspaces"),
+        state_dir=settings.state_folder,
+        sinks=notify.sinks(settings),
+        least_severity=Severity(settings.notify_severity),
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()

@@ -127,6 +127,7 @@ def status(ctx: Ctx) -> None:
         version = _version_line(info["version"])
         output.fields([("Status", output.status(info["status"])), ("Version", version)])
         return
+    waiting = info.get("notifications_waiting", 0)
     output.fields([
         ("Status", output.status(info["status"])),
         ("Version", _version_line(info["version"])),
@@ -139,6 +140,7 @@ def status(ctx: Ctx) -> None:
         *([("Address", info["address"])] if info.get("address") else []),
         *([("Fingerprint", info["tls_fingerprint"])] if info.get("tls_fingerprint") else []),
         ("Ready", "yes" if info.get("ready", True) else f"no ({'; '.join(info['waits_for'])})"),
+        *([("Notifications", f"{waiting} waiting")] if waiting else []),
     ])  # fmt: skip
     output.line()
     output.table(

@@ -232,6 +232,36 @@ def check_daemon(ctx: Ctx) -> Iterator[Finding]:
         yield Finding("daemon", WARN, warning, "oj daemon status")
 
 
+def check_notifications(ctx: Ctx) -> Iterator[Finding]:
+    """How people are told; nothing is sent, that it arrives shows with the first notification."""
+    chosen = {choice.name: choice.value for choice in ctx.settings.choices()}
+    whose = "a daemon that starts now"
+    try:
+        with ctx.client() as client:
+            info = client.call("DaemonStatus")
+        chosen |= {choice["name"]: choice["value"] for choice in info["settings"]}
+        whose = "the daemon"
+    except OjError:
+        pass  # check_daemon has said so
+    if chosen.get("webhook", "none") == "none":
+        detail = "none; OJ_NOTIFY_WEBHOOK_URL names one, for chats and phones"
+    else:
+        signed = "unsigned" if chosen.get("webhook_secret", "none") == "none" else "signed"
+        least = chosen.get("notify_severity", "info")
+        detail = f"{whose} posts what is at least {least}, {signed}"
+    yield Finding("webhook", OK, detail)
+    environ = ctx.settings.inherited.reveal()
+    if chosen.get("notify_desktop") != "yes":
+        detail = "off; OJ_NOTIFY_DESKTOP=1 turns it on"
+    elif sys.platform.startswith("linux") and not (
+        environ.get("DBUS_SESSION_BUS_ADDRESS") or environ.get("DISPLAY")
+    ):
+        detail = "on, but this session has no D-Bus: nothing appears"
+    else:
+        detail = f"{whose} shows notifications where there is a desktop"
+    yield Finding("desktop", OK, detail)
+
+
 def check_processes(ctx: Ctx) -> Iterator[Finding]:
     """Processes of steps that no live job accounts for."""
     found = step_processes(str(ctx.settings.state_dir))
@@ -314,6 +344,7 @@ CHECKS: Final = (
     check_state_folder,
     check_socket,
     check_daemon,
+    check_notifications,
     check_processes,
     check_project,
     check_clock,

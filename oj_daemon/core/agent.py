@@ -511,7 +511,6 @@ def _follow(
             yield _spawn(state, agent)
         case events.AgentSpawned():
             if agent.status is not AgentStatus.ENDING:
-                yield from _notify(state, agent, "start")
                 yield _overdue(agent, turn.now)
         case events.AgentSpawnFailed(reason=reason):
             if agent.status is AgentStatus.FAILED:
@@ -857,10 +856,8 @@ def _after_end(state: State, agent: Agent, turn: Turn) -> Iterator[AnyEvent | An
     is_over = job.ending is not None or job.runs[agent.run - 1].timed_out
     match "end" if is_over and agent.ending == "resume" else agent.ending:
         case "done":
-            yield from _notify(state, agent, "done")
             yield events.StepExited(job_id=agent.job_id, run=agent.run, exit_code=0)
         case "fail":
-            yield from _notify(state, agent, "fail")
             yield events.StepExited(job_id=agent.job_id, run=agent.run, error=agent.ending_error)
         case "resume":
             yield events.AgentCreated(
@@ -1056,21 +1053,3 @@ def _values(job: Job) -> dict[str, str]:
 
 def _join(base: str, path: str) -> str:
     return path if path.startswith("/") else f"{base.rstrip('/')}/{path}" if path else base
-
-
-def _notify(state: State, agent: Agent, when: str) -> Iterator[AnyEffect]:
-    text = getattr(state.agent_definition(agent).notify, f"on_{when}")
-    if text is None:
-        return
-    job = state.jobs[agent.job_id]
-    values = {
-        **_values(job),
-        "agent": agent.name,
-        "step": job.runs[agent.run - 1].step,
-        "error": agent.ending_error,
-    }
-    try:
-        body = template.render(text, values, job.env)
-    except OjError as error:
-        body = f"{text} ({error.message})"
-    yield effects.Notify(title=agent.name, text=body, job_id=job.id)

@@ -330,9 +330,6 @@ def _on_open(
     state: State, event: events.DecisionCreated | events.DecisionReopened, _turn: Turn
 ) -> Iterator[AnyEffect]:
     decision = state.decisions[event.decision_id]
-    job = state.jobs[decision.job_id]
-    text = f"Requires attention ({decision.source}); oj decision show {short_id(decision.id)}"
-    yield effects.Notify(title=f"Decision needed: {title(job)}", text=text, job_id=job.id)
     if decision.deadline_at:
         yield _deadline(decision)
 
@@ -340,7 +337,7 @@ def _on_open(
 def _on_expired(
     state: State, event: events.DecisionExpired, _turn: Turn
 ) -> Iterator[AnyEvent | AnyEffect]:
-    yield from _expire(state, state.decisions[event.decision_id])
+    yield from _expire(state.decisions[event.decision_id])
 
 
 def _on_resolved(
@@ -490,8 +487,8 @@ def _readable(given: str) -> str:
     return "\n".join(f"{name}: {value}" for name, value in shown)
 
 
-def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
-    """The deadline passed: choose the default, or tell people once more that nobody has answered."""
+def _expire(decision: Decision) -> Iterator[AnyEvent]:
+    """The deadline passed: choose the default, if there is one; else people are told once more."""
     if decision.default == DISMISS.lower():
         why = "dismissed: nobody answered until its deadline"
         yield events.DecisionClosed(decision_id=decision.id, why=why, dismissed=True)
@@ -501,13 +498,6 @@ def _expire(state: State, decision: Decision) -> Iterator[AnyEvent | AnyEffect]:
         yield events.DecisionResolved(
             decision_id=decision.id, choices=((number,),), by="deadline", channel="deadline"
         )
-        return
-    job = state.jobs[decision.job_id]
-    yield effects.Notify(
-        title=f"Still undecided: {title(job)}",
-        text=f"Nobody answered: oj decision show {short_id(decision.id)}",
-        job_id=job.id,
-    )
 
 
 SAME: Final = {"skip": "done", "done": "skip"}

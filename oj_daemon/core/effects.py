@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import msgspec
 
-from oj_daemon.core.events import AgentAnswering, AnyEvent
+from oj_daemon.core.events import AgentAnswering, AnyEvent, Choice, Question
 from oj_daemon.runbook.model import Text
-from oj_daemon.wire.names import AgentId, JobId, WorkspaceId, WorkspaceKind
+from oj_daemon.wire.names import (
+    AgentId,
+    DecisionId,
+    JobId,
+    NotificationId,
+    Severity,
+    WorkspaceId,
+    WorkspaceKind,
+)
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -193,11 +201,42 @@ class RunGate(Effect, frozen=True):
 
 
 class Notify(Effect, frozen=True):
-    """Tell people."""
+    """Note in the logs what people are told."""
 
     title: str
     text: str
     job_id: JobId
+
+
+class DeliverNotification(Effect, frozen=True):
+    """Hand it to one sink. Answers: NotificationDelivered, NotificationFailed, NotificationDropped."""
+
+    notification_id: NotificationId
+    """The same at every try: receivers know by it what they already got."""
+    sink: str
+    event: str
+    severity: Severity
+    title: str
+    text: str
+    at: int
+    """When it happened, epoch milliseconds."""
+    project: str = ""
+    job_id: JobId = JobId("")
+    job_name: str = ""
+    decision_id: DecisionId = DecisionId("")
+    options: tuple[Choice, ...] = ()
+    questions: tuple[Question, ...] = ()
+    """Only where there are several: the options of a single question are among `options`."""
+    answer: str = ""
+    """The command that answers the decision."""
+
+
+class ReportDrop(Effect, frozen=True):
+    """Say that nobody was told by this sink."""
+
+    notification_id: NotificationId
+    sink: str
+    reason: str
 
 
 class SetTimer(Effect, frozen=True):
@@ -233,6 +272,8 @@ AnyEffect = (
     | KillAgent
     | RunGate
     | Notify
+    | DeliverNotification
+    | ReportDrop
     | SetTimer
     | CancelTimer
 )

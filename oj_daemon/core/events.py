@@ -15,7 +15,9 @@ from oj_daemon.wire.names import (
     DecisionSource,
     JobId,
     JobStatus,
+    NotificationId,
     PromptKind,
+    Severity,
     TokenId,
     Trigger,
     Verb,
@@ -556,6 +558,82 @@ class TokenForgotten(Event, frozen=True, tag="token:forgotten"):
     token_id: TokenId
 
 
+# Notifications
+
+
+class NotificationQueued(Event, frozen=True, tag="notification:queued"):
+    """People are to be told, by each of the sinks."""
+
+    notification_id: NotificationId
+    """Also the key by which a receiver tells that it got something twice."""
+    event: str
+    """What it is about, such as job:failed or decision:needed."""
+    severity: Severity
+    title: str
+    text: str
+    sinks: tuple[str, ...]
+    project: str = ""
+    job_id: JobId = JobId("")
+    job_name: str = ""
+    decision_id: DecisionId = DecisionId("")
+    options: tuple[Choice, ...] = ()
+    """What can be answered, where it is about a decision."""
+    questions: tuple[Question, ...] = ()
+
+
+class NotificationDelivered(Event, frozen=True, tag="notification:delivered"):
+    """The sink took it."""
+
+    notification_id: NotificationId
+    sink: str
+
+
+class NotificationFailed(Event, frozen=True, tag="notification:failed"):
+    """The sink did not take it this time."""
+
+    notification_id: NotificationId
+    sink: str
+    reason: str
+    wait_ms: int = 0
+    """How long the sink wants to be left alone, at least."""
+
+
+class NotificationRetryScheduled(Event, frozen=True, tag="notification:retry_scheduled"):
+    """It will be tried again."""
+
+    notification_id: NotificationId
+    sink: str
+    attempt: int
+    """Number of the coming try."""
+    at: int
+    """Epoch milliseconds."""
+
+
+class NotificationDue(Event, frozen=True, tag="notification:due"):
+    """The time of the next try has come."""
+
+    notification_id: NotificationId
+    sink: str
+
+
+class NotificationDropped(Event, frozen=True, tag="notification:dropped"):
+    """The sink will never take it, or was tried for too long."""
+
+    notification_id: NotificationId
+    sink: str
+    reason: str
+
+
+class NotificationWithdrawn(Event, frozen=True, tag="notification:withdrawn"):
+    """It waited for its turn or its next try, and is not delivered by this sink any more."""
+
+    notification_id: NotificationId
+    sink: str
+    reason: str
+    is_needless: bool = False
+    """Nobody misses it: what it is about is settled."""
+
+
 AgentEvent = (
     AgentCreated
     | AgentStarting
@@ -583,6 +661,15 @@ AgentEvent = (
 DecisionEvent = (
     DecisionCreated | DecisionResolved | DecisionClosed | DecisionReopened | DecisionExpired
 )
+NotificationEvent = (
+    NotificationQueued
+    | NotificationDelivered
+    | NotificationFailed
+    | NotificationRetryScheduled
+    | NotificationDue
+    | NotificationDropped
+    | NotificationWithdrawn
+)
 JobEvent = (
     JobCreated
     | JobEvaluated
@@ -606,7 +693,15 @@ WorkspaceEvent = (
 )
 CatalogEvent = RunbookLoaded | ProjectSeen
 TokenEvent = TokenCreated | TokenRevoked | TokenForgotten
-AnyEvent = CatalogEvent | JobEvent | WorkspaceEvent | AgentEvent | DecisionEvent | TokenEvent
+AnyEvent = (
+    CatalogEvent
+    | JobEvent
+    | WorkspaceEvent
+    | AgentEvent
+    | DecisionEvent
+    | NotificationEvent
+    | TokenEvent
+)
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -889,9 +889,7 @@ CHANGES: Final[Changes] = {
 def _on_created(
     state: State, event: events.JobCreated, _turn: Turn
 ) -> Iterator[AnyEvent | AnyEffect]:
-    job = state.jobs[event.job_id]
-    yield from _notify(state, job, "start")
-    yield from _prepare(state, job)
+    yield from _prepare(state, state.jobs[event.job_id])
 
 
 def _on_evaluated(
@@ -989,10 +987,6 @@ def _on_finished(state: State, event: events.JobFinished, _turn: Turn) -> Iterat
     if job.evaluate:
         yield effects.EndLocals(job_id=job.id)
     yield effects.CloseLog(job_id=job.id)
-    if event.status is not JobStatus.SUSPENDED:
-        yield from _notify(
-            state, job, {"completed": "done", "failed": "fail"}.get(event.status, "cancel")
-        )
 
 
 def _on_deleted(_state: State, event: events.JobDeleted, _turn: Turn) -> Iterator[AnyEffect]:
@@ -1321,15 +1315,3 @@ def _values(job: Job) -> dict[str, str]:
 def _join(base: str, path: str) -> str:
     """`path` as seen from `base`; an absolute path stays."""
     return path if path.startswith("/") else f"{base.rstrip('/')}/{path}" if path else base
-
-
-def _notify(state: State, job: Job, when: str) -> Iterator[AnyEffect]:
-    text = getattr(state.definition(job).notify, f"on_{when}")
-    if text is None:
-        return
-    values = {**_values(job), "error": job.error}
-    try:
-        body = template.render(text, values, job.env)
-    except OjError as error:
-        body = f"{text} ({error.message})"
-    yield effects.Notify(title=job.name, text=body, job_id=job.id)

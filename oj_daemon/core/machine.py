@@ -12,7 +12,7 @@ from typing import Final, assert_never, get_args
 
 import msgspec
 
-from oj_daemon.core import agent, decision, events, job, token, workspace
+from oj_daemon.core import agent, decision, events, job, notification, token, workspace
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Event
 from oj_daemon.core.state import Answer, Changes, Project, State, Turn
@@ -98,6 +98,7 @@ def recover(state: State, turn: Turn) -> Outcome:
             *workspace.recover(state),
             *agent.recover(state),
             *decision.recover(state),
+            *notification.recover(state, turn),
         ],
         turn,
     )
@@ -122,6 +123,7 @@ _ACCEPTS: Final[dict[type, Callable[..., bool]]] = {
     **dict.fromkeys(get_args(events.AgentEvent), agent.accepts),
     **dict.fromkeys(get_args(events.DecisionEvent), decision.accepts),
     **dict.fromkeys(get_args(events.TokenEvent), token.accepts),
+    **dict.fromkeys(get_args(events.NotificationEvent), notification.accepts),
 }
 _CHANGES: Final = {
     fact: tuple(
@@ -133,6 +135,7 @@ _CHANGES: Final = {
             workspace.CHANGES,
             agent.CHANGES,
             token.CHANGES,
+            notification.CHANGES,
         )
         if fact in table
     )
@@ -143,8 +146,15 @@ classes costs several times as much as the change."""
 _REACTIONS: Final = {
     fact: tuple(
         table[fact]
-        # Decisions first: one that became needless is closed before the agent's action is thought about.
-        for table in (decision.REACTIONS, job.REACTIONS, workspace.REACTIONS, agent.REACTIONS)
+        # Decisions first: one that became needless is closed before the agent's action is thought about. Then people are
+        # told, before what follows changes what there is to tell.
+        for table in (
+            decision.REACTIONS,
+            notification.REACTIONS,
+            job.REACTIONS,
+            workspace.REACTIONS,
+            agent.REACTIONS,
+        )
         if fact in table
     )
     for fact in get_args(AnyEvent)

@@ -26,6 +26,8 @@ from oj_daemon.wire.names import (
     DecisionStatus,
     JobId,
     JobStatus,
+    NotificationId,
+    Severity,
     StepStatus,
     TokenId,
     Trigger,
@@ -234,6 +236,36 @@ class Decision(Data, frozen=True):
     resolved_at: int = 0
 
 
+class Delivery(Data, frozen=True):
+    """How far a notification is with one sink that has not taken it yet."""
+
+    attempts: int = 0
+    """Tries that failed."""
+    reason: str = ""
+    """Why the last one did."""
+    retry_at: int = 0
+    """When the next one is due; 0: it is in the sink's queue."""
+
+
+class Notification(Data, frozen=True):
+    """Something that people are told; gone when no sink is left that has not taken it."""
+
+    id: NotificationId
+    event: str
+    severity: Severity
+    title: str
+    text: str
+    at: int
+    deliveries: dict[str, Delivery]
+    """By sink."""
+    project: str = ""
+    job_id: JobId = JobId("")
+    job_name: str = ""
+    decision_id: DecisionId = DecisionId("")
+    options: tuple[Choice, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+
 class Project(Data, frozen=True):
     """A project that was used."""
 
@@ -270,6 +302,8 @@ class StateData(msgspec.Struct, omit_defaults=True):
     projects: list[Project] = []
     agents: list[Agent] = []
     decisions: list[Decision] = []
+    notifications: list[Notification] = []
+    outbox: dict[str, list[NotificationId]] = {}
     runbooks: dict[str, Runbook] = {}
     tokens: list[Token] = []
 
@@ -286,6 +320,10 @@ class State:
         """Oldest first."""
         self.decisions: dict[DecisionId, Decision] = {}
         """Oldest first."""
+        self.notifications: dict[NotificationId, Notification] = {}
+        """Those that some sink has not taken yet, oldest first."""
+        self.outbox: dict[str, dict[NotificationId, None]] = {}
+        """Sink -> what it is to be handed now, in this order; the first is on its way to it."""
         self.runbooks: dict[str, Runbook] = {}
         self.tokens: dict[TokenId, Token] = {}
         """Oldest first."""
@@ -301,6 +339,8 @@ class State:
         self.open_decisions: dict[DecisionId, None] = {}
         self.undecided: dict[DecisionId, None] = {}
         """Decisions that are open or were put aside."""
+        self.undelivered: dict[str, dict[NotificationId, None]] = {}
+        """Sink -> all that it has not taken yet, oldest first."""
         self.crews: dict[JobId, None] = {}
         """Stand-alone agents."""
         self.keys: dict[str, JobId] = {}
@@ -383,6 +423,19 @@ class State:
             self.undecided[decision.id] = None
         else:
             self.undecided.pop(decision.id, None)
+
+    def put_notification(self, notification: Notification) -> None:
+        """Store a new or changed notification; one that every sink has taken is forgotten."""
+        old = self.notifications.get(notification.id)
+        for sink in old.deliveries if old is not None else ():
+            if sink not in notification.deliveries:
+                del self.undelivered[sink][notification.id]
+        for sink in notification.deliveries:
+            self.undelivered.setdefault(sink, {})[notification.id] = None
+        if notification.deliveries:
+            self.notifications[notification.id] = notification
+        else:
+            self.notifications.pop(notification.id, None)
 
     def undecided_of(self, job_id: JobId) -> list[Decision]:
         """The decisions that a job waits for, open or put aside, oldest first."""
@@ -524,6 +577,8 @@ class State:
             projects=list(self.projects.values()),
             agents=list(self.agents.values()),
             decisions=list(self.decisions.values()),
+            notifications=list(self.notifications.values()),
+            outbox={sink: list(ids) for sink, ids in self.outbox.items() if ids},
             runbooks=dict(self.runbooks),
             tokens=list(self.tokens.values()),
         )
@@ -542,6 +597,9 @@ class State:
             state.put_agent(agent)
         for decision in data.decisions:
             state.put_decision(decision)
+        for notification in data.notifications:
+            state.put_notification(notification)
+        state.outbox = {sink: dict.fromkeys(ids) for sink, ids in data.outbox.items()}
         return state
 
 
@@ -573,6 +631,12 @@ class Policy(msgspec.Struct, frozen=True):
 
     workspaces_dir: str = "/workspaces"
     state_dir: str = "/state"
+    sinks: tuple[str, ...] = ()
+    """What notifications are delivered by; empty: they are only noted in the logs."""
+    least_severity: Severity = Severity.INFO
+    """Of what is delivered."""
+    outbox_limit: int = 1000
+    """How many notifications may wait for one sink."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -632,6 +696,7 @@ def step_of(definition: JobDef, name: str) -> StepDef:
 def check(state: State) -> Iterator[str]:
     """Invariants that hold between turns; yields what is broken (for tests and the chaos script)."""
     yield from _check_agents(state)
+    yield from _check_notifications(state)
     by_project: dict[str, list[JobId]] = {name: [] for name in state.project_jobs}
     for job in state.jobs.values():
         by_project.setdefault(job.project, []).append(job.id)
@@ -661,6 +726,22 @@ def check(state: State) -> Iterator[str]:
     for workspace in state.workspaces.values():
         if workspace.job_id not in state.jobs and workspace.status is not WorkspaceStatus.DELETING:
             yield f"{workspace.id}: owner {workspace.job_id} is gone"
+
+
+def _check_notifications(state: State) -> Iterator[str]:
+    left: dict[str, list[NotificationId]] = {}
+    now: dict[str, set[NotificationId]] = {}
+    for notification in state.notifications.values():
+        if not notification.deliveries:
+            yield f"{notification.id}: kept, though every sink has taken it"
+        for sink, delivery in notification.deliveries.items():
+            left.setdefault(sink, []).append(notification.id)
+            if not delivery.retry_at:
+                now.setdefault(sink, set()).add(notification.id)
+    if left != {sink: list(ids) for sink, ids in state.undelivered.items() if ids}:
+        yield "the undelivered of each sink are not those of the state in the order of their age"
+    if now != {sink: set(ids) for sink, ids in state.outbox.items() if ids}:
+        yield "the outbox of each sink does not hold what waits for no retry"
 
 
 def _check_agents(state: State) -> Iterator[str]:

@@ -17,6 +17,7 @@ CrewId = NewType("CrewId", str)
 WorkspaceId = NewType("WorkspaceId", str)
 DecisionId = NewType("DecisionId", str)
 TokenId = NewType("TokenId", str)
+NotificationId = NewType("NotificationId", str)
 
 PROTOCOL: Final = 1
 """Changes only when an old client would misread a new daemon, or the other way round."""
@@ -34,6 +35,7 @@ PREFIXES: Final = {
     "workspace": "wks-",
     "decision": "dec-",
     "token": "tok-",
+    "notification": "ntf-",
 }
 
 
@@ -186,3 +188,12 @@ class Verb(StrEnum):
     """Enter agents' terminals."""
     DAEMON = "daemon"
     """Stop the daemon, and make and revoke tokens."""
+
+
+class Severity(StrEnum):
+    """How much a notification matters, least first."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    """Nothing goes on until somebody acts."""

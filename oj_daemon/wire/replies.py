@@ -73,6 +73,8 @@ class DaemonInfo(Reply, frozen=True, tag=True):
     """As /readyz says it."""
     waits_for: tuple[str, ...] = ()
     """Why it is not: `condition: reason` of each that is not met."""
+    notifications_waiting: int = 0
+    """How many nobody could be told of yet."""
 
 
 class DaemonStopping(Reply, frozen=True, tag=True):

@@ -24,6 +24,7 @@ SILENT_ORDERS = {
     "EndLocals",
     "CloseLog",
     "Notify",
+    "ReportDrop",
     "CancelTimer",
     "SetTimer",
 }

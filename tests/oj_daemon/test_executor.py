@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from oj_daemon import settings
+from oj_daemon.adapters.notify import Told
 from oj_daemon.core import effects, events
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.errors import StoreError
 from oj_daemon.executor import Executor
-from oj_daemon.wire.names import AgentId, JobId
+from oj_daemon.wire.names import AgentId, JobId, NotificationId, Severity
 
 JOB = JobId("job-0000000000000001")
 
@@ -143,3 +144,48 @@ def test_a_step_that_nobody_can_follow_any_more_does_not_go_on_behind_its_job(
     (fact,) = at_desk(tmp_path, scenario).facts
     assert isinstance(fact, events.StepExited)
     assert "Too many open files" in fact.error
+
+
+def notification(sink: str = "webhook") -> effects.DeliverNotification:
+    return effects.DeliverNotification(
+        notification_id=NotificationId("ntf-0000000000000001"),
+        sink=sink,
+        event="job:failed",
+        severity=Severity.WARNING,
+        title="t",
+        text="x",
+        at=1,
+    )
+
+
+def test_a_bug_in_a_sink_costs_that_notification(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        desk.executor.notices._make = lambda _name: 1 / 0  # type: ignore[assignment,return-value]  # a bug
+        desk.executor.deliver(notification(), 1)
+        await desk.executor.finish_deliveries()
+
+    (fact,) = at_desk(tmp_path, scenario).facts
+    assert isinstance(fact, events.NotificationDropped)
+    assert "internal error: ZeroDivisionError" in fact.reason
+    assert "carrying out DeliverNotification failed" in caplog.text
+
+
+def test_nothing_waits_for_a_notification_that_does_not_get_through(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        class Wall:
+            label = "wall"
+
+            async def deliver(self, _order: effects.DeliverNotification) -> Told:
+                begun.set()
+                await asyncio.Event().wait()
+                raise AssertionError
+
+        begun = asyncio.Event()
+        desk.executor.notices._make = lambda _name: Wall()  # type: ignore[assignment]  # a sink that hangs
+        desk.executor.deliver(notification(), 1)
+        await begun.wait()
+        await desk.executor.idle()
+
+    assert at_desk(tmp_path, scenario).facts == []

@@ -13,7 +13,9 @@ import pytest
 from oj_cli import autostart
 from oj_daemon import settings
 from oj_daemon.build import identity
+from oj_daemon.wire.names import PROTOCOL
 from tests.support.harness import Harness
+from tests.support.replies import reply
 
 
 @pytest.fixture
@@ -94,6 +96,20 @@ def test_warnings_about_settings_are_shown_with_the_status(oj: Harness) -> None:
     warning = "Warning: OJ_LOG='loud' is ignored: expected debug or info or warning or error; using info\n"
     assert warning in oj.oj("daemon", "start").err
     assert warning in oj.oj("daemon", "status").err
+
+
+def test_notifications_that_wait_are_shown_with_the_status(daemon_cli: Harness) -> None:
+    for count, expected in ((0, False), (3, True)):
+        shown = reply(
+            "DaemonInfo",
+            status="running", version="1", protocol=PROTOCOL, pid=4711, uptime_secs=5, uptime="5s", jobs_active=0,
+            orphan_count=0, state_dir="/s", profile="workstation", epoch=1, seq=1, notifications_waiting=count,
+            warnings=["3 wait; last failure: HTTP 500"] * expected,
+        )  # fmt: skip
+        daemon_cli.daemon.answer("DaemonStatus", shown)
+        result = daemon_cli.oj("daemon", "status")
+        assert ("Notifications: 3 waiting\n" in result.out) is expected
+        assert ("Warning: 3 wait; last failure: HTTP 500\n" in result.err) is expected
 
 
 @pytest.mark.parametrize("words", [["daemon"], ["daemon", "start", "--foreground"]])

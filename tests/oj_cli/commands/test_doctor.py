@@ -142,6 +142,37 @@ def test_a_daemon_of_another_build_is_told(
     assert checks(daemon_cli)["daemon"]["status"] == status
 
 
+def test_how_people_are_told_is_said_without_telling_them(cli: Harness) -> None:
+    found = checks(cli)
+    assert found["webhook"]["detail"].startswith("none; OJ_NOTIFY_WEBHOOK_URL")
+    assert found["desktop"]["detail"] == "on, but this session has no D-Bus: nothing appears"
+    cli.setenv("OJ_NOTIFY_WEBHOOK_URL", "https://chat.example.com/S3CRET")
+    cli.setenv("OJ_NOTIFY_WEBHOOK_SECRET", "S3CRET")
+    cli.setenv("OJ_NOTIFY_SEVERITY", "warning")
+    cli.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere")
+    found = checks(cli)
+    assert (
+        found["webhook"]["detail"]
+        == "a daemon that starts now posts what is at least warning, signed"
+    )
+    assert found["desktop"]["detail"].startswith("a daemon that starts now shows ")
+    cli.setenv("OJ_NOTIFY_DESKTOP", "0")
+    result = cli.oj("doctor", "-o", "json")
+    assert "OJ_NOTIFY_DESKTOP=1 turns it on" in result.out
+    assert "S3CRET" not in result.out
+
+
+def test_how_people_are_told_is_what_the_daemon_that_runs_was_started_with(
+    daemon_cli: Harness,
+) -> None:
+    chosen = [("webhook", "***"), ("webhook_secret", "none"), ("notify_desktop", "no")]
+    settings = [{"name": name, "value": value, "reason": "r"} for name, value in chosen]
+    daemon_cli.daemon.answer("DaemonStatus", info(settings=settings))
+    found = checks(daemon_cli)
+    assert found["webhook"]["detail"] == "the daemon posts what is at least info, unsigned"
+    assert found["desktop"]["detail"].startswith("off")
+
+
 @pytest.mark.skipif(
     not Path("/proc/locks").exists(), reason="the system does not tell who holds a lock"
 )
