@@ -172,7 +172,7 @@ def _log_in(where: Cluster) -> tuple[str, Any]:
             code="invalid",
             hint="see: kubectl config get-contexts; then --kubeconfig FILE or --context NAME",
         ) from failure
-    return str(name), client.ApiClient(configuration)  # type: ignore[no-untyped-call]  # theirs
+    return str(name), client.ApiClient(configuration)
 
 
 def _is_ready(pod: Object) -> bool:

@@ -127,9 +127,10 @@ def _names(options: Options) -> Iterator[tuple[str, str]]:
             )
     for option, name in _references(options).items():
         if name and (len(name) > 253 or not SUBDOMAIN.fullmatch(name)):
+            noun = "storageclasses" if option == "--storage-class" else "secrets"
             yield (
                 f"{option} {name!r}: not a name for Kubernetes",
-                f"use lower-case letters, digits, dashes and dots; see: kubectl --namespace {options.namespace} get secrets",
+                f"use lower-case letters, digits, dashes and dots; see: kubectl --namespace {options.namespace} get {noun}",
             )
     for name in options.tls_names:
         if not _is_host(name):
@@ -172,9 +173,14 @@ def _quantities(options: Options) -> Iterator[tuple[str, str]]:
         "agent-memory": (options.agent_memory_request, options.agent_memory_limit),
         "agent-ephemeral": (options.agent_ephemeral_request, options.agent_ephemeral_limit),
     }
-    singles = {"--storage-size": options.storage_size}
+    singles: dict[str, str] = {}
     for name, (request, limit) in pairs.items():
         singles |= {f"--{name}-request": request, f"--{name}-limit": limit}
+    if not _amount(options.storage_size):
+        yield (
+            f"--storage-size {options.storage_size!r}: not a quantity",
+            "write it like 512Mi or 4Gi",
+        )
     for option, text in singles.items():
         if text and not _amount(text):
             example = "500m or 2" if "cpu" in option else "512Mi or 4Gi"
