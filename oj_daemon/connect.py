@@ -268,7 +268,7 @@ def _fingerprint(
         why = str(failure)
     try:
         seen = fingerprint_at(host, port)
-    except OSError:
+    except (OSError, EOFError):
         command = f"kubectl --namespace {where.namespace} exec {where.name}-0 -- oj daemon status"
         note = f"The fingerprint of its certificate is not known ({why}); it is in: {command}"
         return "", (note,)
@@ -277,8 +277,6 @@ def _fingerprint(
 
 def _through_api(found: _Found, where: Cluster) -> str:
     """Ask the daemon itself, by a connection that the API server makes to its pod."""
-    import ssl  # noqa: PLC0415 - only here
-
     from kubernetes import client, stream  # noqa: PLC0415 - loaded already
 
     if not found.pods or not _is_ready(found.pods[0]):
@@ -292,23 +290,44 @@ def _through_api(found: _Found, where: Cluster) -> str:
             ports=str(TCP_PORT),
         )
     near = forward.socket(TCP_PORT)
+    near.settimeout(PATIENCE)
     try:
-        near.settimeout(PATIENCE)
-        with _unverified(ssl).wrap_socket(near) as tls:
-            return sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+        return _shaken(near)
+    except EOFError as failure:
+        why = forward.error(TCP_PORT) or "the connection was closed"
+        raise AdapterError(f"forward a port of pod {pod}: {why}") from failure
     finally:
-        forward.close()
+        # The library's thread ends well only if it sees us end, and nothing that was sent to us is left unread.
+        near.shutdown(socket.SHUT_WR)
+        while near.recv(65536):
+            pass
+        near.close()
+
+
+def _shaken(near: socket.socket) -> str:
+    """The fingerprint of who answers at the far end of a connection, which stays as it is; EOFError when nobody does."""
+    import ssl  # noqa: PLC0415 - only here
+
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = _unverified(ssl).wrap_bio(received, to_send)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            near.sendall(to_send.read())
+            data = near.recv(65536)
+            if not data:
+                raise EOFError from None
+            received.write(data)
+        else:
+            near.sendall(to_send.read())
+            return sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 def fingerprint_at(host: str, port: int) -> str:
     """The fingerprint of whoever answers there, which proves nothing about who that is."""
-    import ssl  # noqa: PLC0415 - only here
-
-    with (
-        socket.create_connection((host, port), timeout=PATIENCE) as plain,
-        _unverified(ssl).wrap_socket(plain, server_hostname=host) as tls,
-    ):
-        return sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+    with socket.create_connection((host, port), timeout=PATIENCE) as near:
+        return _shaken(near)
 
 
 def _unverified(ssl: Any) -> Any:  # noqa: ANN401 - the module, and its SSLContext
