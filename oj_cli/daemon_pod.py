@@ -243,6 +243,8 @@ def connect(
     """
     if save and show_token:
         raise click.UsageError("--save and --show-token exclude each other")
+    if not kube:
+        _refuse_options_of_a_cluster()
     from oj_daemon import connect as ways  # noqa: PLC0415 - only for this command
 
     way = (
@@ -264,6 +266,14 @@ def connect(
         diagnostics.say(note)
 
 
+def _refuse_options_of_a_cluster() -> None:
+    context = click.get_current_context()
+    for option in ("namespace", "name", "kube_context", "kubeconfig", "local_port"):
+        if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
+            word = "context" if option == "kube_context" else option.replace("_", "-")
+            raise click.UsageError(f"--{word} is for a cluster: add --kube")
+
+
 def _token_settings(way: Way, *, save: bool, show: bool) -> dict[str, str]:
     from oj_daemon import connect as ways  # noqa: PLC0415 - loaded already
 
@@ -278,7 +288,8 @@ def _token_settings(way: Way, *, save: bool, show: bool) -> dict[str, str]:
         return {"OJ_AUTH_TOKEN": way.token.reveal()}
     elif save or ways.is_saved(way):
         return {"OJ_AUTH_TOKEN_FILE": str(ways.save(way))}
-    diagnostics.say(f"Token: {way.token_origin}; --save writes it to {ways.token_path(way)}")
+    where = f"; --save writes it to {ways.token_path(way)}" if way.token else ""
+    diagnostics.say(f"Token: {way.token_origin}{where}")
     return {}
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-KEPT = {"OJ_TEST_RUN", "OJ_TEST_CLAUDE"}
-"""The mark by which scripts/check finds processes that were left behind; where the real agent program is."""
+KEPT = {"OJ_TEST_RUN", "OJ_TEST_CLAUDE", "OJ_TEST_KUBECONFIG"}
+"""The mark by which scripts/check finds processes that were left behind; where the real agent program and a cluster are."""
 
 _state = pytest.StashKey[str]()
 
