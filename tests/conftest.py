@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 KEPT = "OJ_TEST_"
-"""The mark by which scripts/check finds processes that were left behind; where the real agent program is."""
+"""What tests are told: the mark by which scripts/check finds processes that were left behind, where backends are."""
 
 _state = pytest.StashKey[str]()
 

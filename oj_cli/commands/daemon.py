@@ -14,6 +14,7 @@ import click
 
 from oj_cli import autostart, diagnostics, output
 from oj_cli.context import Ctx, pass_ctx
+from oj_cli.daemon_pod import connect, manifest
 from oj_cli.logs import lines_of
 from oj_daemon.errors import WireError
 
@@ -200,6 +201,10 @@ def orphans(ctx: Ctx, *, dismiss: str | None) -> None:
         output.json([])
     else:
         output.line("No orphaned jobs detected.")
+
+
+daemon.add_command(manifest)
+daemon.add_command(connect)
 
 
 def _info(ctx: Ctx) -> dict[str, Any] | None:
