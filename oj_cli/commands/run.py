@@ -153,7 +153,10 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         # Only now is shell text compiled: a job's is the daemon's to judge, and that costs more than all the rest.
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
-    git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
+    # A daemon on another machine has nothing else of this folder.
+    git = ctx.settings.daemon_url is not None or (
+        isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
+    )
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
 
@@ -316,6 +319,7 @@ def request_fields(
         },
         "env": sources.env_values(texts.files.values(), ctx.settings.inherited.reveal()),
         "repo": repo,
+        **({} if ctx.settings.daemon_url is None else {"is_remote": True}),
         "key": os.urandom(16).hex(),
     }
 
