@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon import processes
 from oj_daemon.errors import AdapterError
 
 # ruff: noqa: ASYNC240 - single looks at the disk; what walks through folders goes to a thread
@@ -333,6 +334,8 @@ async def create_clone(  # noqa: PLR0913 - what the fact of its making recorded
     which = ["--branch", start] if start else []
     if start and not all_branches:
         which.append("--single-branch")
+    cookies = f"{environ.get(processes.COOKIE, '')} {_cookie(path)}".strip()
+    environ = {**environ, processes.COOKIE: cookies}
     await _fetch(
         attempt,
         path.parent,
@@ -468,8 +471,20 @@ async def _held(path: Path, base: str, environ: Mapping[str, str]) -> str:
 
 def _remove_unfinished(path: Path) -> None:
     """Clear away what interrupted clones left."""
-    for left in path.parent.glob(f".{path.name}.*"):
-        _remove_tree(left)
+    left = list(path.parent.glob(f".{path.name}.*"))
+    if left:
+        # A git that an earlier daemon started may still wait for a remote that never answers.
+        pidfd = processes.has_pidfd()
+        for process in processes.family(processes.table(), cookies=[_cookie(path)]):
+            with contextlib.suppress(PermissionError):
+                processes.send(process, signal.SIGKILL, pidfd=pidfd)
+    for folder in left:
+        _remove_tree(folder)
+
+
+def _cookie(path: Path) -> str:
+    """What the processes that make a clone are known by; no run of a step has such a one."""
+    return f"clone-{path.name}"
 
 
 async def _fetch(attempt: str, folder: Path, *words: str, environ: Mapping[str, str]) -> None:
