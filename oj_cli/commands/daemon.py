@@ -73,12 +73,6 @@ def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     arguments = ["--recover"] * recover
     if foreground:
         _become_daemon(ctx, *arguments)
-    if ctx.settings.daemon_url is not None:
-        raise OjError(
-            f"cannot start {ctx.settings.daemon_url}: a daemon on another machine is started there",
-            code="invalid",
-            hint="unset OJ_DAEMON_URL to start the daemon of this machine",
-        )
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)

@@ -88,9 +88,9 @@ def test_shell_text_runs_right_here_and_asks_no_daemon(
     assert far.daemon.requests == []
 
 
-@pytest.mark.parametrize("words", [["start"], ["logs"], ["logs", "-f"]])
-def test_what_only_its_own_machine_can_do_is_refused(far: Harness, words: list[str]) -> None:
-    refused = far.oj("daemon", *words, "-o", "json")
+@pytest.mark.parametrize("words", [[], ["-f"], ["-o", "json"]])
+def test_the_log_of_a_far_daemon_is_on_its_own_machine(far: Harness, words: list[str]) -> None:
+    refused = far.oj("daemon", "logs", *words)
     assert refused.code == 1
     assert URL in refused.err
     assert "unset OJ_DAEMON_URL" in refused.err
