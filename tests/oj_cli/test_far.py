@@ -11,7 +11,7 @@ import pytest
 from oj_daemon.settings import Settings
 from oj_daemon.wire import client
 from tests.support.harness import Harness
-from tests.support.replies import WORKSPACE, detail, reply, workspace
+from tests.support.replies import WORKSPACE, changes, detail, reply, workspace
 
 URL = "tls://far.example:7777"
 BOOK = """
@@ -120,3 +120,18 @@ def test_doctor_looks_at_nothing_that_is_on_the_other_machine(far: Harness) -> N
     }
     assert found["daemon"] == "fail"
     assert not {"state folder", "disk space", "socket path", "step processes"} & set(found)
+
+
+def test_run_tells_at_the_end_that_work_was_not_pushed(far: Harness) -> None:
+    text = "2026-01-01T00:00:00Z [job] job completed\n"
+    log = {"content": text, "offset": len(text), "restarted": False}
+    ended = detail(status="completed", finished_at_ms=1)
+    far.daemon.answer("JobWatch", changes(ended, logs={ended["id"]: log}))
+    kept = workspace(status="kept", reason="branch ws-8a7b has commits that were not pushed")
+    going = workspace(status="deleting")
+    for words in (["run", "build"], ["run", "--wait", "build"]):
+        far.daemon.answer("JobShow", detail(workspace=going), detail(workspace=kept))
+        done = far.oj(*words)
+        assert done.code == 0
+        assert "Warning: the clone is kept: branch ws-8a7b has commits" in done.err
+        assert "oj workspace drop 8a7b6c5d" in done.out
