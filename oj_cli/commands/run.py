@@ -153,10 +153,12 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         # Only now is shell text compiled: a job's is the daemon's to judge, and that costs more than all the rest.
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
-    # A daemon on another machine has nothing else of this folder.
-    git = ctx.settings.daemon_url is not None or (
-        isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
-    )
+    git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
+    if ctx.settings.daemon_url is not None and not git:
+        from oj_cli import project  # noqa: PLC0415 - loaded already
+
+        # Nothing else of this folder is known over there; without a repository, git is not needed here.
+        git = project.is_in_checkout(ctx.invoke_dir)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
 

@@ -150,6 +150,12 @@ def drop(ctx: Ctx, id: str | None, failed: bool, all_of_them: bool, force: bool)
     )
 
 
+def _why_it_stays(view: dict[str, Any]) -> str:
+    if view["status"] != "kept":
+        return str(view["reason"])
+    return f"{view['reason']}; to remove it: oj workspace drop {short_id(view['id'])}"
+
+
 def _await_removal(ctx: Ctx, left: set[str]) -> None:
     """Wait until the folders are gone and say so; Ctrl-C only ends the wait."""
     deadline = time.monotonic() + REMOVAL_SECONDS
@@ -160,7 +166,7 @@ def _await_removal(ctx: Ctx, left: set[str]) -> None:
                 reply = client.call("WorkspaceList", project=None, limit=None)
                 known = {view["id"]: view for view in reply["workspaces"]}
                 failed.update(
-                    (id_, known[id_]["reason"])
+                    (id_, _why_it_stays(known[id_]))
                     for id_ in left
                     if known.get(id_, {}).get("status") in ("failed", "kept")
                 )

@@ -26,6 +26,7 @@ import msgspec
 
 from oj_daemon import processes
 from oj_daemon.errors import AdapterError
+from oj_daemon.settings import DAEMON_NAMES
 
 # ruff: noqa: ASYNC240 - single looks at the disk; what walks through folders goes to a thread
 
@@ -47,6 +48,8 @@ _CLEAN: Final = [
             *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"),
             *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE"),
             *("GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "LANGUAGE"),
+            # The configuration that a job leaves in its repository can name programs for git to run.
+            *sorted(DAEMON_NAMES),
         )
     ),
     *(

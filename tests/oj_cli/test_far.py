@@ -65,7 +65,8 @@ def test_run_tells_that_it_is_far_and_what_there_is_to_clone(far: Harness) -> No
     }
 
 
-def test_a_folder_that_is_no_repository_can_be_run_from_as_well(far: Harness) -> None:
+def test_a_folder_that_is_no_repository_can_be_run_from_without_git(far: Harness) -> None:
+    far.setenv("PATH", "/nowhere")
     assert far.oj("run", "-d", "build").code == 0
     (asked,) = far.daemon.of("RunCommand")
     assert (asked["is_remote"], asked["repo"]) == (True, None)

@@ -422,3 +422,16 @@ async def test_a_cancelled_clone_leaves_no_git_behind(
         await task
     until(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text(),
           30, "the ssh of that git is gone")  # fmt: skip
+
+
+async def test_a_program_that_a_job_made_git_run_sees_no_secret_of_the_daemon(
+    maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OJ_AUTH_TOKEN", "sesame")
+    monkeypatch.setenv("OJ_NOTIFY_WEBHOOK_URL", "https://example.org/sesame")
+    made = await maker.make(branch="ws-1")
+    ask(maker.root / "ws", "config", "core.fsmonitor", f"env >{tmp_path}/seen; false")
+    await maker.remove(base=made.base)
+    seen = (tmp_path / "seen").read_text()
+    assert "HOME=" in seen
+    assert "sesame" not in seen
