@@ -124,7 +124,7 @@ def status(ctx: Ctx) -> None:
         return
     output.fields([
         ("Status", output.status(info["status"])),
-        ("Version", _version_line(ctx, info["version"])),
+        ("Version", _version_line(info["version"], is_far=ctx.settings.daemon_url is not None)),
         ("Uptime", info["uptime"]),
         ("Jobs", f"{info['jobs_active']} active"),
         ("PID", str(info["pid"])),
@@ -210,13 +210,13 @@ def _info(ctx: Ctx) -> dict[str, Any] | None:
         raise
 
 
-def _version_line(ctx: Ctx, theirs: str) -> str:
+def _version_line(theirs: str, *, is_far: bool = False) -> str:
     from oj_daemon.build import identity  # noqa: PLC0415 - 14 ms; only for the status
 
     ours = identity()
     if theirs == ours:
         return theirs
-    if ctx.settings.daemon_url is not None:
+    if is_far:
         return f"{theirs} (this oj is {ours})"
     return f"{theirs} (this oj is {ours}; `oj daemon restart` makes the daemon the same)"
 
