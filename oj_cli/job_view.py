@@ -24,10 +24,10 @@ DETAIL_WIDTH = 40
 VALUE_WIDTH = 80
 
 
-def lines(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
-    """Everything that `oj job show` prints."""
+def lines(job: dict[str, Any], now: int, *, verbose: bool, is_far: bool = False) -> list[Line]:
+    """Everything that `oj job show` prints; of a daemon on another machine its paths as well, and that they are there."""
     return [
-        *_header(job, now),
+        *_header(job, now, " (on the daemon's machine)" if is_far else ""),
         *_steps(job, now, verbose=verbose),
         *_agents(job),
         *_decisions(job, now),
@@ -70,7 +70,7 @@ def detail_of(run: dict[str, Any]) -> str:
     return "" if run["status"] == "completed" or detail == run["status"] else detail
 
 
-def _header(job: dict[str, Any], now: int) -> list[Line]:
+def _header(job: dict[str, Any], now: int, where: str) -> list[Line]:
     ended = job["finished_at_ms"]
     age = elapsed((ended or now) - job["created_at_ms"])
     status = job["status"]
@@ -82,7 +82,8 @@ def _header(job: dict[str, Any], now: int) -> list[Line]:
             *([f"branch {workspace['branch']}"] if workspace["branch"] else []),
         ]
         if workspace["status"] != "ready":
-            notes.append(workspace["status"])
+            why = f": {workspace['reason']}" if workspace["reason"] else ""
+            notes.append(f"{workspace['status']}{why}")
         place = f"{workspace['path']} ({', '.join(notes)})"
     now_doing = doing(job, now)
     is_told = now_doing and job["status"] != "waiting"
@@ -101,7 +102,7 @@ def _header(job: dict[str, Any], now: int) -> list[Line]:
         ("Retries", [str(job["retries"])] if job["retries"] else []),
         ("Workspace", [place]),
         ("Runbook", [job["runbook"]]),
-        ("Log", [job["log_path"]]),
+        ("Log", [job["log_path"], where]),
     ]
     made: list[Line] = []
     for label, parts in fields:

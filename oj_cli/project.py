@@ -77,6 +77,11 @@ def repository(folder: Path) -> dict[str, str] | None:
     return {**told, "url": without_credentials(told["url"])}
 
 
+def is_in_checkout(folder: Path) -> bool:
+    """Whether there is a repository around `folder`, as far as can be seen without git."""
+    return _checkout_top(folder) is not None
+
+
 def without_credentials(url: str) -> str:
     """`url` without user name and password, which must not travel into logs; `git@host:path` is no secret."""
     scheme, mark, rest = url.partition("://")

@@ -64,7 +64,7 @@ def insist(
             elif failure.code not in TRANSIENT:
                 raise
             elif now - lost_at > PATIENCE:
-                raise _given_up(failure) from failure
+                raise _given_up(ctx, failure) from failure
         if deadline is not None and time.monotonic() > deadline:
             raise OutOfTime
         pause(length)
@@ -76,12 +76,14 @@ def tell_lost(failure: OjError) -> None:
     diagnostics.warn(f"{failure.message}; waiting for the daemon to come back")
 
 
-def _given_up(failure: OjError) -> OjError:
+def _given_up(ctx: Ctx, failure: OjError) -> OjError:
     """The same failure, for somebody who has seen the daemon run: its log says why it ended."""
     return type(failure)(
         f"the daemon has not come back for {PATIENCE:g} s: {failure.message}",
         code=failure.code,
-        hint="oj daemon logs says why it ended; oj daemon start",
+        hint="oj daemon logs says why it ended; oj daemon start"
+        if ctx.settings.daemon_url is None
+        else "its log, on its own machine, says why it ended",
     )
 
 
@@ -97,6 +99,7 @@ class Watch:
         deadline: float | None = None,
         on_lost: Callable[[OjError], None] | None = None,
     ) -> None:
+        self._ctx = ctx
         self.ids = list(ids)
         self.logs = dict(logs or {})
         self._since = 0
@@ -133,7 +136,7 @@ class Watch:
                     if self._on_lost is not None:
                         self._on_lost(failure)
                 if self._deadline is None and now - lost_at > PATIENCE:
-                    raise _given_up(failure) from failure
+                    raise _given_up(self._ctx, failure) from failure
                 # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
                 self._since = 0
                 self._pause(length)

@@ -410,7 +410,12 @@ def _strays(
     """Folders below `folder` that no workspace is known for."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name in known or not path.is_dir() or path.is_symlink():
+        # `.<workspace>.<random>` is a clone that is still being made.
+        if (
+            {path.name, path.name[1:].partition(".")[0]} & known
+            or not path.is_dir()
+            or path.is_symlink()
+        ):
             continue
         if not any_age and time.time() - path.stat().st_mtime < STRAY_AGE_SECONDS:  # noqa: TID251 - a file's age
             continue

@@ -39,7 +39,7 @@ from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook, OutputCopier, masked
 from oj_daemon.timers import Timers
 from oj_daemon.tokens import Tokens
-from oj_daemon.wire.names import AgentId, JobId, WorkspaceKind
+from oj_daemon.wire.names import AgentId, JobId, WorkspaceId, WorkspaceKind
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,9 @@ class Executor:
         self._workspaces = settings.state_dir / "workspaces"
         # The state folder, so that an `oj` in a step meets this daemon and starts none of its own.
         self._environ = base_env(settings.step_environ(), ["OJ_STATE_DIR"])
+        self._git_environ = git.remote_environ(
+            settings.inherited.reveal(), base_env(settings.step_environ())
+        )
         self._loop = asyncio.get_running_loop()
         self._report = report
         self._fail = fail
@@ -109,6 +112,7 @@ class Executor:
         self._ended: set[str] = set()
         """Runs that we began to end before they had exited."""
         self._evaluating: dict[JobId, asyncio.Task[None]] = {}
+        self._cloning: dict[WorkspaceId, asyncio.Task[None]] = {}
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -159,8 +163,10 @@ class Executor:
             case effects.EvaluateJob():
                 task = self._spawn(self._evaluate(effect, cause), effect)
                 self._evaluating[effect.job_id] = task
-            case effects.CreateWorkspace():
-                self._spawn(self._create_workspace(effect, cause), effect)
+            case effects.CreateWorkspace(workspace_id=workspace_id, kind=kind):
+                task = self._spawn(self._create_workspace(effect, cause), effect)
+                if kind is WorkspaceKind.CLONE:
+                    self._cloning[workspace_id] = task
             case effects.DeleteWorkspace():
                 self._spawn(self._delete_workspace(effect, cause), effect)
             case effects.SpawnAgent(agent_id=agent_id):
@@ -548,6 +554,7 @@ class Executor:
         async with self._busy[effect.workspace_id]:
             try:
                 base = ""
+                notes: tuple[str, ...] = ()
                 if effect.kind is WorkspaceKind.WORKTREE:
                     base = await git.create_worktree(
                         Path(effect.repo),
@@ -556,22 +563,44 @@ class Executor:
                         ref=effect.ref or "HEAD",
                         root=self._workspaces,
                     )
+                elif effect.kind is WorkspaceKind.CLONE:
+                    base, notes = await self._clone(effect)
                 else:
                     await asyncio.to_thread(
                         git.create_folder, Path(effect.path), root=self._workspaces
                     )
-                fact = events.WorkspaceReady(workspace_id=effect.workspace_id, base=base)
+                fact = events.WorkspaceReady(
+                    workspace_id=effect.workspace_id, base=base, notes=notes
+                )
             except AdapterError as error:
                 fact = events.WorkspaceFailed(
                     workspace_id=effect.workspace_id, reason=_sentence(error)
                 )
         self._report(fact, cause)
 
+    async def _clone(self, effect: effects.CreateWorkspace) -> tuple[str, tuple[str, ...]]:
+        made = await git.create_clone(
+            effect.repo,
+            Path(effect.path),
+            start=effect.start,
+            head=effect.head,
+            folder=effect.folder,
+            branch=effect.branch,
+            ref=effect.ref,
+            all_branches=effect.all_branches,
+            root=self._workspaces,
+            environ=self._git_environ,
+        )
+        return made.base, made.notes
+
     async def _delete_workspace(self, effect: effects.DeleteWorkspace, cause: str) -> None:
         fact: AnyEvent
+        cloning = self._cloning.pop(effect.workspace_id, None)
+        if cloning is not None:
+            cloning.cancel()  # of a cancelled job, which nobody waits minutes for
         async with self._busy[effect.workspace_id]:
             try:
-                note = ""
+                note, kept = "", ""
                 if effect.kind is WorkspaceKind.WORKTREE:
                     note = await git.remove_worktree(
                         Path(effect.repo),
@@ -581,13 +610,24 @@ class Executor:
                         own_branch=effect.own_branch,
                         root=self._workspaces,
                     )
+                elif effect.kind is WorkspaceKind.CLONE:
+                    kept = await git.remove_clone(
+                        Path(effect.path),
+                        base=effect.base,
+                        force=effect.force,
+                        root=self._workspaces,
+                        environ=self._git_environ,
+                    )
                 else:
                     await asyncio.to_thread(
                         git.remove_folder, Path(effect.path), root=self._workspaces
                     )
-                fact = events.WorkspaceDeleted(
-                    workspace_id=effect.workspace_id, job_id=effect.job_id, note=note
-                )
+                if kept:
+                    fact = events.WorkspaceKept(workspace_id=effect.workspace_id, reason=kept)
+                else:
+                    fact = events.WorkspaceDeleted(
+                        workspace_id=effect.workspace_id, job_id=effect.job_id, note=note
+                    )
             except AdapterError as error:
                 fact = events.WorkspaceDeleteFailed(
                     workspace_id=effect.workspace_id, reason=_sentence(error)

@@ -145,5 +145,8 @@ def _jobs(ctx: Ctx) -> list[dict[str, Any]]:
 
 
 def _ask(ctx: Ctx, type: str, **fields: Any) -> dict[str, Any]:  # noqa: A002, ANN401 - the wire's word and values
-    with ctx.client() as client:
+    from oj_daemon.wire.client import Client  # noqa: PLC0415 - only when completing
+
+    # To reach another machine takes its time as well.
+    with Client(ctx.settings._replace(timeout_ipc_ms=PATIENCE_MS)) as client:
         return client.call(type, timeout_ms=PATIENCE_MS, **fields)

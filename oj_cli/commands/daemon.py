@@ -16,7 +16,7 @@ from oj_cli import autostart, diagnostics, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.daemon_pod import connect, manifest
 from oj_cli.logs import lines_of
-from oj_daemon.errors import WireError
+from oj_daemon.errors import OjError, WireError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def stop(ctx: Ctx, *, kill: bool) -> None:
         output.json({"status": "stopped", "forced": stopped.forced})
     else:
         output.line("Daemon stopped")
-    if stopped.was_running:
+    if stopped.was_running and ctx.settings.daemon_url is None:
         _say_what_became_of_jobs(ctx, stopped, kill=kill)
 
 
@@ -131,7 +131,7 @@ def status(ctx: Ctx) -> None:
     waiting = info.get("notifications_waiting", 0)
     output.fields([
         ("Status", output.status(info["status"])),
-        ("Version", _version_line(info["version"])),
+        ("Version", _version_line(info["version"], is_far=ctx.settings.daemon_url is not None)),
         ("Uptime", info["uptime"]),
         ("Jobs", f"{info['jobs_active']} active"),
         ("PID", str(info["pid"])),
@@ -170,6 +170,12 @@ def status(ctx: Ctx) -> None:
 @pass_ctx
 def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
     """Show the daemon's log; also when it does not run."""
+    if ctx.settings.daemon_url is not None:
+        raise OjError(
+            f"the log of {ctx.settings.daemon_url} is on its own machine",
+            code="invalid",
+            hint="read it there, in a cluster by `kubectl logs`; unset OJ_DAEMON_URL for that of this machine",
+        )
     path = ctx.settings.log_path
     file = _open(path)
     if file is None and not ctx.json:
@@ -213,21 +219,21 @@ def _info(ctx: Ctx) -> dict[str, Any] | None:
         with ctx.client() as client:
             return client.call("DaemonStatus")
     except WireError as failure:
-        if failure.code == "unavailable":
+        if failure.code == "unavailable" and ctx.settings.daemon_url is None:
             return None
         autostart.note_failure(ctx.settings, failure)
         raise
 
 
-def _version_line(theirs: str) -> str:
+def _version_line(theirs: str, *, is_far: bool = False) -> str:
     from oj_daemon.build import identity  # noqa: PLC0415 - 14 ms; only for the status
 
     ours = identity()
-    return (
-        theirs
-        if theirs == ours
-        else f"{theirs} (this oj is {ours}; `oj daemon restart` makes the daemon the same)"
-    )
+    if theirs == ours:
+        return theirs
+    if is_far:
+        return f"{theirs} (this oj is {ours})"
+    return f"{theirs} (this oj is {ours}; `oj daemon restart` makes the daemon the same)"
 
 
 def _result(ctx: Ctx, status: str, text: str, info: dict[str, Any]) -> None:

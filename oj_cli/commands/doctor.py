@@ -62,7 +62,8 @@ def doctor(ctx: Ctx) -> int:
     Looks at the programs that steps need, the state folder, the daemon and this project's runbooks. Exits with 1 when
     something is broken.
     """
-    findings = [finding for check in CHECKS for finding in check(ctx)]
+    checks = CHECKS if ctx.settings.daemon_url is None else FAR_CHECKS
+    findings = [finding for check in checks for finding in check(ctx)]
     is_healthy = all(finding.status != FAIL for finding in findings)
     if ctx.json:
         rows = [finding._asdict() for finding in findings]
@@ -214,11 +215,11 @@ def check_daemon(ctx: Ctx) -> Iterator[Finding]:
             "daemon",
             FAIL,
             f"{where}, speaks protocol {info['protocol']}, this oj speaks {PROTOCOL}",
-            "oj daemon restart",
+            _renew(ctx),
         )
     elif info["version"] not in (identity(), identity().partition("+")[0]):
         detail = f"{where}, version {info['version']}; this oj is {identity()}"
-        yield Finding("daemon", WARN, detail, "oj daemon restart")
+        yield Finding("daemon", WARN, detail, _renew(ctx))
     elif info["status"] != "running":
         yield Finding(
             "daemon",
@@ -349,6 +350,16 @@ CHECKS: Final = (
     check_project,
     check_clock,
 )
+FAR_CHECKS: Final = (
+    check_python,
+    check_bash,
+    check_git,
+    check_settings,
+    check_daemon,
+    check_project,
+    check_clock,
+)
+"""Of a daemon on another machine: its state folder, processes and agents are there, and cannot be looked at from here."""
 
 
 def file_system(folder: Path) -> str:
@@ -452,7 +463,17 @@ def _access(folder: Path) -> Finding:
     return Finding("state folder", OK, str(folder))
 
 
+def _renew(ctx: Ctx) -> str:
+    """How daemon and `oj` come to be of one version."""
+    if ctx.settings.daemon_url is None:
+        return "oj daemon restart"
+    return "install the same version of `oj` here and there"
+
+
 def _unreachable(ctx: Ctx, failure: OjError) -> Iterator[Finding]:
+    if ctx.settings.daemon_url is not None:
+        yield Finding("daemon", FAIL, failure.message, failure.hint)
+        return
     holder = lock_holder(ctx.settings.state_dir / "daemon.lock")
     if holder is not None:
         yield Finding(

@@ -125,7 +125,8 @@ def print_job(ctx: Ctx, detail: dict[str, Any], *, verbose: bool) -> None:
         return
     from oj_cli import job_view  # noqa: PLC0415 - only for text
 
-    output.lines(job_view.lines(detail, now_ms(), verbose=verbose))
+    is_far = ctx.settings.daemon_url is not None
+    output.lines(job_view.lines(detail, now_ms(), verbose=verbose, is_far=is_far))
 
 
 def _print_story(ctx: Ctx, job_id: str, *, verbose: bool) -> None:

@@ -154,6 +154,11 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
     git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
+    if ctx.settings.daemon_url is not None and not git:
+        from oj_cli import project  # noqa: PLC0415 - loaded already
+
+        # Nothing else of this folder is known over there; without a repository, git is not needed here.
+        git = project.is_in_checkout(ctx.invoke_dir)
     fields = request_fields(ctx, command.name, words, texts, file, with_repo=git)
     return report_started(ctx, command.name, start(ctx, fields), wanted)
 
@@ -316,6 +321,7 @@ def request_fields(
         },
         "env": sources.env_values(texts.files.values(), ctx.settings.inherited.reveal()),
         "repo": repo,
+        **({} if ctx.settings.daemon_url is None else {"is_remote": True}),
         "key": os.urandom(16).hex(),
     }
 
@@ -344,7 +350,9 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
         from oj_cli.waiting import Wait  # noqa: PLC0415 - only for --wait
 
         wait = Wait(ctx, all_of_them=True, until_blocked=False)
-        return wait.run([job_id], None, was_there=True)
+        code = wait.run([job_id], None, was_there=True)
+        _tell_kept(ctx, job_id)
+        return code
     if wanted.detach or not output.is_tty():
         output.lines(hints(short, AGENT_WAYS if is_crew else WAYS))
     if wanted.detach:
@@ -364,7 +372,32 @@ def report_started(ctx: Ctx, command: str, started: dict[str, Any], wanted: Want
         diagnostics.say("Detached; the job goes on.")
         output.lines(ways_back(short))
         return ExitCode.OK
+    _tell_kept(ctx, job_id)
     return ENDS[ended["status"]]
+
+
+def _tell_kept(ctx: Ctx, job_id: str) -> None:
+    """Say so when a daemon on another machine keeps the job's clone, because nobody will stumble over it there."""
+    if ctx.settings.daemon_url is None:
+        return
+    import time  # noqa: PLC0415 - only for a daemon on another machine
+
+    from oj_cli.watch import pause  # noqa: PLC0415 - loaded already
+
+    deadline = time.monotonic() + KEPT_SECONDS
+    try:
+        with ctx.client() as client:
+            while time.monotonic() < deadline:
+                workspace = client.call("JobShow", id=job_id)["workspace"]
+                if workspace is None or workspace["status"] not in ("deleting", "kept"):
+                    return
+                if workspace["status"] == "kept":
+                    diagnostics.warn(f"the clone is kept: {output.one_line(workspace['reason'])}")
+                    output.lines(hints(workspace["id"][4:12], KEPT_WAYS))
+                    return
+                pause(KEPT_POLL)
+    except (OjError, KeyboardInterrupt):
+        return  # the job has ended, and that is told
 
 
 def _enter(ctx: Ctx, job_id: str) -> bool:
@@ -408,6 +441,10 @@ WAYS = (
     ("pause:", "suspend"),
     ("end:", "cancel"),
 )
+KEPT_WAYS = (("details:", "workspace show"), ("remove:", "workspace drop"))
+KEPT_SECONDS = 5.0
+"""How long `oj run` waits for what becomes of a clone; the daemon may have to ask the remote what was pushed."""
+KEPT_POLL = 0.1
 AGENT_WAYS = (
     ("details:", "agent show"),
     ("wait:", "agent wait"),

@@ -69,7 +69,8 @@ def _ask(ctx: Ctx) -> dict[str, Any] | None:
     try:
         return ctx.query("StatusOverview", project=ctx.project_filter)
     except WireError as failure:
-        if failure.code != "unavailable":
+        # Whether one runs on another machine is not known when it cannot be reached.
+        if failure.code != "unavailable" or ctx.settings.daemon_url is not None:
             raise
         return None
 

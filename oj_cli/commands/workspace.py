@@ -49,8 +49,10 @@ def list_(ctx: Ctx, limit: int | None, no_limit: bool) -> None:
     if not workspaces:
         output.line("No workspaces")
         return
+    # Most have nothing to explain.
+    reason = ["REASON"] if any(entry["reason"] for entry in workspaces) else []
     output.table(
-        ["ID", "PROJECT", "PATH", "BRANCH", "STATUS"],
+        ["ID", "PROJECT", "PATH", "BRANCH", "STATUS", *reason],
         [
             [
                 output.literal(short_id(entry["id"])),
@@ -58,6 +60,7 @@ def list_(ctx: Ctx, limit: int | None, no_limit: bool) -> None:
                 entry["path"],
                 entry["branch"] or "-",
                 output.status(entry["status"]),
+                *([output.one_line(entry["reason"])] if reason else []),
             ]
             for entry in workspaces
         ],
@@ -78,10 +81,11 @@ def print_workspace(ctx: Ctx, view: dict[str, Any]) -> None:
     if ctx.json:
         output.reply(view)
         return
+    is_far = ctx.settings.daemon_url is not None
     owner = view["owner"] + (f" ({view['owner_status']})" if view["owner_status"] else "")
     fields: list[tuple[str, output.Text]] = [
         ("Workspace", output.literal(view["id"])),
-        ("Path", view["path"]),
+        ("Path", view["path"] + (" (on the daemon's machine)" if is_far else "")),
         ("Branch", view["branch"]),
         ("Kind", view["kind"]),
         ("Owner", owner),
@@ -99,10 +103,17 @@ def print_workspace(ctx: Ctx, view: dict[str, Any]) -> None:
     "--failed", is_flag=True, help="Those of failed jobs, and those that could not be made."
 )
 @click.option("--all", "all_of_them", is_flag=True, help="All whose owner is finished.")
-@click.option("--force", is_flag=True, help="Also those whose owner is not finished.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also those whose owner is not finished, or that hold work which is nowhere else.",
+)
 @pass_ctx
 def drop(ctx: Ctx, id: str | None, failed: bool, all_of_them: bool, force: bool) -> int:  # noqa: A002
-    """Delete workspaces, with everything in them."""
+    """Delete workspaces, with everything in them.
+
+    Of several, a clone that holds work which was not pushed is kept; named by its id, it goes.
+    """
     if sum((id is not None, failed, all_of_them)) != 1:
         text = "which workspace? Name one by its id, or say --failed or --all"
         raise OjError(text, code="invalid", hint="oj workspace list")
@@ -139,6 +150,12 @@ def drop(ctx: Ctx, id: str | None, failed: bool, all_of_them: bool, force: bool)
     )
 
 
+def _why_it_stays(view: dict[str, Any]) -> str:
+    if view["status"] != "kept":
+        return str(view["reason"])
+    return f"{view['reason']}; to remove it: oj workspace drop {short_id(view['id'])}"
+
+
 def _await_removal(ctx: Ctx, left: set[str]) -> None:
     """Wait until the folders are gone and say so; Ctrl-C only ends the wait."""
     deadline = time.monotonic() + REMOVAL_SECONDS
@@ -149,9 +166,9 @@ def _await_removal(ctx: Ctx, left: set[str]) -> None:
                 reply = client.call("WorkspaceList", project=None, limit=None)
                 known = {view["id"]: view for view in reply["workspaces"]}
                 failed.update(
-                    (id_, known[id_]["reason"])
+                    (id_, _why_it_stays(known[id_]))
                     for id_ in left
-                    if known.get(id_, {}).get("status") == "failed"
+                    if known.get(id_, {}).get("status") in ("failed", "kept")
                 )
                 left = {id_ for id_ in left if id_ in known and id_ not in failed}
                 if left:

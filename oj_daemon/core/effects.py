@@ -98,10 +98,14 @@ class CreateWorkspace(Effect, frozen=True):
     repo: str = ""
     branch: str = ""
     ref: str = ""
+    start: str = ""
+    head: str = ""
+    folder: str = ""
+    all_branches: bool = False
 
 
 class DeleteWorkspace(Effect, frozen=True):
-    """Answers: WorkspaceDeleted, WorkspaceDeleteFailed."""
+    """Answers: WorkspaceDeleted, WorkspaceKept, WorkspaceDeleteFailed."""
 
     workspace_id: WorkspaceId
     job_id: JobId
@@ -111,6 +115,7 @@ class DeleteWorkspace(Effect, frozen=True):
     branch: str = ""
     base: str = ""
     own_branch: bool = False
+    force: bool = False
 
 
 class SpawnAgent(Effect, frozen=True):

@@ -50,6 +50,24 @@ class ProjectSeen(Event, frozen=True, tag="project:seen"):
 # Jobs
 
 
+class Checkout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The workspace of a job whose caller is on another machine, in place of the caller's folder or repository."""
+
+    workspace_id: WorkspaceId
+    kind: WorkspaceKind
+    path: str
+    url: str = ""
+    """What is cloned."""
+    start: str = ""
+    """The caller's branch; empty when detached."""
+    head: str = ""
+    """The caller's commit."""
+    folder: str = ""
+    """Where in the repository the caller was."""
+    note: str = ""
+    """What the job's log says about it."""
+
+
 class JobCreated(Event, frozen=True, tag="job:created"):
     """Someone asked for a job, and it was acknowledged."""
 
@@ -75,6 +93,8 @@ class JobCreated(Event, frozen=True, tag="job:created"):
     """A stand-alone agent: `kind` names its definition, and its one step is the agent."""
     started_by: JobId = JobId("")
     """The job whose step or agent asked for it."""
+    checkout: Checkout | None = None
+    """Only of jobs whose caller is on another machine; `project_root` and `invoke_dir` are in it, then."""
 
 
 class JobEvaluated(Event, frozen=True, tag="job:evaluated"):
@@ -194,6 +214,14 @@ class WorkspaceCreated(Event, frozen=True, tag="workspace:created"):
     ref: str = ""
     own_branch: bool = False
     """The branch name was made up by us."""
+    start: str = ""
+    """Of a clone, of which `repo` is the URL: the branch that is checked out at first; empty: the caller had none."""
+    head: str = ""
+    """The caller's commit."""
+    folder: str = ""
+    """Where in the repository the caller was."""
+    all_branches: bool = False
+    """The clone needs more than that one branch."""
 
 
 class WorkspaceReady(Event, frozen=True, tag="workspace:ready"):
@@ -202,6 +230,8 @@ class WorkspaceReady(Event, frozen=True, tag="workspace:ready"):
     workspace_id: WorkspaceId
     base: str = ""
     """Commit that the branch started from."""
+    notes: tuple[str, ...] = ()
+    """What is not as the caller may think, for the job's log."""
 
 
 class WorkspaceFailed(Event, frozen=True, tag="workspace:failed"):
@@ -215,6 +245,8 @@ class WorkspaceDeleting(Event, frozen=True, tag="workspace:deleting"):
     """It is to be removed."""
 
     workspace_id: WorkspaceId
+    force: bool = False
+    """Whatever is in it."""
 
 
 class WorkspaceDeleted(Event, frozen=True, tag="workspace:deleted"):
@@ -224,6 +256,13 @@ class WorkspaceDeleted(Event, frozen=True, tag="workspace:deleted"):
     job_id: JobId = JobId("")
     note: str = ""
     """What was kept and why, such as a branch with commits of its own."""
+
+
+class WorkspaceKept(Event, frozen=True, tag="workspace:kept"):
+    """It was not removed: it holds work that is nowhere else."""
+
+    workspace_id: WorkspaceId
+    reason: str
 
 
 class WorkspaceDeleteFailed(Event, frozen=True, tag="workspace:delete_failed"):
@@ -689,6 +728,7 @@ WorkspaceEvent = (
     | WorkspaceFailed
     | WorkspaceDeleting
     | WorkspaceDeleted
+    | WorkspaceKept
     | WorkspaceDeleteFailed
 )
 CatalogEvent = RunbookLoaded | ProjectSeen

@@ -68,6 +68,8 @@ MAX_VISITS: Final = 5
 """How often one step may be entered by transitions before the circuit breaker ends the job (spec 2.6)."""
 SETTABLE: Final = ("var.", "local.")
 """Namespaces of the variables that a resume may change."""
+USABLE: Final = (WorkspaceStatus.READY, WorkspaceStatus.KEPT)
+"""Workspaces in which steps can run."""
 MAX_BACKOFF_MS: Final = 3_600_000
 """Longest pause between two tries of a step."""
 PRUNE_AGE_MS: Final = 12 * 3_600_000
@@ -170,13 +172,16 @@ def _created(
     job_id = JobId(turn.fresh(PREFIXES["crew" if crew else "job"]))
     nonce = short_id(job_id)
     values = {f"var.{name}": value for name, value in arguments.items()}
-    values["invoke.dir"] = request.invoke_dir
     try:
+        checkout = _checkout(request, definition.source, turn) if request.is_remote else None
+        if checkout is not None:
+            request = _moved(request, checkout)
+        values["invoke.dir"] = request.invoke_dir
         name = _display_name(definition, request, arguments, values, job_id)
         cwd = request.invoke_dir
         repo_root = ""
         if definition.source is not None:
-            repo_root = _add_source(values, request, definition.source, turn, nonce)
+            repo_root = _add_source(values, request, definition.source, turn, nonce, checkout)
         elif definition.cwd is not None:
             cwd = _join(
                 request.invoke_dir,
@@ -208,7 +213,87 @@ def _created(
         key=request.key,
         crew=crew,
         started_by=turn.started_by,
+        checkout=checkout,
     )
+
+
+def _checkout(request: requests.RunCommand, source: Source | None, turn: Turn) -> events.Checkout:
+    """What stands in for the folders of a caller on another machine."""
+    workspace_id = WorkspaceId(turn.fresh(PREFIXES["workspace"]))
+    path = f"{turn.policy.workspaces_dir}/{workspace_id}"
+    repo = request.repo
+    reason, hint = _why_no_clone(request)
+    if source is not None and source.kind is SourceKind.FOLDER:
+        reason = "the folder that oj was called in is on another machine"
+    elif repo is not None and not reason:
+        return events.Checkout(
+            workspace_id=workspace_id,
+            kind=WorkspaceKind.CLONE,
+            path=path,
+            url=repo.url,
+            start=repo.branch,
+            head=repo.head,
+            folder=_below(request.invoke_dir, repo.root) or "",
+        )
+    elif source is not None:
+        raise Rejected(
+            f"the daemon is on another machine and works in a clone, but {reason}",
+            code="invalid",
+            hint=hint,
+        )
+    return events.Checkout(
+        workspace_id=workspace_id,
+        kind=WorkspaceKind.FOLDER,
+        path=path,
+        note=f"{reason}: an empty folder of the daemon takes its place",
+    )
+
+
+def _why_no_clone(request: requests.RunCommand) -> tuple[str, str]:
+    """Why the daemon cannot clone the repository that the caller is in, and what to do; empty when it can."""
+    repo = request.repo
+    if repo is None:
+        return (
+            f"{request.invoke_dir} is not in a git repository",
+            "run it inside a repository that the daemon can clone",
+        )
+    if not repo.url:
+        return (
+            f"the repository {repo.root} has no remote `origin`",
+            "git remote add origin URL; git push -u origin HEAD",
+        )
+    head, colon, _ = repo.url.partition(":")
+    is_path = not colon or "/" in head
+    if repo.url.startswith("-") or (is_path and not repo.url.startswith("/")):
+        return (
+            f"the remote `origin` of {repo.root} is {repo.url!r}, which is no URL",
+            "git remote set-url origin URL",
+        )
+    return "", ""
+
+
+def _moved(request: requests.RunCommand, checkout: events.Checkout) -> requests.RunCommand:
+    """The request as if it had been made inside of the checkout."""
+    repo = request.repo if checkout.kind is WorkspaceKind.CLONE else None
+    top = repo.root if repo is not None else ""
+
+    def moved(folder: str) -> str:
+        inner = _below(folder, top)
+        return f"{checkout.path}/{inner}" if inner else checkout.path
+
+    return structs.replace(
+        request,
+        project_root=moved(request.project_root),
+        invoke_dir=moved(request.invoke_dir),
+        repo=structs.replace(repo, root=checkout.path) if repo is not None else None,
+    )
+
+
+def _below(folder: str, top: str) -> str | None:
+    """Where a folder is, as seen from `top`; None when it is not below it."""
+    inner = folder.removeprefix(f"{top.rstrip('/')}/")
+    is_below = bool(top) and inner != folder and ".." not in inner.split("/")
+    return inner if is_below else None
 
 
 def _display_name(
@@ -227,11 +312,18 @@ def _display_name(
     return f"{text}-{nonce}" if text else nonce
 
 
-def _add_source(
-    values: dict[str, str], request: requests.RunCommand, source: Source, turn: Turn, nonce: str
+def _add_source(  # noqa: PLR0913, PLR0917 - all that a source block is made of
+    values: dict[str, str],
+    request: requests.RunCommand,
+    source: Source,
+    turn: Turn,
+    nonce: str,
+    checkout: events.Checkout | None,
 ) -> str:
     """Add `source.*` of the workspace to be; returns the repository's root (empty for a plain folder)."""
-    workspace_id = turn.fresh(PREFIXES["workspace"])
+    workspace_id = (
+        checkout.workspace_id if checkout is not None else turn.fresh(PREFIXES["workspace"])
+    )
     values["source.id"] = workspace_id
     values["source.root"] = f"{turn.policy.workspaces_dir}/{workspace_id}"
     values["source.nonce"] = nonce
@@ -244,7 +336,7 @@ def _add_source(
             code="invalid",
             hint="run it inside a repository, or `git init` and commit first",
         )
-    values["source.type"] = WorkspaceKind.WORKTREE
+    values["source.type"] = WorkspaceKind.WORKTREE if checkout is None else checkout.kind
     values["source.repo_root"] = request.repo.root
     values["source.repo"] = request.repo.url
     if source.branch is None:
@@ -623,6 +715,7 @@ def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
         key=event.key,
         crew=event.crew,
         started_by=event.started_by,
+        checkout=event.checkout,
     )
 
 
@@ -930,6 +1023,17 @@ def _on_workspace_deleted(
     yield from _prepare(state, job)  # it may have been resumed meanwhile
 
 
+def _on_workspace_kept(
+    state: State, event: events.WorkspaceKept, _turn: Turn
+) -> Iterator[AnyEvent | AnyEffect]:
+    owner = _owner(state, event.workspace_id)
+    if owner is None:
+        return
+    if owner.status in TERMINAL:
+        yield effects.CloseLog(job_id=owner.id)  # the reason is told there
+    yield from _prepare(state, owner)  # it may have been resumed meanwhile
+
+
 def _on_workspace_failed(
     state: State, event: events.WorkspaceFailed | events.WorkspaceDeleteFailed, _turn: Turn
 ) -> Iterator[AnyEvent]:
@@ -1000,6 +1104,7 @@ REACTIONS: Final[Reactions] = {
     events.JobResumed: _on_resumed,
     events.WorkspaceReady: _on_workspace_ready,
     events.WorkspaceDeleted: _on_workspace_deleted,
+    events.WorkspaceKept: _on_workspace_kept,
     events.WorkspaceFailed: _on_workspace_failed,
     events.WorkspaceDeleteFailed: _on_workspace_failed,
     events.StepStarted: _on_step_started,
@@ -1017,7 +1122,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
     """Orders (and, where values are missing, facts) of live jobs whose answers a crash may have eaten."""
     for job_id in state.live:
         job = state.jobs[job_id]
-        if job.status is JobStatus.PENDING and job.evaluate:
+        if job.status is JobStatus.PENDING and job.evaluate and _has_place(state, job):
             yield _evaluate(state, job)
         for run in job.active:
             if run.status is StepStatus.PENDING:
@@ -1031,25 +1136,40 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
 
 
 def _prepare(state: State, job: Job) -> Iterator[AnyEvent | AnyEffect]:
-    """Evaluate, then make the workspace, then start; each answer comes back here."""
+    """Evaluate, then make the workspace, then start; each answer comes back here.
+
+    Of a checkout, which is all that there is of the caller's folder, the evaluation comes second; the branch whose start
+    it finds out comes third.
+    """
     if job.status is not JobStatus.PENDING:
         return
     definition = state.definition(job)
-    if job.evaluate:
+    if job.evaluate and _has_place(state, job):
         yield _evaluate(state, job)
         return
-    if definition.source is not None:
+    if definition.source is not None or job.checkout is not None:
         workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
         if workspace is None or workspace.status is WorkspaceStatus.FAILED:
             yield _workspace_created(job, definition.source)
             return
         if workspace.status is WorkspaceStatus.DELETING and workspace.reason:
             yield events.WorkspaceDeleting(workspace_id=workspace.id)  # once more
-        if workspace.status is not WorkspaceStatus.READY:
+        if workspace.status not in USABLE:
             return
+        if workspace.kind is WorkspaceKind.CLONE and not workspace.branch:
+            whole = _workspace_created(job, definition.source)
+            if whole.branch:
+                yield structs.replace(whole, head="", folder="")  # both are told already
+                return
     via = "resume" if job.runs else "entry"
     for name in job.starting:
         yield _started(state, job.id, name, via)
+
+
+def _has_place(state: State, job: Job) -> bool:
+    """Whether there is a folder to evaluate in: the caller's, or the checkout that stands in for it."""
+    workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+    return job.checkout is None or (workspace is not None and workspace.status in USABLE)
 
 
 def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
@@ -1064,7 +1184,26 @@ def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
     )
 
 
-def _workspace_created(job: Job, source: Source) -> events.WorkspaceCreated:
+def _workspace_created(job: Job, source: Source | None) -> events.WorkspaceCreated:
+    checkout = job.checkout
+    if checkout is not None:
+        ref = source.ref if source is not None else None
+        is_start_known = ref is None or not job.evaluate
+        return events.WorkspaceCreated(
+            workspace_id=checkout.workspace_id,
+            job_id=job.id,
+            kind=checkout.kind,
+            path=checkout.path,
+            project=job.project,
+            repo=checkout.url,
+            branch=job.vars.get("source.branch", "") if is_start_known else "",
+            ref=job.vars.get("source.ref", ""),
+            own_branch=source is None or source.branch is None,
+            start=checkout.start,
+            head=checkout.head,
+            folder=checkout.folder,
+            all_branches=ref is not None or (source is not None and source.branch is not None),
+        )
     return events.WorkspaceCreated(
         workspace_id=WorkspaceId(job.vars["source.id"]),
         job_id=job.id,
@@ -1074,7 +1213,7 @@ def _workspace_created(job: Job, source: Source) -> events.WorkspaceCreated:
         repo=job.repo_root,
         branch=job.vars.get("source.branch", ""),
         ref=job.vars.get("source.ref", ""),
-        own_branch=source.branch is None,
+        own_branch=source is None or source.branch is None,
     )
 
 

@@ -12,7 +12,7 @@ from oj_daemon.core import events
 from oj_daemon.core.job import label_of
 from oj_daemon.core.state import Agent, Decision, Job, State, step_of
 from oj_daemon.runbook.model import RunShell
-from oj_daemon.wire.names import JobId, JobStatus, StepStatus, short_id
+from oj_daemon.wire.names import JobId, JobStatus, StepStatus, WorkspaceKind, short_id
 
 JOB: Final = "job"
 """Label of lines about the job as a whole."""
@@ -29,7 +29,22 @@ def _of_workspace(state: State, event: events.WorkspaceEvent) -> Iterator[tuple[
     match event:
         case events.WorkspaceCreated(job_id=job_id, path=path, branch=branch):
             on_branch = f" on branch {branch}" if branch else ""
-            yield job_id, JOB, f"creating workspace {path}{on_branch}"
+            of_what = ""
+            if event.kind is WorkspaceKind.CLONE:
+                of_what = f", a clone of {event.repo}" + (
+                    f" at {event.start}" if event.start else ""
+                )
+            yield job_id, JOB, f"creating workspace {path}{on_branch}{of_what}"
+        case events.WorkspaceReady(workspace_id=workspace_id, notes=notes) if notes:
+            workspace = state.workspaces.get(workspace_id)
+            if workspace is not None:
+                for text in notes:
+                    yield workspace.job_id, JOB, text
+        case events.WorkspaceKept(workspace_id=workspace_id, reason=reason):
+            workspace = state.workspaces.get(workspace_id)
+            if workspace is not None and workspace.job_id in state.jobs:
+                drop = f"oj workspace drop {short_id(workspace_id)}"
+                yield workspace.job_id, JOB, f"workspace kept: {reason}; to remove it: {drop}"
         case events.WorkspaceFailed(workspace_id=workspace_id, reason=reason):
             workspace = state.workspaces.get(workspace_id)
             if workspace is not None:
@@ -123,6 +138,8 @@ def _of_job(state: State, job: Job, event: events.JobEvent) -> Iterator[tuple[st
     match event:
         case events.JobCreated():
             yield JOB, f"job created: {job.kind} {job.name}"
+            if event.checkout is not None and event.checkout.note:
+                yield JOB, event.checkout.note
         case events.JobEnding(why="fail", error=error):
             yield JOB, f"job failed: {error}" if event.final else error
         case events.JobEnding(why=why):

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from oj_daemon.core.effects import AnyEffect
-from oj_daemon.core.events import AgentAnswering, AnyEvent, Choice, Prompt, Question
+from oj_daemon.core.events import AgentAnswering, AnyEvent, Checkout, Choice, Prompt, Question
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
 from oj_daemon.wire.names import (
@@ -126,6 +126,8 @@ class Job(Data, frozen=True):
     crew: bool = False
     started_by: JobId = JobId("")
     """The job whose step or agent asked for it."""
+    checkout: Checkout | None = None
+    """Only where the caller is on another machine."""
     message: str = ""
     """What the last resume said; for the agent step that goes on."""
 
@@ -154,6 +156,12 @@ class Workspace(Data, frozen=True):
     ref: str = ""
     base: str = ""
     own_branch: bool = False
+    start: str = ""
+    head: str = ""
+    folder: str = ""
+    all_branches: bool = False
+    force: bool = False
+    """It is being removed with whatever is in it."""
     created_at: int = 0
 
 
@@ -724,7 +732,10 @@ def check(state: State) -> Iterator[str]:
         if job.workspace is not None and job.workspace not in state.workspaces:
             yield f"{job.id}: workspace {job.workspace} is unknown"
     for workspace in state.workspaces.values():
-        if workspace.job_id not in state.jobs and workspace.status is not WorkspaceStatus.DELETING:
+        if workspace.job_id not in state.jobs and workspace.status not in (
+            WorkspaceStatus.DELETING,
+            WorkspaceStatus.KEPT,
+        ):
             yield f"{workspace.id}: owner {workspace.job_id} is gone"
 
 

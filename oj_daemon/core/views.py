@@ -91,11 +91,11 @@ def reason(state: State, job: Job) -> str:
 
 
 def _pending_reason(state: State, job: Job) -> str:
-    if job.evaluate:
-        return "evaluating its locals"
     workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
     if workspace is not None and workspace.status is WorkspaceStatus.CREATING:
         return f"creating its workspace {workspace.path}"
+    if job.evaluate:
+        return "evaluating its locals"
     return "about to start"
 
 
@@ -214,7 +214,7 @@ def workspace_view(state: State, workspace: Workspace) -> replies.WorkspaceView:
     return replies.WorkspaceView(
         id=workspace.id,
         path=workspace.path,
-        branch=workspace.branch,
+        branch=workspace.branch or workspace.start,
         kind=workspace.kind,
         status=workspace.status,
         reason=workspace.reason,

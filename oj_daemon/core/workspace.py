@@ -1,7 +1,8 @@
 """Workspaces: the private directory of a job.
 
 Rule: a workspace is made once its job needs it, kept while its job may still be resumed (failed, suspended), and removed
-when the job is completed or cancelled, or when someone asks.
+when the job is completed or cancelled, or when someone asks. One that holds work that is nowhere else stays all the same, until
+someone asks for just that.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def _admit_drop(state: State, request: requests.WorkspaceDrop) -> Answer:
             skipped.append((workspace.id, reason))
             continue
         dropped.append(workspace_view(state, workspace))
-        facts.append(events.WorkspaceDeleting(workspace_id=workspace.id))
+        # Who names a single one knows what is in it.
+        force = request.force or request.id is not None
+        facts.append(events.WorkspaceDeleting(workspace_id=workspace.id, force=force))
     if request.id is not None and skipped:
         raise Rejected(
             f"cannot drop workspace {short_id(skipped[0][0])}: {skipped[0][1]}",
@@ -119,7 +122,7 @@ def accepts(state: State, event: events.WorkspaceEvent) -> bool:
         case events.WorkspaceDeleting():
             # Asked again after a failed removal: try again.
             return workspace.status is not WorkspaceStatus.DELETING or bool(workspace.reason)
-        case events.WorkspaceDeleted() | events.WorkspaceDeleteFailed():
+        case events.WorkspaceDeleted() | events.WorkspaceKept() | events.WorkspaceDeleteFailed():
             return workspace.status is WorkspaceStatus.DELETING
         case _:
             assert_never(event)
@@ -137,6 +140,10 @@ def _created(state: State, event: events.WorkspaceCreated, at: int) -> None:
         branch=event.branch,
         ref=event.ref,
         own_branch=event.own_branch,
+        start=event.start,
+        head=event.head,
+        folder=event.folder,
+        all_branches=event.all_branches,
         created_at=at,
     )
 
@@ -150,7 +157,11 @@ def _failed(state: State, event: events.WorkspaceFailed, _at: int) -> None:
 
 
 def _deleting(state: State, event: events.WorkspaceDeleting, _at: int) -> None:
-    _put(state, event.workspace_id, status=WorkspaceStatus.DELETING, reason="")
+    _put(state, event.workspace_id, status=WorkspaceStatus.DELETING, reason="", force=event.force)
+
+
+def _kept(state: State, event: events.WorkspaceKept, _at: int) -> None:
+    _put(state, event.workspace_id, status=WorkspaceStatus.KEPT, reason=event.reason)
 
 
 def _delete_failed(state: State, event: events.WorkspaceDeleteFailed, _at: int) -> None:
@@ -170,6 +181,7 @@ CHANGES: Final[Changes] = {
     events.WorkspaceReady: _ready,
     events.WorkspaceFailed: _failed,
     events.WorkspaceDeleting: _deleting,
+    events.WorkspaceKept: _kept,
     events.WorkspaceDeleteFailed: _delete_failed,
     events.WorkspaceDeleted: _deleted,
 }
@@ -226,6 +238,10 @@ def _create(workspace: Workspace) -> effects.CreateWorkspace:
         repo=workspace.repo,
         branch=workspace.branch,
         ref=workspace.ref,
+        start=workspace.start,
+        head=workspace.head,
+        folder=workspace.folder,
+        all_branches=workspace.all_branches,
     )
 
 
@@ -239,4 +255,5 @@ def _delete(workspace: Workspace) -> effects.DeleteWorkspace:
         branch=workspace.branch,
         base=workspace.base,
         own_branch=workspace.own_branch,
+        force=workspace.force,
     )

@@ -162,6 +162,8 @@ class WorkspaceStatus(StrEnum):
     READY = "ready"
     FAILED = "failed"
     DELETING = "deleting"
+    KEPT = "kept"
+    """It was to go, and holds work that is nowhere else."""
 
 
 class WorkspaceKind(StrEnum):
@@ -169,6 +171,8 @@ class WorkspaceKind(StrEnum):
 
     FOLDER = "folder"
     WORKTREE = "worktree"
+    CLONE = "clone"
+    """Of the repository's URL: the caller's own checkout is on another machine."""
 
 
 class Verb(StrEnum):

@@ -102,6 +102,8 @@ class RunCommand(Request, frozen=True, tag=True):
     env: dict[str, str] = {}
     """The caller's values of names that the texts mention as `${NAME:-default}` (system.md D2)."""
     repo: Repo | None = None
+    is_remote: bool = False
+    """The caller is on another machine: its folders are not the daemon's, so the job works in a clone of `repo.url`."""
     key: str = ""
     """Made up by the client; the same key again returns the same job, so a retry after a lost reply runs nothing twice."""
 

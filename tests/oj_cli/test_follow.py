@@ -13,6 +13,7 @@ import pexpect
 import pytest
 
 from oj_cli import follow, output, watch
+from oj_daemon import settings
 from oj_daemon.errors import OjError, WireError
 from tests.oj_cli.test_live import FAN, job, node, run
 
@@ -44,6 +45,7 @@ class FakeCtx:
     def __init__(self, script: list[Any]) -> None:
         self.asked: list[dict[str, Any]] = []
         self.script = script
+        self.settings = settings.load({"HOME": "/home/ann"})
 
     def client(self) -> FakeClient:
         return FakeClient(self.script, self.asked)

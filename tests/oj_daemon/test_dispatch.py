@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from oj_daemon.core.state import Policy, Resolved, State
-from oj_daemon.dispatch import Dispatch
+from oj_daemon.dispatch import Dispatch, _strays
 from oj_daemon.engine import Engine
 from oj_daemon.errors import StoreError
 from oj_daemon.executor import Executor
@@ -45,6 +45,13 @@ def start() -> tuple[SlowLog, Engine, Dispatch, asyncio.Task[replies.AnyReply]]:
     dispatch = Dispatch(engine, cast("Executor", None), Path("/nowhere"))
     resolved = Resolved(runbook=BOOK, hash=content_hash(BOOK), command=BOOK.commands["build"])
     return log, engine, dispatch, asyncio.ensure_future(engine.submit(RUN, resolved))
+
+
+def test_prune_takes_no_clone_that_is_being_made(tmp_path: Path) -> None:
+    for name in ("wks-known", ".wks-known.0badcafe", "wks-stray", ".wks-stray.0badcafe"):
+        (tmp_path / name).mkdir()
+    _strays(tmp_path, {"wks-known"}, any_age=True, remove=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"wks-known", ".wks-known.0badcafe"}
 
 
 async def settle() -> None:

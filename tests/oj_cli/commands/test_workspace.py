@@ -42,6 +42,25 @@ def test_a_list_shows_each_workspace_in_a_row(daemon_cli: Harness) -> None:
     ]
 
 
+def test_a_list_says_why_a_workspace_was_kept(daemon_cli: Harness) -> None:
+    views = [workspace(status="kept", reason="not pushed", kind="clone"), workspace()]
+    daemon_cli.daemon.answer("WorkspaceList", reply("Workspaces", workspaces=views, total=2))
+    first, second, third = daemon_cli.oj("workspace", "list").out.splitlines()
+    assert first.endswith("STATUS  REASON")
+    assert second.endswith("kept    not pushed")
+    assert third.rstrip().endswith("ready")
+
+
+def test_a_clone_that_drop_leaves_because_of_what_is_in_it_is_told(daemon_cli: Harness) -> None:
+    dropped = reply("WorkspacesDropped", dropped=[workspace()], skipped=[])
+    left = workspace(status="kept", reason="not pushed")
+    daemon_cli.daemon.answer("WorkspaceDrop", dropped)
+    daemon_cli.daemon.answer("WorkspaceList", reply("Workspaces", workspaces=[left], total=1))
+    said = daemon_cli.oj("workspace", "drop", "--all")
+    assert f"could not delete workspace {WORKSPACE}: not pushed" in said.err
+    assert "Deleted" not in said.out
+
+
 def test_show_tells_path_branch_owner_and_status(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("WorkspaceShow", workspace())
     assert daemon_cli.oj("workspace", "show", "8a7") == (

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from oj_daemon.core import effects, events
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import JobDef, Source, SourceKind
+from oj_daemon.runbook.model import JobDef, Shell, Source, SourceKind, Text
 from oj_daemon.wire import requests
-from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus
-from tests.support.scenario import Scenario, job, step
+from oj_daemon.wire.names import TERMINAL, JobStatus, StepStatus, WorkspaceKind
+from tests.support.scenario import ROOT, Scenario, job, step
 
 TURNS = 30
 LONGEST = 400
@@ -56,8 +56,25 @@ def random_job(chance: random.Random) -> JobDef:
         on_done=(on_done,) if on_done else (),
         on_fail=target(0.3),
         on_cancel=target(0.3),
-        source=Source(kind=SourceKind.FOLDER) if chance.random() < 0.3 else None,
+        source=random_source(chance),
     )
+
+
+def random_source(chance: random.Random) -> Source | None:
+    if chance.random() < 0.6:
+        return None
+    if chance.random() < 0.5:
+        return Source(kind=SourceKind.FOLDER)
+    shell = Text(text="$(x)", shell=Shell(text="$(x)", script="x"))
+    return Source(
+        kind=SourceKind.GIT, ref=chance.choice((None, shell)), branch=chance.choice((None, "b"))
+    )
+
+
+def run(world: Scenario, chance: random.Random) -> None:
+    """`oj run`, from this machine or another."""
+    repo = requests.Repo(root=ROOT, url="https://example.com/x", branch="main", head="a" * 40)
+    world.run(repo=repo, is_remote=chance.random() < 0.3)
 
 
 def world_answers(world: Scenario, chance: random.Random) -> bool:
@@ -66,6 +83,15 @@ def world_answers(world: Scenario, chance: random.Random) -> bool:
         if isinstance(order, effects.CreateWorkspace | effects.DeleteWorkspace):
             world.orders.remove(order)
             world.tell(workspace_answer(order, well=chance.random() < 0.8))
+            return True
+        if isinstance(order, effects.EvaluateJob):
+            world.orders.remove(order)
+            fact = (
+                events.JobEvaluated(job_id=order.job_id, vars={"source.ref": "r"})
+                if chance.random() < 0.8
+                else events.JobEvaluateFailed(job_id=order.job_id, error="no")
+            )
+            world.tell(fact)
             return True
     running = [
         (each.id, run)
@@ -104,6 +130,8 @@ def workspace_answer(
             return events.WorkspaceFailed(workspace_id=id_, reason="disk full")
         case effects.DeleteWorkspace(workspace_id=id_, job_id=job_id), True:
             return events.WorkspaceDeleted(workspace_id=id_, job_id=job_id)
+        case effects.DeleteWorkspace(workspace_id=id_, kind=WorkspaceKind.CLONE, force=False), _:
+            return events.WorkspaceKept(workspace_id=id_, reason="not pushed")
         case _:
             return events.WorkspaceDeleteFailed(workspace_id=order.workspace_id, reason="busy")
 
@@ -111,7 +139,7 @@ def workspace_answer(
 def someone_asks(world: Scenario, chance: random.Random) -> None:
     ids = tuple(world.state.jobs)
     if not ids or chance.random() < 0.1:
-        world.run()
+        run(world, chance)
         return
     one = chance.choice(ids)
     request = chance.choice(
@@ -134,7 +162,7 @@ def someone_asks(world: Scenario, chance: random.Random) -> None:
 def test_random_jobs_keep_every_invariant_and_come_to_an_end(seed: int) -> None:
     chance = random.Random(seed)
     world = Scenario(random_job(chance))
-    world.run()
+    run(world, chance)
     for _ in range(TURNS):
         dice = chance.random()
         if dice < 0.6:
