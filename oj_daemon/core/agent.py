@@ -16,7 +16,17 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.state import Agent, Answer, Changes, Job, Reactions, State, Turn, step_of
+from oj_daemon.core.state import (
+    Agent,
+    Answer,
+    Changes,
+    Job,
+    Reactions,
+    State,
+    Turn,
+    place_of,
+    step_of,
+)
 from oj_daemon.core.views import agent_view
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import template
@@ -574,7 +584,7 @@ def _follow(
         case events.AgentEnding():
             for key in ("startup", "action", "ignored"):
                 yield effects.CancelTimer(key=f"{key}:{agent.id}")
-            yield _end(agent) if agent.is_ordered else events.AgentEnded(agent_id=agent.id)
+            yield _end(state, agent) if agent.is_ordered else events.AgentEnded(agent_id=agent.id)
         case events.AgentEnded():
             yield from _after_end(state, agent, turn)
         case _:
@@ -599,7 +609,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
             yield from _start_next(state, agent)
             continue
         if agent.status is AgentStatus.ENDING:
-            yield _end(agent)
+            yield _end(state, agent)
             continue
         # Where the last daemon knew it to be: the executor looks there, and says so if it is gone.
         yield _spawn(state, agent)
@@ -917,13 +927,23 @@ def _give_answer(agent: Agent, answer: events.AgentAnswering) -> effects.AnswerA
     )
 
 
-def _end(agent: Agent) -> effects.EndAgent:
+def _place(state: State, agent: Agent) -> effects.CreateWorkspace | None:
+    """Where the agent works: with its job, unless its definition has a container of its own."""
+    place = place_of(state, state.jobs[agent.job_id])
+    container = state.agent_definition(agent).container
+    if place is None or container is None:
+        return place
+    return structs.replace(place, agent_id=agent.id, container=container, route=agent.route)
+
+
+def _end(state: State, agent: Agent) -> effects.EndAgent:
     return effects.EndAgent(
         agent_id=agent.id,
         job_id=agent.job_id,
         runtime=agent.runtime,
         route=agent.route,
         session_id=agent.session_id,
+        place=_place(state, agent),
     )
 
 
@@ -951,6 +971,7 @@ def _run_gate(state: State, agent: Agent) -> Iterator[AnyEvent | AnyEffect]:
         script=script,
         env={**job.env, **env, **_own(job, agent)},
         cwd=values["workspace"],
+        place=_place(state, agent),
     )
 
 
@@ -1009,6 +1030,7 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
         runtime=agent.runtime,
         route=agent.route,
         seq=agent.seq,
+        place=_place(state, agent),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from oj_daemon.core.events import AgentAnswering, AnyEvent, Choice, Question
-from oj_daemon.runbook.model import Text
+from oj_daemon.runbook.model import Container, Text
 from oj_daemon.wire.names import (
     AgentId,
     DecisionId,
@@ -25,6 +25,33 @@ class Effect(msgspec.Struct, frozen=True):
     """Base of all orders."""
 
 
+class CreateWorkspace(Effect, frozen=True):
+    """Make it, or find what of it is there. Answers: WorkspaceReady, WorkspaceFailed.
+
+    Other orders carry it as their `place`: where they are carried out, and all that it takes to make that again should it be
+    gone. Then WorkspaceMoved comes.
+    """
+
+    workspace_id: WorkspaceId
+    job_id: JobId
+    kind: WorkspaceKind
+    path: str
+    project: str = ""
+    repo: str = ""
+    branch: str = ""
+    ref: str = ""
+    start: str = ""
+    head: str = ""
+    folder: str = ""
+    all_branches: bool = False
+    runtime: str = ""
+    route: dict[str, str] = {}
+    """Where it was, when it is looked for again."""
+    container: Container | None = None
+    agent_id: AgentId = AgentId("")
+    """It is the agent's alone."""
+
+
 class EvaluateJob(Effect, frozen=True):
     """Evaluate locals (in order) and ref. Answers: JobEvaluated, JobEvaluateFailed."""
 
@@ -34,12 +61,16 @@ class EvaluateJob(Effect, frozen=True):
     values: dict[str, str]
     env: dict[str, str]
     cwd: str
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class EndLocals(Effect, frozen=True):
     """End what still evaluates the job's locals, and remove its run folders: the answers are known, or nobody wants them."""
 
     job_id: JobId
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class StartStep(Effect, frozen=True):
@@ -53,6 +84,8 @@ class StartStep(Effect, frozen=True):
     script: str
     env: dict[str, str]
     cwd: str
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class EndStep(Effect, frozen=True):
@@ -61,6 +94,8 @@ class EndStep(Effect, frozen=True):
     job_id: JobId
     run: int
     label: str
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class ForgetRun(Effect, frozen=True):
@@ -68,6 +103,8 @@ class ForgetRun(Effect, frozen=True):
 
     job_id: JobId
     run: int
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class CloseLog(Effect, frozen=True):
@@ -88,22 +125,6 @@ class ForgetAgents(Effect, frozen=True):
     job_id: JobId
 
 
-class CreateWorkspace(Effect, frozen=True):
-    """Answers: WorkspaceReady, WorkspaceFailed."""
-
-    workspace_id: WorkspaceId
-    job_id: JobId
-    kind: WorkspaceKind
-    path: str
-    repo: str = ""
-    branch: str = ""
-    ref: str = ""
-    start: str = ""
-    head: str = ""
-    folder: str = ""
-    all_branches: bool = False
-
-
 class DeleteWorkspace(Effect, frozen=True):
     """Answers: WorkspaceDeleted, WorkspaceKept, WorkspaceDeleteFailed."""
 
@@ -116,6 +137,8 @@ class DeleteWorkspace(Effect, frozen=True):
     base: str = ""
     own_branch: bool = False
     force: bool = False
+    runtime: str = ""
+    route: dict[str, str] = {}
 
 
 class SpawnAgent(Effect, frozen=True):
@@ -152,6 +175,8 @@ class SpawnAgent(Effect, frozen=True):
     """Where it was, when it is looked for again."""
     seq: int = 0
     """The last report that is known."""
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class NudgeAgent(Effect, frozen=True):
@@ -192,6 +217,8 @@ class EndAgent(Effect, frozen=True):
     runtime: str
     route: dict[str, str]
     session_id: str = ""
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class RunGate(Effect, frozen=True):
@@ -203,6 +230,8 @@ class RunGate(Effect, frozen=True):
     script: str
     env: dict[str, str]
     cwd: str
+    place: CreateWorkspace | None = None
+    """None: the daemon's machine."""
 
 
 class Notify(Effect, frozen=True):

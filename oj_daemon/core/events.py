@@ -64,6 +64,8 @@ class Checkout(msgspec.Struct, frozen=True, omit_defaults=True):
     """The caller's commit."""
     folder: str = ""
     """Where in the repository the caller was."""
+    runtime: str = ""
+    """Which runtime makes it and runs the job in it; empty: the daemon's own machine."""
     note: str = ""
     """What the job's log says about it."""
 
@@ -222,6 +224,8 @@ class WorkspaceCreated(Event, frozen=True, tag="workspace:created"):
     """Where in the repository the caller was."""
     all_branches: bool = False
     """The clone needs more than that one branch."""
+    runtime: str = ""
+    """Which runtime makes it a place of its own, such as a pod; empty: a folder of the daemon's machine."""
 
 
 class WorkspaceReady(Event, frozen=True, tag="workspace:ready"):
@@ -232,6 +236,17 @@ class WorkspaceReady(Event, frozen=True, tag="workspace:ready"):
     """Commit that the branch started from."""
     notes: tuple[str, ...] = ()
     """What is not as the caller may think, for the job's log."""
+    route: dict[str, str] = {}
+    """How the place is found again, for its runtime alone."""
+
+
+class WorkspaceMoved(Event, frozen=True, tag="workspace:moved"):
+    """Its place is another one now: what was there before is gone, or has another address."""
+
+    workspace_id: WorkspaceId
+    route: dict[str, str]
+    note: str = ""
+    """What became of the old one; empty: only its address is new."""
 
 
 class WorkspaceFailed(Event, frozen=True, tag="workspace:failed"):
@@ -725,6 +740,7 @@ JobEvent = (
 WorkspaceEvent = (
     WorkspaceCreated
     | WorkspaceReady
+    | WorkspaceMoved
     | WorkspaceFailed
     | WorkspaceDeleting
     | WorkspaceDeleted

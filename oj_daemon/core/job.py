@@ -36,6 +36,7 @@ from oj_daemon.core.state import (
     Run,
     State,
     Turn,
+    place_of,
     step_of,
 )
 from oj_daemon.errors import OjError, Rejected
@@ -70,6 +71,8 @@ SETTABLE: Final = ("var.", "local.")
 """Namespaces of the variables that a resume may change."""
 USABLE: Final = (WorkspaceStatus.READY, WorkspaceStatus.KEPT)
 """Workspaces in which steps can run."""
+PLACE_PATH: Final = "/workspace"
+"""Where a job's files are in a place of its own (kubernetes.md 2)."""
 MAX_BACKOFF_MS: Final = 3_600_000
 """Longest pause between two tries of a step."""
 PRUNE_AGE_MS: Final = 12 * 3_600_000
@@ -173,7 +176,8 @@ def _created(
     nonce = short_id(job_id)
     values = {f"var.{name}": value for name, value in arguments.items()}
     try:
-        checkout = _checkout(request, definition.source, turn) if request.is_remote else None
+        is_elsewhere = request.is_remote or bool(turn.policy.runtime)
+        checkout = _checkout(request, definition.source, turn) if is_elsewhere else None
         if checkout is not None:
             request = _moved(request, checkout)
         values["invoke.dir"] = request.invoke_dir
@@ -220,7 +224,8 @@ def _created(
 def _checkout(request: requests.RunCommand, source: Source | None, turn: Turn) -> events.Checkout:
     """What stands in for the folders of a caller on another machine."""
     workspace_id = WorkspaceId(turn.fresh(PREFIXES["workspace"]))
-    path = f"{turn.policy.workspaces_dir}/{workspace_id}"
+    runtime = turn.policy.runtime
+    path = PLACE_PATH if runtime else f"{turn.policy.workspaces_dir}/{workspace_id}"
     repo = request.repo
     reason, hint = _why_no_clone(request)
     if source is not None and source.kind is SourceKind.FOLDER:
@@ -234,10 +239,13 @@ def _checkout(request: requests.RunCommand, source: Source | None, turn: Turn) -
             start=repo.branch,
             head=repo.head,
             folder=_below(request.invoke_dir, repo.root) or "",
+            runtime=runtime,
         )
     elif source is not None:
         raise Rejected(
-            f"the daemon is on another machine and works in a clone, but {reason}",
+            f"jobs have places of their own and work in clones, but {reason}"
+            if runtime
+            else f"the daemon is on another machine and works in a clone, but {reason}",
             code="invalid",
             hint=hint,
         )
@@ -245,7 +253,8 @@ def _checkout(request: requests.RunCommand, source: Source | None, turn: Turn) -
         workspace_id=workspace_id,
         kind=WorkspaceKind.FOLDER,
         path=path,
-        note=f"{reason}: an empty folder of the daemon takes its place",
+        runtime=runtime,
+        note=f"{reason}: an empty folder{'' if runtime else ' of the daemon'} takes its place",
     )
 
 
@@ -325,7 +334,9 @@ def _add_source(  # noqa: PLR0913, PLR0917 - all that a source block is made of
         checkout.workspace_id if checkout is not None else turn.fresh(PREFIXES["workspace"])
     )
     values["source.id"] = workspace_id
-    values["source.root"] = f"{turn.policy.workspaces_dir}/{workspace_id}"
+    values["source.root"] = (
+        checkout.path if checkout is not None else f"{turn.policy.workspaces_dir}/{workspace_id}"
+    )
     values["source.nonce"] = nonce
     if source.kind is SourceKind.FOLDER:
         values["source.type"] = WorkspaceKind.FOLDER
@@ -988,7 +999,7 @@ def _on_created(
 def _on_evaluated(
     state: State, event: events.JobEvaluated, _turn: Turn
 ) -> Iterator[AnyEvent | AnyEffect]:
-    yield effects.EndLocals(job_id=event.job_id)
+    yield effects.EndLocals(job_id=event.job_id, place=place_of(state, state.jobs[event.job_id]))
     yield from _prepare(state, state.jobs[event.job_id])
 
 
@@ -1089,7 +1100,7 @@ def _on_ending(state: State, event: events.JobEnding, turn: Turn) -> Iterator[An
 def _on_finished(state: State, event: events.JobFinished, _turn: Turn) -> Iterator[AnyEffect]:
     job = state.jobs[event.job_id]
     if job.evaluate:
-        yield effects.EndLocals(job_id=job.id)
+        yield effects.EndLocals(job_id=job.id, place=place_of(state, job))
     yield effects.CloseLog(job_id=job.id)
 
 
@@ -1181,6 +1192,7 @@ def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
         values=_values(job),
         env=job.env,
         cwd=job.invoke_dir,
+        place=place_of(state, job),
     )
 
 
@@ -1203,6 +1215,7 @@ def _workspace_created(job: Job, source: Source | None) -> events.WorkspaceCreat
             head=checkout.head,
             folder=checkout.folder,
             all_branches=ref is not None or (source is not None and source.branch is not None),
+            runtime=checkout.runtime,
         )
     return events.WorkspaceCreated(
         workspace_id=WorkspaceId(job.vars["source.id"]),
@@ -1255,7 +1268,7 @@ def _enter(
 
 def _after_exit(state: State, job: Job, number: int, turn: Turn) -> Iterator[AnyEvent | AnyEffect]:
     run = job.runs[number - 1]
-    yield effects.ForgetRun(job_id=job.id, run=number)
+    yield effects.ForgetRun(job_id=job.id, run=number, place=place_of(state, job))
     yield effects.CancelTimer(key=f"timeout:{job.id}/{number}")
     if job.status in TERMINAL:
         return
@@ -1409,7 +1422,9 @@ def label_of(job: Job, run: Run) -> str:
 def _end(state: State, job: Job, run: Run) -> Iterator[AnyEffect]:
     """The order to end a shell run; agent.py ends the sessions."""
     if isinstance(step_of(state.definition(job), run.step).run, RunShell):
-        yield effects.EndStep(job_id=job.id, run=run.run, label=label_of(job, run))
+        yield effects.EndStep(
+            job_id=job.id, run=run.run, label=label_of(job, run), place=place_of(state, job)
+        )
 
 
 def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
@@ -1439,6 +1454,7 @@ def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
         script=shell.script,
         env={**job.env, **env, **bound, **own},
         cwd=directory,
+        place=place_of(state, job),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from oj_daemon.core.effects import AnyEffect
+from oj_daemon.core.effects import AnyEffect, CreateWorkspace
 from oj_daemon.core.events import AgentAnswering, AnyEvent, Checkout, Choice, Prompt, Question
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
@@ -160,6 +160,9 @@ class Workspace(Data, frozen=True):
     head: str = ""
     folder: str = ""
     all_branches: bool = False
+    runtime: str = ""
+    """Which runtime made it a place of its own; empty: it is a folder of the daemon's machine."""
+    route: dict[str, str] = {}
     force: bool = False
     """It is being removed with whatever is in it."""
     created_at: int = 0
@@ -638,6 +641,8 @@ class Policy(msgspec.Struct, frozen=True):
     """What the profile and the settings decide for the core."""
 
     workspaces_dir: str = "/workspaces"
+    runtime: str = ""
+    """Where new jobs run: empty for the daemon's machine, else the runtime that makes a place for each."""
     state_dir: str = "/state"
     sinks: tuple[str, ...] = ()
     """What notifications are delivered by; empty: they are only noted in the logs."""
@@ -694,6 +699,36 @@ Changes = dict[type, Callable[..., None]]
 """Fact -> the function that makes it true, called with the state, the fact and its time."""
 Reactions = dict[type, Callable[..., Iterator[AnyEvent | AnyEffect]]]
 """Fact -> the function that tells what follows from it, called with the state, the fact and the turn."""
+
+
+def creation(state: State, workspace: Workspace) -> CreateWorkspace:
+    """All that it takes to make a workspace, or to find it where it is."""
+    job = state.jobs.get(workspace.job_id)
+    return CreateWorkspace(
+        workspace_id=workspace.id,
+        job_id=workspace.job_id,
+        kind=workspace.kind,
+        path=workspace.path,
+        project=workspace.project,
+        repo=workspace.repo,
+        branch=workspace.branch,
+        ref=workspace.ref,
+        start=workspace.start,
+        head=workspace.head,
+        folder=workspace.folder,
+        all_branches=workspace.all_branches,
+        runtime=workspace.runtime,
+        route=workspace.route,
+        container=state.definition(job).container if job is not None else None,
+    )
+
+
+def place_of(state: State, job: Job) -> CreateWorkspace | None:
+    """Where a job is carried out; None: on the daemon's machine."""
+    workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+    if workspace is None or not workspace.runtime:
+        return None
+    return creation(state, workspace)
 
 
 def step_of(definition: JobDef, name: str) -> StepDef:

@@ -15,7 +15,15 @@ from msgspec import structs
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
-from oj_daemon.core.state import Answer, Changes, Reactions, State, Turn, Workspace
+from oj_daemon.core.state import (
+    Answer,
+    Changes,
+    Reactions,
+    State,
+    Turn,
+    Workspace,
+    creation,
+)
 from oj_daemon.core.views import workspace_view
 from oj_daemon.errors import Rejected
 from oj_daemon.wire import replies, requests
@@ -119,6 +127,8 @@ def accepts(state: State, event: events.WorkspaceEvent) -> bool:
     match event:
         case events.WorkspaceReady() | events.WorkspaceFailed():
             return workspace.status is WorkspaceStatus.CREATING
+        case events.WorkspaceMoved():
+            return bool(workspace.runtime)
         case events.WorkspaceDeleting():
             # Asked again after a failed removal: try again.
             return workspace.status is not WorkspaceStatus.DELETING or bool(workspace.reason)
@@ -144,12 +154,23 @@ def _created(state: State, event: events.WorkspaceCreated, at: int) -> None:
         head=event.head,
         folder=event.folder,
         all_branches=event.all_branches,
+        runtime=event.runtime,
         created_at=at,
     )
 
 
 def _ready(state: State, event: events.WorkspaceReady, _at: int) -> None:
-    _put(state, event.workspace_id, status=WorkspaceStatus.READY, base=event.base)
+    _put(
+        state,
+        event.workspace_id,
+        status=WorkspaceStatus.READY,
+        base=event.base,
+        route=event.route,
+    )
+
+
+def _moved(state: State, event: events.WorkspaceMoved, _at: int) -> None:
+    _put(state, event.workspace_id, route=event.route)
 
 
 def _failed(state: State, event: events.WorkspaceFailed, _at: int) -> None:
@@ -179,6 +200,7 @@ def _put(state: State, workspace_id: WorkspaceId, **changes: object) -> None:
 CHANGES: Final[Changes] = {
     events.WorkspaceCreated: _created,
     events.WorkspaceReady: _ready,
+    events.WorkspaceMoved: _moved,
     events.WorkspaceFailed: _failed,
     events.WorkspaceDeleting: _deleting,
     events.WorkspaceKept: _kept,
@@ -189,7 +211,7 @@ CHANGES: Final[Changes] = {
 
 
 def _on_created(state: State, event: events.WorkspaceCreated, _turn: Turn) -> Iterator[AnyEffect]:
-    yield _create(state.workspaces[event.workspace_id])
+    yield creation(state, state.workspaces[event.workspace_id])
 
 
 def _on_deleting(state: State, event: events.WorkspaceDeleting, _turn: Turn) -> Iterator[AnyEffect]:
@@ -215,7 +237,7 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
     """Orders whose answers a crash may have eaten."""
     for workspace in state.workspaces.values():
         if workspace.status is WorkspaceStatus.CREATING:
-            yield _create(workspace)
+            yield creation(state, workspace)
         elif workspace.status is WorkspaceStatus.DELETING:
             yield _delete(workspace)
 
@@ -226,22 +248,6 @@ def _of_job(state: State, job_id: JobId) -> Workspace | None:
         state.workspaces.get(job.workspace)
         if job is not None and job.workspace is not None
         else None
-    )
-
-
-def _create(workspace: Workspace) -> effects.CreateWorkspace:
-    return effects.CreateWorkspace(
-        workspace_id=workspace.id,
-        job_id=workspace.job_id,
-        kind=workspace.kind,
-        path=workspace.path,
-        repo=workspace.repo,
-        branch=workspace.branch,
-        ref=workspace.ref,
-        start=workspace.start,
-        head=workspace.head,
-        folder=workspace.folder,
-        all_branches=workspace.all_branches,
     )
 
 
@@ -256,4 +262,6 @@ def _delete(workspace: Workspace) -> effects.DeleteWorkspace:
         base=workspace.base,
         own_branch=workspace.own_branch,
         force=workspace.force,
+        runtime=workspace.runtime,
+        route=workspace.route,
     )
