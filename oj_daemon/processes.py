@@ -246,6 +246,20 @@ def children() -> list[int] | None:
         return None
 
 
+def collect_orphans(spared: Collection[int] = ()) -> None:
+    """Collect ended processes that came to us as the subreaper, or as init; those of others are `spared`."""
+    ours = children()
+    if ours is None:
+        ours = [process.pid for process in table().values() if process.ppid == os.getpid()]
+    for pid in ours:
+        if pid in spared:
+            continue
+        found = look(pid)
+        if found is not None and found.is_zombie:
+            with contextlib.suppress(ChildProcessError):  # somebody else was quicker
+                os.waitpid(pid, os.WNOHANG)
+
+
 def raise_descriptor_limit() -> None:
     """Let this process open as many files as it may: each running step takes one. Steps get the old limit back."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

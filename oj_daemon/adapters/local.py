@@ -28,7 +28,7 @@ from typing import Final
 import msgspec
 
 from oj_daemon import drivers
-from oj_daemon.adapters.session import Ear, Session
+from oj_daemon.adapters.session import Ear, Session, UnixTransport
 from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
@@ -193,7 +193,9 @@ class LocalAgents:
         """The client of a sidecar."""
         run_id = self.run_id(agent_id, job_id)
         return Session(
-            agent_id, socket, lambda: self._shell.adopt(run_id).state is RunState.RUNNING
+            agent_id,
+            UnixTransport(socket),
+            lambda: self._shell.adopt(run_id).state is RunState.RUNNING,
         )
 
     async def follow(

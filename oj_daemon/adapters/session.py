@@ -69,24 +69,45 @@ class Remains(NamedTuple):
     usage: dict[str, Any] | None = None
 
 
-class Session:
-    """One sidecar, reached by its unix socket."""
+class Transport(Protocol):
+    """The way to one sidecar."""
 
-    def __init__(self, agent_id: AgentId, socket: str, is_up: Callable[[], bool]) -> None:
-        self.agent_id = agent_id
+    @property
+    def base(self) -> str:
+        """What the URL of each of its endpoints begins with, without a slash at the end."""
+        ...
+
+    def connected(self) -> contextlib.AbstractAsyncContextManager[ClientSession]:
+        """A client that reaches it, for one request or one stream."""
+        ...
+
+
+class UnixTransport:
+    """A sidecar on this machine, by its unix socket."""
+
+    base = "http://sidecar"
+
+    def __init__(self, socket: str) -> None:
         self._socket = socket
-        self._is_up = is_up
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[ClientSession]:
+    async def connected(self) -> AsyncIterator[ClientSession]:
+        """A client with a connection of its own."""
         import aiohttp  # noqa: PLC0415 - 200 ms and 10 MB, for daemons that run agents
 
         connector = aiohttp.UnixConnector(path=self._socket)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REPLY_SECONDS)
-        async with aiohttp.ClientSession(
-            "http://sidecar", connector=connector, timeout=timeout
-        ) as client:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
             yield client
+
+
+class Session:
+    """One sidecar, wherever it is."""
+
+    def __init__(self, agent_id: AgentId, transport: Transport, is_up: Callable[[], bool]) -> None:
+        self.agent_id = agent_id
+        self._transport = transport
+        self._is_up = is_up
 
     async def ask(
         self, method: str, path: str, body: Mapping[str, object] | None = None
@@ -97,8 +118,8 @@ class Session:
         try:
             async with (
                 asyncio.timeout(REPLY_SECONDS),
-                self._connected() as client,
-                client.request(method, f"/api/v1/{path}", json=body) as reply,
+                self._transport.connected() as client,
+                client.request(method, f"{self._transport.base}/api/v1/{path}", json=body) as reply,
             ):
                 text = await reply.read()
                 if reply.status >= 400:
@@ -119,13 +140,13 @@ class Session:
 
         while True:
             try:
-                async with self._connected() as client:
+                async with self._transport.connected() as client:
                     url = f"/ws?subscribe=state&since_seq={since}"
                     if ear is not None:
                         ear.hear({"event": "usage:update", "cumulative": await self.usage()})
                         url = f"/ws?subscribe=state,messages,usage&since_seq={since}&since_message={ear.position}"
                     async with client.ws_connect(
-                        url,
+                        self._transport.base + url,
                         heartbeat=QUIET_SECONDS,
                         max_msg_size=0,
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
@@ -200,9 +221,9 @@ class Session:
         size = f"?cols={cols}&rows={rows}" if cols and rows else ""
         try:
             async with (
-                self._connected() as client,
+                self._transport.connected() as client,
                 client.ws_connect(
-                    f"/ws/raw{size}",
+                    f"{self._transport.base}/ws/raw{size}",
                     heartbeat=QUIET_SECONDS,
                     max_msg_size=0,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),

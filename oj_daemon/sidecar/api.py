@@ -28,8 +28,9 @@ from oj_daemon.sidecar.bodies import (
     bad,
 )
 from oj_daemon.sidecar.frames import Shape
-from oj_daemon.sidecar.session import Session, Spawn
+from oj_daemon.sidecar.session import Session
 from oj_daemon.sidecar.sources import catch_up
+from oj_daemon.sidecar.tasks import Spawn
 from oj_daemon.sidecar.values import ApiReply, Nudge, Resolve, Respond, SetStart, SetStop
 
 SIZE_MOST = 1000

@@ -6,7 +6,7 @@ Rule: pure. A body is decoded into a struct or refused with a sentence; nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,18 @@ from oj_daemon.drivers.base import Answer, Json, QuestionAnswer
 from oj_daemon.errors import OjError
 
 T = TypeVar("T")
+
+MESSAGE_MOST: Final = 16 * 1024 * 1024
+"""Bytes of one message of a WebSocket from a client."""
+STATUS: Final = {
+    "exited": (410, "EXITED"),
+    "busy": (409, "AGENT_BUSY"),
+    "not_found": (404, "NOT_FOUND"),
+    "conflict": (409, "CONFLICT"),
+    "invalid": (400, "BAD_REQUEST"),
+    "cwd": (400, "BAD_REQUEST"),
+}
+"""Code of an error of ours -> status and code on the wire."""
 
 
 class Refused(OjError):

@@ -71,8 +71,18 @@ def tls_context(chosen: Options) -> ssl.SSLContext | None:
     if not chosen.tls_cert:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(chosen.tls_cert, chosen.tls_key or None)
     except (OSError, ssl.SSLError) as error:
         raise AdapterError(f"read --tls-cert {chosen.tls_cert}: {error}", code="tls") from error
+    if chosen.client_ca:
+        try:
+            context.load_verify_locations(chosen.client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise AdapterError(
+                f"read --client-ca {chosen.client_ca}: {error}", code="tls"
+            ) from error
+        # Asked for, and not insisted on: probes have none. Who needs one is decided with each request.
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context

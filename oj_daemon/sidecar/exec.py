@@ -17,13 +17,16 @@ from typing import Final
 import msgspec
 
 from oj_daemon.errors import AdapterError, Rejected
-from oj_daemon.shell import RunSpec, RunState, ShellRuns
-from oj_daemon.sidecar.session import Spawn
+from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns
+from oj_daemon.sidecar.tasks import Spawn
 
 logger = logging.getLogger(__name__)
 
 OUTPUT_MOST: Final = 256 * 1024
 """Bytes of output in one reply."""
+GROWTH_SECONDS: Final = 0.2
+"""How often an output that somebody waits for is looked at, at least."""
+_SOON: Final = 0.02
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -63,6 +66,15 @@ class Execs:
         self._spawn = spawn
         self._cwd = cwd
         self._ended: dict[str, asyncio.Event] = {}
+        self._final: dict[str, Found] = {}
+        """How runs ended that were seen ending: more than the folder of one says when the disk was full."""
+
+    def recover(self) -> None:
+        """Take up what a sidecar before this one left in the folder: what still runs, how others ended, what is lost."""
+        for claim in sorted(self._runs.root.rglob("claim")):
+            run_id = claim.parent.relative_to(self._runs.root).as_posix()
+            if _ID.fullmatch(run_id) and run_id not in self._ended:
+                self._follow(run_id)
 
     @property
     def wrappers(self) -> set[int]:
@@ -83,18 +95,17 @@ class Execs:
         self._runs.start(
             RunSpec(run_id=request.id, script=script, env=env, cwd=cwd, umask=request.umask)
         )
-        self._ended[request.id] = asyncio.Event()
-        self._spawn(self._watch(request.id))
+        self._follow(request.id)
         return msgspec.structs.replace(self.view(request.id), created=True)
 
     def view(self, run_id: str) -> ExecView:
         """How a run is doing; Rejected when there is none of that name."""
         done = self._known(run_id)
-        found = self._runs.adopt(run_id)
-        state = found.state
         if not done.is_set():
             # Not over before everything that it started is gone as well.
             return ExecView(run_id, "running", None, self.size(run_id))
+        found = self._final.get(run_id) or self._runs.adopt(run_id)
+        state = found.state
         name = "exited" if state is RunState.EXITED else "lost"
         status = found.status
         if name == "exited" and status is None:
@@ -132,6 +143,18 @@ class Execs:
             pass
         return self.view(run_id)
 
+    async def grown(self, run_id: str, offset: int, seconds: float) -> None:
+        """Return once there is output past a place, once the run is over, or after so many seconds."""
+        done = self._known(run_id)
+        deadline = asyncio.get_running_loop().time() + seconds
+        pause = _SOON
+        while self.size(run_id) <= offset and not done.is_set():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            await self.wait(run_id, min(pause, left))
+            pause = min(pause * 2, GROWTH_SECONDS)
+
     async def end(self, run_id: str, grace_seconds: float) -> ExecView:
         """End a run and everything that it started."""
         done = self._known(run_id)
@@ -154,6 +177,7 @@ class Execs:
         if not self._known(run_id).is_set():
             raise Rejected(f"forget run {run_id}: it is still running", code="conflict")
         del self._ended[run_id]
+        self._final.pop(run_id, None)
         self._runs.remove(run_id)
 
     def _known(self, run_id: str) -> asyncio.Event:
@@ -161,8 +185,12 @@ class Execs:
             raise Rejected(f"there is no run '{run_id}'", code="not_found")
         return self._ended[run_id]
 
+    def _follow(self, run_id: str) -> None:
+        self._ended[run_id] = asyncio.Event()
+        self._spawn(self._watch(run_id))
+
     async def _watch(self, run_id: str) -> None:
         try:
-            await self._runs.wait(run_id)
+            self._final[run_id] = await self._runs.wait(run_id)
         finally:
             self._ended[run_id].set()

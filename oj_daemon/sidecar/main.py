@@ -31,6 +31,7 @@ from oj_daemon.sidecar import config, entrance, launching, options
 from oj_daemon.sidecar.config import AgentConfig
 from oj_daemon.sidecar.machine import Machine
 from oj_daemon.sidecar.options import Options
+from oj_daemon.sidecar.tasks import Tasks
 
 if TYPE_CHECKING:
     from oj_daemon.sidecar.exec import Execs
@@ -86,6 +87,12 @@ async def _run(chosen: Options, environ: Mapping[str, str]) -> int | None:
     processes.seal_descriptors()
     wanted = config.read(chosen.config)
     chosen = _anchored(chosen)
+    if chosen.is_place:
+        from oj_daemon.sidecar import place  # noqa: PLC0415 - aiohttp, as below
+
+        folder = _folder(chosen, environ, "")
+        _enter(chosen.cwd)
+        return await place.run(chosen, environ, folder)
     _enter(chosen.cwd)
     # One for each session: the default must not mix with another's.
     fresh_id = str(uuid.uuid4())  # noqa: TID251 - the agent insists on a uuid, and no turn gives one here
@@ -104,7 +111,7 @@ async def _run(chosen: Options, environ: Mapping[str, str]) -> int | None:
         failed: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
-                sidecar.group = group
+                sidecar.enter(group)
                 await sidecar.serve(machine, plans, (wanted, child_env, folder), (made, hook_token))
         except* OjError as errors:
             failed += errors.exceptions
@@ -119,17 +126,17 @@ class Sidecar:
     def __init__(self, chosen: Options) -> None:
         self._chosen = chosen
         self._ending = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._is_impatient = False
-        self.group: asyncio.TaskGroup
         self.exit_code: int | None = None
+
+    def enter(self, group: asyncio.TaskGroup) -> None:
+        """Where its tasks run."""
+        self._tasks.group = group
 
     def spawn(self, work: Coroutine[object, object, None]) -> object:
         """Run something beside everything else; its failure is logged and ends nothing."""
-        task = self.group.create_task(_guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._tasks.spawn(work)
 
     async def serve(
         self,
@@ -142,9 +149,10 @@ class Sidecar:
         # 300 ms and 15 MB that `send`, --help and a wrong command line do not pay.
         from aiohttp import web  # noqa: PLC0415
 
+        from oj_daemon.sidecar.admission import Tokens  # noqa: PLC0415
         from oj_daemon.sidecar.api import Api  # noqa: PLC0415
         from oj_daemon.sidecar.exec import Execs  # noqa: PLC0415
-        from oj_daemon.sidecar.server import Server, Tokens  # noqa: PLC0415
+        from oj_daemon.sidecar.server import Server  # noqa: PLC0415
         from oj_daemon.sidecar.session import Plans, Session  # noqa: PLC0415
         from oj_daemon.sidecar.steps import Steps  # noqa: PLC0415
 
@@ -172,7 +180,12 @@ class Sidecar:
             self.end,
             self.spawn,
         )
-        server = Server(api, Steps(session, execs), Tokens(chosen.token, hook_token))
+        server = Server(
+            api,
+            Steps(session, execs),
+            Tokens(chosen.token, hook_token),
+            needs_certificate=bool(chosen.client_ca),
+        )
         runner = web.AppRunner(
             server.application(),
             access_log=None,
@@ -197,8 +210,7 @@ class Sidecar:
         finally:
             session.kill_now()
             await runner.cleanup()
-            for task in tuple(self._tasks):
-                task.cancel()
+            self._tasks.cancel()
 
     def end(self) -> None:
         """Begin the end; the API answers until the agent is gone."""
@@ -210,7 +222,7 @@ class Sidecar:
         self.end()
 
     async def _wind_up(self, session: Session, execs: Execs) -> None:
-        stopping = self.group.create_task(session.stop())
+        stopping = self._tasks.group.create_task(session.stop())
         await execs.end_all(EXEC_GRACE_SECONDS)
         await stopping
         ended = session.ended
@@ -236,13 +248,6 @@ class Sidecar:
             loop.add_signal_handler(number, told)
         loop.add_signal_handler(signal.SIGHUP, self.end)
         loop.add_signal_handler(signal.SIGCHLD, lambda: session.collect_orphans(execs.wrappers))
-
-
-async def _guarded(work: Coroutine[object, object, None]) -> None:
-    try:
-        await work
-    except Exception:  # the boundary of a task: a bug costs one deed, not the agent
-        logger.exception("a task of the sidecar failed")
 
 
 # -- wiring --------------------------------------------------------------------------------------------------------

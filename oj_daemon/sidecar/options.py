@@ -22,6 +22,8 @@ from oj_daemon.settings import SOCKET_PATH_LIMIT, Secret
 
 PREFIX: Final = "OJ_SIDECAR_"
 GROOM: Final = ("auto", "manual", "pristine")
+AGENT_NAME_MOST: Final = 40
+"""Longest name of an agent in a place."""
 _ALIASES: Final = {"unknown": "generic"}
 
 
@@ -65,6 +67,8 @@ class Options(msgspec.Struct, frozen=True):
     port: int | None = None
     tls_cert: str = ""
     tls_key: str = ""
+    client_ca: str = ""
+    """Who signs certificates of clients; without one of those only probes are answered on the port."""
     token: Secret[str] = Secret("")
     config: str = ""
     """Path of the agent configuration file."""
@@ -79,6 +83,8 @@ class Options(msgspec.Struct, frozen=True):
     log_format: str = "json"
     log_level: str = "info"
     log_file: str = ""
+    is_place: bool = False
+    """There is no agent: a whole place is served, its steps and the sidecars of its agents."""
     exit_with_child: float | None = None
     """Seconds to stay after the agent's end; None: until told to go."""
     delays: Delays = Delays()
@@ -114,9 +120,12 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: 
             _refuse(f"--{name.replace('_', '-')} {value}: expected {', '.join(words)}")
         return value
 
-    if not command:
+    is_place = given["place"] or environ.get(PREFIX + "PLACE") == "1"
+    if is_place and command:
+        _refuse("--place: no command can be given with it; agents are started through its API")
+    if not is_place and not command:
         _refuse("no command to run: oj-sidecar [OPTIONS] -- COMMAND [ARGS...]")
-    agent = pick("agent").lower() or drivers.driver_for(command[0])
+    agent = pick("agent").lower() or drivers.driver_for("" if is_place else command[0])
     agent = _ALIASES.get(agent, agent)
     if agent not in drivers.driver_names():
         _refuse(f"--agent {agent}: expected {', '.join(drivers.driver_names())}")
@@ -136,6 +145,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: 
     if port_text and not token and not _is_loopback(host):
         _refuse(f"--host {host}: without a token only this machine may reach the agent "
                 f"(set {PREFIX}TOKEN or --token-file)")  # fmt: skip
+    if pick("client_ca") and not pick("tls_cert"):
+        _refuse("--client-ca: certificates of clients need TLS (set --tls-cert)")
+    session_dir = pick("session_dir")
+    if is_place:
+        _check_place(session_dir)
     linger = given["exit_with_child"]
     if linger is None and (text := environ.get(PREFIX + "EXIT_WITH_CHILD")):
         linger = text
@@ -147,10 +161,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: 
         port=_number("--port", port_text, 0, 65535) if port_text else None,
         tls_cert=pick("tls_cert"),
         tls_key=pick("tls_key"),
+        client_ca=pick("client_ca"),
         token=Secret(token),
         config=pick("agent_config"),
         resume=resume,
-        session_dir=pick("session_dir"),
+        session_dir=session_dir,
         cwd=pick("cwd"),
         groom=groom,
         cols=number("cols", 200, 1, 1000),
@@ -160,6 +175,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:  # noqa: 
         log_format=word("log_format", "json", ("json", "text")),
         log_level=word("log_level", "info", ("debug", "info", "warning", "error")),
         log_file=pick("log_file"),
+        is_place=is_place,
         exit_with_child=None if linger is None else _seconds("--exit-with-child", linger),
         delays=_delays(environ),
     )
@@ -169,8 +185,8 @@ def parser() -> argparse.ArgumentParser:
     """The options, for help and for reading them."""
     made = _Parser(
         prog="oj-sidecar",
-        usage="oj-sidecar [OPTIONS] -- COMMAND [ARGS...]\n       oj-sidecar send [JSON]",
-        description="Internal: runs one agent in a terminal and lets oj see and steer it.",
+        usage="oj-sidecar [OPTIONS] -- COMMAND [ARGS...]\n       oj-sidecar --place [OPTIONS]\n       oj-sidecar send [JSON]",
+        description="Internal: runs one agent in a terminal, or serves a place of many, and lets oj see and steer it.",
         epilog=f"Each option may also be given as {PREFIX}<NAME>; the token only there or in a file.",
         allow_abbrev=False,
     )
@@ -180,6 +196,12 @@ def parser() -> argparse.ArgumentParser:
     add("--host", metavar="ADDRESS", help="where --port listens (127.0.0.1)")
     add("--tls-cert", metavar="FILE", help="certificate chain for --port")
     add("--tls-key", metavar="FILE", help="its key")
+    add("--client-ca", metavar="FILE", help="let only clients in whose certificate this CA signed")
+    add(
+        "--place",
+        action="store_true",
+        help="no agent: serve a whole container, its steps and the sidecars of its agents",
+    )
     add("--token-file", metavar="FILE", help=f"file with the token of the API (or {PREFIX}TOKEN)")
     add("--agent", metavar="KIND", help="claude or generic; by default told by the command's name")
     add("--agent-config", metavar="FILE", help="JSON: settings, mcp, stop, start, prompt, screen")
@@ -239,6 +261,15 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _check_place(folder: str) -> None:
+    """Sockets of agents lie in it, and the paths of sockets are short."""
+    if not folder:
+        _refuse("--place: it needs a --session-dir")
+    longest = SOCKET_PATH_LIMIT - len(f"/agents/{'x' * AGENT_NAME_MOST}/sock")
+    if len(str(Path(folder).absolute()).encode()) > longest:
+        _refuse(f"--session-dir {folder}: the path of a place's folder has at most {longest} bytes")
 
 
 def _delays(environ: Mapping[str, str]) -> Delays:

@@ -7,18 +7,23 @@ Rule: a handler reads a request, asks the API, shapes the answer; nothing else. 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
-from oj_daemon.errors import OjError
-from oj_daemon.settings import Secret
 from oj_daemon.sidecar import streams
+from oj_daemon.sidecar.admission import (
+    API,
+    OPEN,
+    Handler,
+    Tokens,
+    bearer,
+    forbid_strangers,
+    guarded,
+)
 from oj_daemon.sidecar.api import Api
 from oj_daemon.sidecar.bodies import (
+    MESSAGE_MOST,
     HookBody,
     InputBody,
     KeysBody,
@@ -32,60 +37,31 @@ from oj_daemon.sidecar.bodies import (
     bad,
     decode,
 )
-from oj_daemon.sidecar.replies import flag, json_reply, number, refusal
+from oj_daemon.sidecar.replies import flag, json_reply, number
 from oj_daemon.sidecar.steps import Steps
 from oj_daemon.sidecar.streams import Attachment, Listener
 from oj_daemon.sidecar.values import ApiReply, StartHookAsked, StopHookAsked
-from oj_daemon.sidecar.verbs import ERROR, STATUS, verbs
+from oj_daemon.sidecar.verbs import ERROR, verbs
 
-logger = logging.getLogger(__name__)
-
-API: Final = "/api/v1"
 BODY_MOST: Final = 65 * 1024 * 1024
 """A hook may carry a whole file."""
-OPEN: Final = frozenset({f"{API}/health", f"{API}/ready", f"{API}/livez"})
-"""Answered without a token: probes."""
 HOOKS: Final = (f"{API}/hooks/", f"{API}/stop/resolve")
 """What the agent's own token opens; everything else needs the daemon's."""
 RUN_SECONDS: Final = "Oj-Run-Seconds"
-_CODES: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Tokens:
-    """Who may do what."""
-
-    def __init__(self, full: Secret[str], hook: Secret[str]) -> None:
-        self._full = full.reveal().encode()
-        self._hook = hook.reveal().encode()
-
-    @property
-    def is_needed(self) -> bool:
-        """There is a token at all."""
-        return bool(self._full)
-
-    def is_full(self, token: str) -> bool:
-        """This is the daemon's."""
-        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._full)
-
-    def is_hook(self, token: str) -> bool:
-        """This is the agent's."""
-        given = token.encode("utf-8", "surrogateescape")
-        return bool(self._hook) and hmac.compare_digest(given, self._hook)
 
 
 class Server:
     """Routes and admission."""
 
-    def __init__(self, api: Api, steps: Steps, tokens: Tokens) -> None:
+    def __init__(self, api: Api, steps: Steps, tokens: Tokens, *, needs_certificate: bool) -> None:
         self._api = api
         self._steps = steps
         self._tokens = tokens
+        self._needs_certificate = needs_certificate
 
     def application(self) -> web.Application:
         """All routes."""
-        application = web.Application(middlewares=[self._guard], client_max_size=BODY_MOST)
+        application = web.Application(middlewares=[guarded(self._admit)], client_max_size=BODY_MOST)
         router = application.router
         get: dict[str, Handler] = {
             "/health": self._health,
@@ -132,37 +108,16 @@ class Server:
 
     # -- around every request --------------------------------------------------------------------------------------
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            self._admit(request)
-            return await handler(request)
-        except Refused as error:
-            return refusal(error.status, error.code, error.message)
-        except OjError as error:
-            status, code = STATUS.get(error.code, (500, "INTERNAL"))
-            return refusal(status, code, error.message)
-        except web.HTTPException as error:
-            return refusal(error.status, _CODES.get(error.status, "BAD_REQUEST"), error.reason)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Exception:
-            logger.exception("%s %s failed", request.method, request.path)
-            return refusal(500, "INTERNAL", "the sidecar failed; its log says how")
-
     def _admit(self, request: web.Request) -> None:
-        if "Origin" in request.headers:
-            raise Refused(403, "FORBIDDEN", "web pages may not use this API")
-        if "token" in request.query:
-            raise Refused(401, "UNAUTHORIZED", "the token belongs into the Authorization header")
+        forbid_strangers(request, needs_certificate=self._needs_certificate)
         if not self._tokens.is_needed or request.path in OPEN:
             return
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._tokens.is_full(token):
+        token = bearer(request)
+        if token is not None and self._tokens.is_full(token):
             return
-        if request.path.startswith(HOOKS) and self._tokens.is_hook(token):
+        if token is not None and request.path.startswith(HOOKS) and self._tokens.is_hook(token):
             return
-        if request.path == "/ws" and not scheme:
+        if request.path == "/ws" and "Authorization" not in request.headers:
             return  # may send an auth frame
         raise Refused(401, "UNAUTHORIZED", "the token is missing or wrong")
 
@@ -311,9 +266,7 @@ class Server:
 
 
 def _socket() -> web.WebSocketResponse:
-    return web.WebSocketResponse(
-        heartbeat=streams.HEARTBEAT_SECONDS, max_msg_size=streams.MESSAGE_MOST
-    )
+    return web.WebSocketResponse(heartbeat=streams.HEARTBEAT_SECONDS, max_msg_size=MESSAGE_MOST)
 
 
 def _reply(reply: ApiReply) -> web.Response:

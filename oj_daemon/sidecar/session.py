@@ -22,7 +22,7 @@ import msgspec
 from oj_daemon import processes
 from oj_daemon.drivers.base import AgentState, Json, LaunchPlan, Step
 from oj_daemon.drivers.keys import ENTER, ESCAPE
-from oj_daemon.errors import AdapterError, OjError
+from oj_daemon.errors import AdapterError
 from oj_daemon.processes import COOKIE
 from oj_daemon.sidecar import frames, keys
 from oj_daemon.sidecar.journal import Journal
@@ -32,6 +32,7 @@ from oj_daemon.sidecar.pty import Ended, Launch, Pty
 from oj_daemon.sidecar.ring import Ring
 from oj_daemon.sidecar.screen import BRACKETED_PASTE, open_screen
 from oj_daemon.sidecar.sources import LogTail, Transcripts, epoch_ms
+from oj_daemon.sidecar.tasks import Spawn, through
 from oj_daemon.sidecar.values import (
     ApiReply,
     Broadcast,
@@ -74,7 +75,6 @@ _BUSY: Final = (AgentState.WORKING, AgentState.PROMPT)
 """States in which there is something to interrupt before the end."""
 
 T = TypeVar("T")
-Spawn = Callable[[Coroutine[object, object, None]], object]
 
 
 class Plans(msgspec.Struct, frozen=True):
@@ -442,13 +442,7 @@ class Session:
     def collect_orphans(self, spared: set[int]) -> None:
         """Collect ended processes that came to us as the subreaper; those of others stay."""
         mine = set() if self.pty is None or self.pty.ended is not None else {self.pty.pid}
-        for pid in processes.children() or ():
-            if pid in mine or pid in spared:
-                continue
-            found = processes.look(pid)
-            if found is not None and found.is_zombie:
-                with _quietly():
-                    os.waitpid(pid, os.WNOHANG)
+        processes.collect_orphans(mine | spared)
         if self.pty is not None:
             self.pty.look()
 
@@ -456,22 +450,7 @@ class Session:
 
     async def through(self, work: Coroutine[object, object, T]) -> T:
         """The result of something that is carried through even when whoever asked goes away in the middle."""
-        future: asyncio.Future[T] = self._loop.create_future()
-
-        async def carry() -> None:
-            try:
-                result = await work
-            except BaseException as error:
-                if not future.done():
-                    future.set_exception(error)
-                if not isinstance(error, OjError):
-                    raise
-            else:
-                if not future.done():
-                    future.set_result(result)
-
-        self._spawn(carry())
-        return await future
+        return await through(self._spawn, work)
 
     async def type_raw(self, data: bytes) -> int:
         """Type for a client, never in the middle of somebody else's delivery."""

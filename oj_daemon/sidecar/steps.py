@@ -6,7 +6,8 @@ Rule: shapes only; runs are kept by exec.py. An id with a slash is written `%2F`
 from __future__ import annotations
 
 import base64
-from typing import Final
+from collections.abc import Coroutine
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -14,18 +15,31 @@ from aiohttp import web
 from oj_daemon.sidecar.bodies import EndBody, Refused, decode
 from oj_daemon.sidecar.exec import ExecRequest, Execs
 from oj_daemon.sidecar.replies import flag, json_reply, number
-from oj_daemon.sidecar.session import Session
 
-STREAM_SECONDS: Final = 0.2
-"""How often a followed output is looked at, at least."""
-_SOON: Final = 0.02
+T = TypeVar("T")
+
+WAIT_MOST_MS: Final = 60_000
+"""Longest wait for a change in one request: whoever waits longer asks again, and both sides know that the other lives."""
+
+
+class Host(Protocol):
+    """The program that the steps run in."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """It ends, and starts nothing more."""
+        ...
+
+    async def through(self, work: Coroutine[object, object, T]) -> T:
+        """The result of something that is carried through whoever goes away."""
+        ...
 
 
 class Steps:
     """The endpoints around the runs of one sidecar."""
 
-    def __init__(self, session: Session, execs: Execs) -> None:
-        self._session = session
+    def __init__(self, host: Host, execs: Execs) -> None:
+        self._host = host
         self._execs = execs
 
     def add_to(self, router: web.UrlDispatcher, base: str) -> None:
@@ -38,9 +52,10 @@ class Steps:
         router.add_post(f"{base}/exec/{{id}}/end", self._end)
 
     async def _start(self, request: web.Request) -> web.Response:
-        if self._session.is_stopping:
+        wanted = decode(await request.read(), ExecRequest)
+        if self._host.is_stopping:
             raise Refused(503, "STOPPING", "the sidecar is ending")
-        view = self._execs.start(decode(await request.read(), ExecRequest))
+        view = self._execs.start(wanted)
         return json_reply(msgspec.to_builtins(view), status=201 if view.created else 200)
 
     async def _list(self, _: web.Request) -> web.Response:
@@ -48,7 +63,7 @@ class Steps:
 
     async def _view(self, request: web.Request) -> web.Response:
         run_id = request.match_info["id"]
-        wait_ms = number(request, "wait_ms", 0)
+        wait_ms = _wait_ms(request)
         view = (
             await self._execs.wait(run_id, wait_ms / 1000) if wait_ms else self._execs.view(run_id)
         )
@@ -57,7 +72,7 @@ class Steps:
     async def _end(self, request: web.Request) -> web.Response:
         body = decode(await request.read(), EndBody)
         ending = self._execs.end(request.match_info["id"], body.grace_ms / 1000)
-        view = await self._session.through(ending)
+        view = await self._host.through(ending)
         return json_reply(msgspec.to_builtins(view))
 
     async def _forget(self, request: web.Request) -> web.Response:
@@ -69,6 +84,8 @@ class Steps:
         if flag(request, "follow"):
             return await self._follow(request, run_id, offset)
         limit = number(request, "limit", -1)
+        if wait_ms := _wait_ms(request):
+            await self._execs.grown(run_id, offset, wait_ms / 1000)
         # The state first: when it says that the run is over, the size is final.
         view = self._execs.view(run_id)
         data = self._execs.output(run_id, offset, limit if limit >= 0 else None)
@@ -88,16 +105,17 @@ class Steps:
         self._execs.view(run_id)  # there is one
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
-        pause = _SOON
         while True:
             is_over = self._execs.view(run_id).state != "running"
             while data := self._execs.output(run_id, offset):
                 offset += len(data)
-                pause = _SOON
                 await response.write(data)
             if is_over:
                 break
-            await self._execs.wait(run_id, pause)
-            pause = min(pause * 2, STREAM_SECONDS)
+            await self._execs.grown(run_id, offset, WAIT_MOST_MS / 1000)
         await response.write_eof()
         return response
+
+
+def _wait_ms(request: web.Request) -> int:
+    return min(number(request, "wait_ms", 0), WAIT_MOST_MS)

@@ -30,7 +30,6 @@ from oj_daemon.sidecar.verbs import Verb, error_frame
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 30.0
-MESSAGE_MOST: Final = 16 * 1024 * 1024
 PTY_CHUNK: Final = 64 * 1024
 JOURNALS: Final = ("state", "messages", "hooks", "transcripts")
 KINDS: Final = (*JOURNALS, "pty", "screen", "usage")

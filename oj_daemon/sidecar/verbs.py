@@ -12,6 +12,7 @@ from oj_daemon.drivers.base import Json
 from oj_daemon.errors import OjError
 from oj_daemon.sidecar.api import Api
 from oj_daemon.sidecar.bodies import (
+    STATUS,
     InputBody,
     KeysBody,
     NudgeBody,
@@ -30,16 +31,6 @@ from oj_daemon.sidecar.frames import Shape
 from oj_daemon.sidecar.values import ApiReply
 
 ERROR: Final = "error"
-STATUS: Final = {
-    "exited": (410, "EXITED"),
-    "busy": (409, "AGENT_BUSY"),
-    "not_found": (404, "NOT_FOUND"),
-    "conflict": (409, "CONFLICT"),
-    "invalid": (400, "BAD_REQUEST"),
-    "cwd": (400, "BAD_REQUEST"),
-}
-"""Code of an error of ours -> status and code on the wire."""
-
 Verb = Callable[[Json], Awaitable[Shape]]
 Deed = Callable[[Json], object]
 

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 
 from oj_daemon import attach
 from oj_daemon.access import Principal
-from oj_daemon.adapters.session import Session
+from oj_daemon.adapters.session import Session, UnixTransport
 from oj_daemon.attach import Upgrade
 from oj_daemon.listener import STOPPING, listen
 from oj_daemon.wire.frames import DATA, DETACH, EXIT, RESIZE, FrameReader, frame, pack
@@ -88,7 +88,7 @@ async def attached(folder: Path, *, people: int = 1) -> AsyncIterator[tuple[Fake
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, str(folder / "s")).start()
-    session = Session(AgentId("agt-1"), str(folder / "s"), lambda: True)
+    session = Session(AgentId("agt-1"), UnixTransport(str(folder / "s")), lambda: True)
 
     async def handle(request: AnyRequest, _who: Principal) -> Upgrade:
         assert isinstance(request, AgentAttach)
@@ -200,7 +200,7 @@ async def test_an_agent_without_a_sidecar_is_a_clear_end(folder: Path) -> None:
         async def send(self, payload: bytes) -> None:
             sent.append(payload)
 
-    session = Session(AgentId("agt-1"), str(folder / "none"), lambda: False)
+    session = Session(AgentId("agt-1"), UnixTransport(str(folder / "none")), lambda: False)
     await attach.serve(Nobody(), session, 80, 24)
     assert sent[0][0] == DETACH
     assert "enter the agent's terminal" in json.loads(sent[0][1:])["reason"]

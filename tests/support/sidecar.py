@@ -54,6 +54,14 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
 
 
+def decoded(text: str) -> Any:
+    """JSON, None where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
 class _Unix(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=SECONDS)
@@ -75,12 +83,13 @@ class Sidecar:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         socket_path: str | None = "",
+        under: Sequence[str] = (),
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ojs-", dir="/tmp"))  # short: a socket's path
         self.socket = str(self.folder / "s") if socket_path == "" else socket_path
         self.token = ""
         self.cookie = f"test:{self.folder.name}"
-        words = [*PROGRAM]
+        words = [*under, *PROGRAM]
         words += [] if "--session-dir" in options else ["--session-dir", str(self.folder / "d")]
         words += ["--socket", self.socket] if self.socket else []
         inherited = {
@@ -166,11 +175,7 @@ class Sidecar:
             connection.request(method, f"/api/v1/{path}", data, sent)
             response = connection.getresponse()
             text = response.read().decode("utf-8", "replace")
-            try:
-                decoded = json.loads(text)
-            except ValueError:
-                decoded = None
-            return Reply(response.status, decoded, text, dict(response.headers))
+            return Reply(response.status, decoded(text), text, dict(response.headers))
 
     port = 0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oj_daemon.adapters.session import Session
+from oj_daemon.adapters.session import Session, UnixTransport
 from oj_daemon.core.events import AgentEvent, AgentExited, AgentReported
 from oj_daemon.wire.names import AgentId
 from tests.support.sidecar import ROOT, Sidecar, sidecar
@@ -58,7 +58,9 @@ def agent(tmp_path: Path) -> Iterator[Sidecar]:
 
 def client(agent: Sidecar) -> Session:
     assert agent.socket is not None
-    return Session(AgentId("agt-1"), agent.socket, lambda: agent.process.poll() is None)
+    return Session(
+        AgentId("agt-1"), UnixTransport(agent.socket), lambda: agent.process.poll() is None
+    )
 
 
 async def test_a_number_is_typed_once_and_answered_the_same_again(
@@ -105,6 +107,6 @@ async def test_state_entries_and_usage_are_told_and_nothing_twice(agent: Sidecar
 
 
 async def test_of_a_session_that_is_gone_nothing_remains(tmp_path: Path) -> None:
-    session = Session(AgentId("agt-1"), str(tmp_path / "none"), lambda: False)
+    session = Session(AgentId("agt-1"), UnixTransport(str(tmp_path / "none")), lambda: False)
     assert await session.remains() == (None, None, None)
     assert (await session.follow(0, lambda _fact: None, Ear())).reason == "its session is gone"
