@@ -1,0 +1,177 @@
+"""What Kubernetes takes as a name, a label, a quantity, an image, and git as a URL and a branch.
+
+Rule: pure. Each function raises Rejected with the value, what it is for and what to write instead, or returns what it read.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+from urllib.parse import urlsplit
+
+from oj_daemon.errors import Rejected
+
+LONGEST_NAME: Final = 63
+LONGEST_SUBDOMAIN: Final = 253
+LONGEST_IMAGE: Final = 512
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_QUALIFIED: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_QUANTITY: Final = re.compile(
+    r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?"
+)
+_FACTORS: Final = {
+    "": Decimal(1),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    **{unit: Decimal(1000) ** at for at, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Decimal(1024) ** at for at, unit in enumerate("KMGTPE", 1)},
+}
+_PART: Final = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_HOST: Final = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d{1,5})?"
+_IMAGE: Final = re.compile(
+    rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,128})?"
+)
+_SCHEMES: Final = ("https", "http", "ssh", "git", "file")
+_SCP: Final = re.compile(
+    r"(?:[A-Za-z0-9_][-A-Za-z0-9_.]*@)?[A-Za-z0-9][-A-Za-z0-9.]*:[^:/\\-][^:]*"
+)
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
+_NO_REF: Final = re.compile(
+    r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(?:^|/)\.|\.(?:$|/)|\.lock(?:$|/)|/$"
+)
+
+
+def name(what: str, text: str) -> str:
+    """A name of at most 63 characters: of a pod, a namespace, a container, a volume."""
+    if len(text) > LONGEST_NAME or not _LABEL.fullmatch(text):
+        raise _refused(
+            f"{what} {text!r}: not a name for Kubernetes",
+            f"use at most {LONGEST_NAME} lower-case letters, digits and dashes, with a letter or digit at both ends",
+        )
+    return text
+
+
+def subdomain(what: str, text: str) -> str:
+    """A name of at most 253 characters, in which dots are allowed: of a Secret, a claim, a class."""
+    if len(text) > LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(text):
+        raise _refused(
+            f"{what} {text!r}: not a name for Kubernetes",
+            "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends",
+        )
+    return text
+
+
+def key(what: str, text: str) -> str:
+    """The name of a label, an annotation or a resource: `name` or `domain.example/name`."""
+    prefix, slash, last = text.rpartition("/")
+    is_prefix = len(prefix) <= LONGEST_SUBDOMAIN and _SUBDOMAIN.fullmatch(prefix) is not None
+    is_name = len(last) <= LONGEST_NAME and _QUALIFIED.fullmatch(last) is not None
+    if not is_name or (slash and not is_prefix):
+        raise _refused(
+            f"{what} {text!r}: not the name of a label for Kubernetes",
+            "write it like team or example.com/team",
+        )
+    return text
+
+
+def is_label(text: str) -> bool:
+    """Whether this can be the value of a label."""
+    return not text or (len(text) <= LONGEST_NAME and _QUALIFIED.fullmatch(text) is not None)
+
+
+def label(what: str, text: str) -> str:
+    """The value of a label."""
+    if not is_label(text):
+        raise _refused(
+            f"{what} {text!r}: not the value of a label for Kubernetes",
+            f"use at most {LONGEST_NAME} letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
+        )
+    return text
+
+
+def variable(what: str, text: str) -> str:
+    """The name of an environment variable."""
+    if not _VARIABLE.fullmatch(text):
+        raise _refused(
+            f"{what} {text!r}: not the name of a variable", "use letters, digits and underscores"
+        )
+    return text
+
+
+def quantity(what: str, text: str) -> Decimal:
+    """An amount, as a number of cores or bytes."""
+    read = _QUANTITY.fullmatch(text)
+    if read is None:
+        raise _refused(f"{what} {text!r}: not a quantity", "write it like 500m, 2, 512Mi or 4Gi")
+    unit = read["unit"] or ""
+    if unit in _FACTORS:
+        return Decimal(read["number"]) * _FACTORS[unit]
+    return Decimal(read["number"]).scaleb(int(unit[1:]))
+
+
+def amount(what: str, resource: str, text: str) -> Decimal:
+    """An amount of a resource; thousandths of a byte are a mistake that Kubernetes would not see."""
+    found = quantity(what, text)
+    is_bytes = resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-")
+    if is_bytes and text[-1] in "num":
+        raise _refused(
+            f"{what} {text!r}: thousandths of a byte",
+            f"did you mean {text.rstrip('num')}Mi?",
+        )
+    return found
+
+
+def image(what: str, text: str) -> str:
+    """The name of an image."""
+    if len(text) > LONGEST_IMAGE or not _IMAGE.fullmatch(text):
+        raise _refused(
+            f"{what} {text!r}: not the name of an image",
+            "write it like registry.example.com/team/agent:1.2.3",
+        )
+    return text
+
+
+def git_url(text: str) -> str:
+    """Something that `git clone` in a pod can take, without a password in it."""
+    hint = "write it like https://host/path.git, ssh://git@host/path.git or git@host:path.git"
+    if text.startswith("-") or _UNPRINTABLE.search(text):
+        raise _refused(f"clone {text!r}: it cannot be a URL", hint)
+    scheme, rest, _ = text.partition("://")
+    if not rest:
+        if not _SCP.fullmatch(text):
+            raise _refused(f"clone {text!r}: not a URL that a pod can reach", hint)
+        return text
+    try:
+        parts = urlsplit(text)
+        host, password = parts.hostname or "", parts.password
+    except ValueError:
+        raise _refused(f"clone {text!r}: it cannot be a URL", hint) from None
+    if scheme not in _SCHEMES or (scheme != "file" and (not host or host.startswith("-"))):
+        raise _refused(f"clone {text!r}: not a URL that a pod can reach", hint)
+    if (parts.username or "").startswith("-"):
+        raise _refused(f"clone {text!r}: it cannot be a URL", hint)
+    if password is not None:
+        shown = f"{scheme}://{parts.username}:***@{host}{parts.path}"
+        raise _refused(
+            f"clone {shown}: the password in this URL would be readable in the pod",
+            "git remote set-url origin URL without it, and let a deploy key prove who you are (OJ_K8S_SSH_SECRET)",
+        )
+    return text
+
+
+def git_ref(what: str, text: str) -> str:
+    """A branch, a tag or a commit, never an option."""
+    if not text or text.startswith("-") or _NO_REF.search(text):
+        raise _refused(
+            f"clone: {text!r} cannot be a {what}", f"check the {what} with: git branch -a"
+        )
+    return text
+
+
+def _refused(message: str, hint: str) -> Rejected:
+    return Rejected(message, code="invalid", hint=hint)
