@@ -17,11 +17,16 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from pathlib import Path
 from typing import Any, Final, assert_never
 
+import msgspec
+
 from oj_daemon.adapters import git
+from oj_daemon.adapters.base import Places, Shell
 from oj_daemon.adapters.local import NAME as LOCAL
 from oj_daemon.adapters.local import LocalAgents
 from oj_daemon.adapters.notify import Notices
+from oj_daemon.adapters.placed import PlacedAgents
 from oj_daemon.adapters.session import Session
+from oj_daemon.adapters.shells import LocalShell, PlaceShell
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent
@@ -35,6 +40,7 @@ from oj_daemon.settings import TOKEN_NAME, Secret, Settings
 from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
 from oj_daemon.store import lock
 from oj_daemon.store.agents import AgentBook, Scribe, UsageLog
+from oj_daemon.store.begun import begun_in, note_route
 from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook, OutputCopier, masked
 from oj_daemon.timers import Timers
@@ -58,6 +64,11 @@ PUMP_LONGEST: Final = 0.25
 """Seconds between two looks at a run's output: soon after it wrote, later while it is quiet."""
 
 
+_ERRORS_LAST: Final = (
+    '_oj_errors=$(mktemp) && exec 2>"$_oj_errors"\n'
+    'trap \'_oj_code=$?; test $_oj_code = 0 || cat "$_oj_errors"; rm -f "$_oj_errors"; exit $_oj_code\' EXIT'
+)
+"""What begins a script in a place of which only the output is wanted, and the errors only where it fails."""
 BEGINNINGS: Final = (
     effects.StartStep,
     effects.SpawnAgent,
@@ -91,6 +102,14 @@ class Executor:
             settings.inherited.reveal(),
             self.tokens.of_agent,
         )
+        self._here = LocalShell(self.shell)
+        self._places: Places | None = None
+        self._placed: PlacedAgents | None = None
+        self._routes: dict[str, Mapping[str, str]] = {}
+        """Where places were found last, by owner: newer than what an order says."""
+        self._entering: set[str] = set()
+        """Runs that wait for their place."""
+        self._agents_dir = settings.state_dir / "agents"
         self._sessions: dict[AgentId, asyncio.Task[None]] = {}
         """Tasks that start or follow a session."""
         self.book = AgentBook(settings.state_dir / "logs" / "agent")
@@ -125,6 +144,16 @@ class Executor:
         self._holding = False
         self._boot = settings.state_dir / "boot"
 
+    def use(self, places: Places) -> None:
+        """Carry out orders that have a place in the places of this runtime."""
+        self._places = places
+
+        def environ(job_id: JobId, agent_id: AgentId) -> Mapping[str, str]:
+            token = self.tokens.of_agent(job_id, agent_id)
+            return {**places.environ, TOKEN_NAME: token.reveal()}
+
+        self._placed = PlacedAgents(places, self._agents_dir, environ)
+
     # Input
 
     def deliver(self, effect: AnyEffect, seq: int) -> None:
@@ -154,7 +183,10 @@ class Executor:
             case effects.EndStep():
                 self._spawn(self._end_step(effect, cause), effect)
             case effects.ForgetRun(job_id=job_id, run=run):
-                self.shell.remove(_run_id(job_id, run))
+                if effect.place is not None:
+                    self._spawn(self._forget_there(_run_id(job_id, run)), effect)
+                else:
+                    self.shell.remove(_run_id(job_id, run))
                 self.logs.forget(job_id, str(run))
             case effects.ForgetJob(job_id=job_id):
                 self._forget_job(job_id)
@@ -258,18 +290,19 @@ class Executor:
 
     async def _watch(self, effect: effects.StartStep, run_id: str) -> events.StepExited:
         """Start the run, or find it again, and follow it to its end."""
+        token = self.tokens.of_run(effect.job_id, effect.run)
         spec = RunSpec(
             run_id=run_id,
             script=effect.script,
-            env=self._env(effect.env, self.tokens.of_run(effect.job_id, effect.run)),
+            env=self._env(effect.env, token, effect.place),
             cwd=Path(effect.cwd),
         )
         try:
-            self.shell.start(spec)
+            shell = await self._begin(spec, effect.place)
         except AdapterError as error:
             return events.StepExited(job_id=effect.job_id, run=effect.run, error=_sentence(error))
         copier = self._copier(effect, run_id)
-        waiting = self._loop.create_task(self.shell.wait(run_id))
+        waiting = self._loop.create_task(shell.wait(run_id))
         try:
             pause = PUMP_FIRST
             while not waiting.done():
@@ -286,9 +319,76 @@ class Executor:
         await self._finish(copier)
         return self._exited(effect.job_id, effect.run, found)
 
-    def _env(self, own: Mapping[str, str], token: Secret[str]) -> dict[str, str]:
+    def _env(
+        self,
+        own: Mapping[str, str],
+        token: Secret[str],
+        place: effects.CreateWorkspace | None = None,
+    ) -> dict[str, str]:
         """What a command gets; what its runbook says, a token for another daemon included, wins."""
-        return {**self._environ, TOKEN_NAME: token.reveal(), **own}
+        given = self._environ if place is None else self._runtime(place).environ
+        return {**given, TOKEN_NAME: token.reveal(), **own}
+
+    # Places
+
+    def _runtime(self, place: effects.CreateWorkspace | effects.DeleteWorkspace) -> Places:
+        if self._places is None or self._places.name != place.runtime:
+            raise AdapterError(
+                f"its place is one of the runtime {place.runtime}, and this daemon has none of that;"
+                f" start it with OJ_RUNTIME={place.runtime}",
+                code="runtime",
+            )
+        return self._places
+
+    async def _enter(self, place: effects.CreateWorkspace) -> Mapping[str, str]:
+        """The route to a place that can be worked in; it is made, or made again, if it has to be."""
+        owner = place.agent_id or place.workspace_id
+        async with self._busy[owner]:
+            route = self._routes.get(owner, place.route)
+            ready = await self._runtime(place).ready(
+                msgspec.structs.replace(place, route=dict(route))
+            )
+            self._routes[owner] = ready.route
+        if ready.route != route and not place.agent_id:
+            fact = events.WorkspaceMoved(
+                workspace_id=place.workspace_id,
+                route=dict(ready.route),
+                note="; ".join(ready.notes),
+            )
+            self._report(fact, "place")
+        return ready.route
+
+    async def _begin(self, spec: RunSpec, place: effects.CreateWorkspace | None) -> Shell:
+        """Start a run where it belongs, or find where it was begun. Raises AdapterError."""
+        if place is None:
+            await self._here.start(spec)
+            return self._here
+        runtime, folder = self._runtime(place), self.shell.folder
+        route: Mapping[str, str] = begun_in(folder(spec.run_id))
+        if not route:
+            self._entering.add(spec.run_id)
+            try:
+                route = await self._enter(place)
+            finally:
+                self._entering.discard(spec.run_id)
+        shell = PlaceShell(runtime, route, folder)
+        if not runtime.why_gone(route):  # else `wait` tells what became of it
+            note_route(folder(spec.run_id), route)
+            await shell.start(spec)
+        return shell
+
+    def _shell_of(self, run_id: str, place: effects.CreateWorkspace | None) -> Shell:
+        """The shell of a run that was begun."""
+        if place is None:
+            return self._here
+        route = begun_in(self.shell.folder(run_id)) or place.route
+        return PlaceShell(self._runtime(place), route, self.shell.folder)
+
+    async def _forget_there(self, run_id: str) -> None:
+        route = begun_in(self.shell.folder(run_id))
+        if route and self._places is not None:
+            await PlaceShell(self._places, route, self.shell.folder).remove(run_id)
+        self.shell.remove(run_id)
 
     def _copier(self, effect: effects.StartStep | effects.EndStep, run_id: str) -> OutputCopier:
         return self.logs.copier(
@@ -316,16 +416,25 @@ class Executor:
 
     async def _end_step(self, effect: effects.EndStep, cause: str) -> None:
         run_id = _run_id(effect.job_id, effect.run)
+        if run_id in self._entering:  # its place may never come
+            watching = self._watched[run_id]
+            watching.cancel()
+            await asyncio.wait({watching})
+            fact = events.StepExited(
+                job_id=effect.job_id, run=effect.run, error="it never began", ended=True
+            )
+            self._report(fact, cause)
+            return
         is_watched = run_id in self._watched  # as it is now: a watcher reports the end by itself
-        if self.shell.exit_status(run_id) is None:
+        shell = self._shell_of(run_id, effect.place)
+        if not await shell.is_over(run_id):
             self._ended.add(run_id)
-        left = await self.shell.end(run_id)
+        left = await shell.end(run_id)
         if left:
-            names = ", ".join(str(process.pid) for process in left)
-            self._line(effect.job_id, effect.label, f"could not end these processes: {names}")
+            self._line(effect.job_id, effect.label, f"could not end these processes: {left}")
         if not is_watched:
             # Nobody of this daemon started or found it: a restart came between the start and the end.
-            found = await self.shell.wait(run_id)
+            found = await shell.wait(run_id)
             await self._finish(self._copier(effect, run_id))
             fact = self._exited(effect.job_id, effect.run, found)
             self._ended.discard(run_id)
@@ -333,7 +442,7 @@ class Executor:
 
     def _forget_agents(self, job_id: JobId) -> None:
         self.book.remove(self.agents.known(job_id))
-        self.agents.forget(job_id)
+        self.agents.forget(job_id)  # those in places have their marks in the same folder
 
     def _forget_job(self, job_id: JobId) -> None:
         self._evaluating.pop(job_id, None)
@@ -351,7 +460,7 @@ class Executor:
         agent_id = effect.agent_id
         try:
             try:
-                route, session_id = await self.agents.spawn(effect)
+                runtime, route, session_id = await self._spawn_agent(effect)
             except AdapterError as error:
                 fact: AnyEvent
                 if effect.route:
@@ -363,20 +472,40 @@ class Executor:
                 return
             self._report(
                 events.AgentSpawned(
-                    agent_id=agent_id, runtime=LOCAL, route=route, session_id=session_id
+                    agent_id=agent_id, runtime=runtime, route=route, session_id=session_id
                 ),
                 cause,
             )
             scribe = Scribe(self.book.log(agent_id), reader_of(effect.driver))
             ear = self._ears[agent_id] = _Ear(scribe, self._now, self._grew)
             ear.on_usage = lambda usage: self.on_usage(agent_id, usage)
-            exited = await self.agents.follow(
+            where = self.agents if effect.place is None else self._placed_agents()
+            exited = await where.follow(
                 effect, route, lambda fact: self._report(fact, "agent"), ear
             )
             await self._keep_remains(agent_id, effect.job_id, route, _epitaph(exited))
             self._report(exited, "agent")
         finally:
             self._sessions.pop(agent_id, None)
+
+    async def _spawn_agent(self, effect: effects.SpawnAgent) -> tuple[str, dict[str, str], str]:
+        """Runtime, route and conversation of a session that is up. Raises AdapterError."""
+        if effect.place is None:
+            route, session_id = await self.agents.spawn(effect)
+            return LOCAL, route, session_id
+        runtime = self._runtime(effect.place)
+        found: Mapping[str, str] = effect.route
+        if not found:
+            found = await self._enter(effect.place)
+        elif gone := runtime.why_gone(found):
+            raise AdapterError(gone, code="gone")
+        route, session_id = await self._placed_agents().spawn(effect, found)
+        return runtime.name, route, session_id
+
+    def _placed_agents(self) -> PlacedAgents:
+        if self._placed is None:
+            raise AdapterError("this daemon has no runtime with places", code="runtime")
+        return self._placed
 
     async def _nudge_agent(self, effect: effects.NudgeAgent, cause: str) -> None:
         session = self.session(effect.agent_id, effect.job_id, effect.route)
@@ -395,7 +524,8 @@ class Executor:
 
     async def _kill_agent(self, effect: effects.KillAgent, cause: str) -> None:
         try:
-            await self.agents.kill(effect.agent_id, effect.job_id, effect.route)
+            session = self.session(effect.agent_id, effect.job_id, effect.route)
+            await session.ask("POST", "signal", {"signal": "KILL"})
         except AdapterError as error:
             logger.warning("%s: kill agent %s: %s", cause, effect.agent_id, error)
 
@@ -405,18 +535,45 @@ class Executor:
             following.cancel()
             await asyncio.wait({following})
         await self._keep_remains(effect.agent_id, effect.job_id, effect.route, "")
-        session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
+        if effect.place is None:
+            session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
+        else:
+            session_id = await self._placed_agents().end(
+                effect.agent_id, effect.job_id, effect.route
+            )
+            await self._leave_own_place(effect.place)
         self._report(events.AgentEnded(agent_id=effect.agent_id, session_id=session_id), cause)
+
+    async def _leave_own_place(self, place: effects.CreateWorkspace) -> None:
+        """Remove a place that was the agent's alone."""
+        if not place.agent_id:
+            return
+        route = self._routes.pop(place.agent_id, place.route)
+        order = effects.DeleteWorkspace(
+            workspace_id=place.workspace_id,
+            job_id=place.job_id,
+            kind=place.kind,
+            path=place.path,
+            runtime=place.runtime,
+            route=dict(route),
+            agent_id=place.agent_id,
+        )
+        try:
+            note = await self._runtime(place).remove(order)
+        except AdapterError as error:  # the sweep finds it again
+            logger.warning("remove the place of agent %s: %s", place.agent_id, error.message)
+        else:
+            if note:
+                self._line(place.job_id, JOB, note)
 
     async def _keep_remains(
         self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str], epitaph: str
     ) -> None:
         """Write down what a session leaves, while it can still be asked; once, as long as this daemon lives."""
         ear = self._ears.pop(agent_id, None)
-        socket = route.get("socket", "")
-        if not socket:
+        if not route:
             return
-        session = self.agents.session(agent_id, job_id, socket)
+        session = self.session(agent_id, job_id, route)
         if ear is not None:
             answers = await session.catch_up(ear)
             ear.scribe.finish(self._now(), epitaph)
@@ -432,7 +589,9 @@ class Executor:
 
     def session(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> Session:
         """The client of an agent's sidecar."""
-        return self.agents.session(agent_id, job_id, route.get("socket", ""))
+        if "socket" in route or self._placed is None:
+            return self.agents.session(agent_id, job_id, route.get("socket", ""))
+        return self._placed.session(agent_id, route)
 
     def usage(self, agent_id: AgentId) -> dict[str, Any] | None:
         """What a session has spent so far, as far as is known."""
@@ -447,23 +606,26 @@ class Executor:
         printed = self.shell.folder(run_id) / "output"
         code: int | None = None
         try:
-            self.shell.start(
-                RunSpec(
-                    run_id=run_id,
-                    script=effect.script,
-                    env=self._env(effect.env, self.tokens.of_agent(effect.job_id, effect.agent_id)),
-                    cwd=Path(effect.cwd),
-                )
+            token = self.tokens.of_agent(effect.job_id, effect.agent_id)
+            spec = RunSpec(
+                run_id=run_id,
+                script=effect.script,
+                env=self._env(effect.env, token, effect.place),
+                cwd=Path(effect.cwd),
             )
+            shell = await self._begin(spec, effect.place)
             async with asyncio.timeout(GATE_SECONDS):
-                found = await self.shell.wait(run_id)
+                found = await shell.wait(run_id)
             code, output = found.status, _end_of(printed) or found.detail
         except TimeoutError:
-            await self.shell.end(run_id, grace_seconds=1.0)
+            await self._shell_of(run_id, effect.place).end(run_id, grace_seconds=1.0)
             output = f"it took longer than {GATE_SECONDS:g} s"
         except AdapterError as error:
             output = _sentence(error)
-        self.shell.remove(run_id)
+        if effect.place is None:
+            self.shell.remove(run_id)
+        else:
+            await self._forget_there(run_id)
         fact = events.GateFinished(
             agent_id=effect.agent_id,
             gate=effect.gate,
@@ -512,15 +674,20 @@ class Executor:
         run_id = f"{effect.job_id}/{name}"
         folder = self.shell.folder(run_id)
         errors = folder / "errors"
-        script = f"exec 2>{shlex.quote(str(errors))}\n{text.shell.script}"
+        if effect.place is None:
+            script = f"exec 2>{shlex.quote(str(errors))}\n{text.shell.script}"
+        else:
+            script = f"{_ERRORS_LAST}\n{text.shell.script}"
         bound = template.resolve(text.shell.bindings, values)
-        env = self._env({**effect.env, **bound}, self.tokens.of_locals(effect.job_id))
-        self.shell.start(RunSpec(run_id=run_id, script=script, env=env, cwd=Path(effect.cwd)))
+        token = self.tokens.of_locals(effect.job_id)
+        env = self._env({**effect.env, **bound}, token, effect.place)
+        spec = RunSpec(run_id=run_id, script=script, env=env, cwd=Path(effect.cwd))
+        shell = await self._begin(spec, effect.place)
         try:
             async with asyncio.timeout(EVALUATE_SECONDS):
-                found = await self.shell.wait(run_id)
+                found = await shell.wait(run_id)
         except TimeoutError:
-            await self.shell.end(run_id, grace_seconds=1.0)
+            await shell.end(run_id, grace_seconds=1.0)
             raise AdapterError(f"it took longer than {EVALUATE_SECONDS:g} s") from None
         output, problem = _text_of(folder / "output"), _text_of(errors)
         if found.status != 0:
@@ -540,10 +707,17 @@ class Executor:
             folder = self.shell.root / job_id
             runs = [run for run in folder.iterdir() if "." in run.name] if folder.is_dir() else []
             run_ids = [f"{job_id}/{run.name}" for run in runs]
-            if is_cut:
-                await self.shell.end(*run_ids)
-            for run_id in run_ids:
+            there = [run_id for run_id in run_ids if begun_in(self.shell.folder(run_id))]
+            here = [run_id for run_id in run_ids if run_id not in there]
+            if is_cut and here:
+                await self.shell.end(*here)
+            for run_id in here:
                 self.shell.remove(run_id)
+            for run_id in there:
+                if is_cut and self._places is not None:
+                    route = begun_in(self.shell.folder(run_id))
+                    await PlaceShell(self._places, route, self.shell.folder).end(run_id, 1.0)
+                await self._forget_there(run_id)
         if job_id not in self._evaluating:
             self._busy.pop(job_id, None)
 
@@ -555,7 +729,12 @@ class Executor:
             try:
                 base = ""
                 notes: tuple[str, ...] = ()
-                if effect.kind is WorkspaceKind.WORKTREE:
+                route: dict[str, str] = {}
+                if effect.runtime:
+                    ready = await self._runtime(effect).ready(effect)
+                    base, notes, route = ready.base, ready.notes, dict(ready.route)
+                    self._routes[effect.workspace_id] = route
+                elif effect.kind is WorkspaceKind.WORKTREE:
                     base = await git.create_worktree(
                         Path(effect.repo),
                         Path(effect.path),
@@ -570,7 +749,7 @@ class Executor:
                         git.create_folder, Path(effect.path), root=self._workspaces
                     )
                 fact = events.WorkspaceReady(
-                    workspace_id=effect.workspace_id, base=base, notes=notes
+                    workspace_id=effect.workspace_id, base=base, notes=notes, route=route
                 )
             except AdapterError as error:
                 fact = events.WorkspaceFailed(
@@ -601,7 +780,11 @@ class Executor:
         async with self._busy[effect.workspace_id]:
             try:
                 note, kept = "", ""
-                if effect.kind is WorkspaceKind.WORKTREE:
+                if effect.runtime:
+                    route = self._routes.pop(effect.workspace_id, effect.route)
+                    gone = msgspec.structs.replace(effect, route=dict(route))
+                    note = await self._runtime(effect).remove(gone)
+                elif effect.kind is WorkspaceKind.WORKTREE:
                     note = await git.remove_worktree(
                         Path(effect.repo),
                         Path(effect.path),

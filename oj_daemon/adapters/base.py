@@ -52,6 +52,11 @@ class PlaceReady(NamedTuple):
 class Places(Protocol):
     """A runtime that makes places: pods, containers."""
 
+    name: str
+    """As in the facts."""
+    environ: Mapping[str, str]
+    """What every command in a place gets, such as the way back to this daemon."""
+
     async def ready(self, wanted: CreateWorkspace) -> PlaceReady:
         """Make the place, or find it where its route says; one that is gone is made again. Raises AdapterError."""
         ...

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
@@ -116,7 +116,7 @@ class LocalAgents:
             )
         (folder / "session").mkdir(mode=0o700, parents=True, exist_ok=True)
         config = folder / "config.json"
-        config.write_bytes(msgspec.json.encode(_config(order)))
+        config.write_bytes(msgspec.json.encode(config_of(order, _read_here)))
         config.chmod(0o600)
         words = [
             sys.executable, "-m", "oj_daemon.sidecar.main",
@@ -249,8 +249,12 @@ def _remove_socket(path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def _config(order: SpawnAgent) -> dict[str, object]:
-    """The sidecar's configuration file (sidecar specification 2.5)."""
+Read = Callable[[str], str | None]
+"""The text of a file where the agent works; None when there is none. Raises AdapterError."""
+
+
+def config_of(order: SpawnAgent, read: Read) -> dict[str, object]:
+    """The sidecar's configuration file (sidecar specification 2.5). Raises AdapterError."""
     start: dict[str, object] = {}
     if "" in order.prime:
         start["shell"] = [order.prime[""]]
@@ -260,37 +264,52 @@ def _config(order: SpawnAgent) -> dict[str, object]:
     stop: dict[str, object] = {"mode": order.stop}
     if order.stop_prompt:
         stop["prompt"] = order.stop_prompt
-    prompt = order.message or ("" if order.session_id else _prompt(order))
-    can = drivers.load_driver(order.driver).capabilities
-    settings = _workspace_settings(Path(order.cwd)) if can.settings else {}
+    prompt = order.message or ("" if order.session_id else _prompt(order, read))
+    settings = _settings(order, read)
     return {"settings": settings, "stop": stop, "start": start, "prompt": prompt, **order.extra}
 
 
-def _prompt(order: SpawnAgent) -> str:
+def settings_file(order: SpawnAgent) -> str:
+    """The agent settings that the workspace may bring; empty where its driver has none."""
+    can = drivers.load_driver(order.driver).capabilities
+    return str(PurePosixPath(order.cwd) / ".claude" / "settings.json") if can.settings else ""
+
+
+def _prompt(order: SpawnAgent, read: Read) -> str:
     """The first message; raises AdapterError when its file cannot be read or refers to what is not there."""
     if not order.prompt_file:
         return order.prompt
-    try:
-        text = Path(order.prompt_file).read_text(encoding="utf-8")
-        return template.render(text, order.values, order.env)
-    except (OSError, UnicodeDecodeError) as error:
+    text = read(order.prompt_file)
+    if text is None:
         raise AdapterError(
-            f"read the prompt file {order.prompt_file}: {error}", code="prompt_file"
-        ) from error
+            f"read the prompt file {order.prompt_file}: there is no such file", code="prompt_file"
+        )
+    try:
+        return template.render(text, order.values, order.env)
     except OjError as error:
         raise AdapterError(
             f"fill in the prompt file {order.prompt_file}: {error.message}", code="prompt_file"
         ) from error
 
 
-def _workspace_settings(folder: Path) -> dict[str, object]:
-    """The agent settings that the workspace brings, which ours are merged into. Raises AdapterError."""
-    path = folder / ".claude" / "settings.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except FileNotFoundError:
+def _settings(order: SpawnAgent, read: Read) -> dict[str, object]:
+    """What the workspace's own settings say, which ours are merged into. Raises AdapterError."""
+    path = settings_file(order)
+    text = read(path) if path else None
+    if text is None:
         return {}
-    except (OSError, msgspec.MsgspecError) as error:
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.MsgspecError as error:
         raise AdapterError(
             f"read the agent's settings {path}: {error}; mend or remove it", code="settings"
         ) from error
+
+
+def _read_here(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(f"read {path}: {error}", code="file") from error

@@ -119,9 +119,7 @@ class PlaceShell:
         while True:
             try:
                 client = await self._places.client(self._route)
-                await client.end(
-                    run_id, GRACE_SECONDS if grace_seconds is None else grace_seconds
-                )
+                await client.end(run_id, GRACE_SECONDS if grace_seconds is None else grace_seconds)
             except AdapterError as error:
                 if self._places.why_gone(self._route) or error.code == "gone":
                     return ""

@@ -139,6 +139,8 @@ class DeleteWorkspace(Effect, frozen=True):
     force: bool = False
     runtime: str = ""
     route: dict[str, str] = {}
+    agent_id: AgentId = AgentId("")
+    """It is the agent's alone."""
 
 
 class SpawnAgent(Effect, frozen=True):
