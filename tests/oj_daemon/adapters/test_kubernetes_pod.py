@@ -534,6 +534,25 @@ def test_a_secret_that_is_not_the_one_of_its_pod_is_a_bug() -> None:
         build_secret(PLAN, Secret("t"), Secret("k"), "c", "a", config="{}")
 
 
+def test_a_prompt_that_no_secret_can_hold_is_refused() -> None:
+    with pytest.raises(Rejected, match="larger than a Secret may be") as refused:
+        build_secret(planned(has_config=True), Secret("t"), Secret("k"), "c", "a", config="x" * 2**20)  # fmt: skip
+    assert "prompt" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://git.example.com/team/app.git", "https://org@dev.azure.com/org/p/_git/app", "http://10.0.0.1:3000/a",
+        "ssh://git@git.example.com:2222/app", "git@git.example.com:team/app.git", "git.example.com:/srv/app.git",
+        "git://git.example.com/app", "file:///srv/app.git", "https://[::1]:3000/a.git", "https://h/a%20b.git",
+    ],
+)  # fmt: skip
+def test_urls_of_all_kinds_of_hosts_are_taken(url: str) -> None:
+    command = made(planned(clone=Clone(url=url)))["spec"]["initContainers"][0]["command"]
+    assert command[-2:] == [url, "/workspace"]
+
+
 def test_a_secret_goes_together_with_its_pod() -> None:
     pod = {"metadata": {"name": PLAN.name, "uid": "u-1"}}
     owner = owner_of(pod)["metadata"]["ownerReferences"]
@@ -612,6 +631,8 @@ def test_a_pod_without_labels_is_a_stranger() -> None:
         ({"requests": {"memory": "3Gi"}, "limits": {"memory": "2Gi"}}, "memory of 3Gi is requested, and the limit is 2Gi"),
         ({"requests": {"cpu": "1001m"}, "limits": {"cpu": "1"}}, "cpu of 1001m is requested, and the limit is 1"),
         ({"limits": {"a b": "1"}}, "resource 'a b'"),
+        ({"limits": {"memroy": "1"}}, "resource 'memroy': there is no such resource"),
+        ({"clone": Clone(url="https://ghp_s3cret0123456789abcdef@h/x.git")}, r"https://\*\*\*@h/x.git: the password"),
         ({"defaults": Defaults(cpu_limit="100m")}, "OJ_K8S_CPU_REQUEST is 250m, which is more than OJ_K8S_CPU_LIMIT, 100m"),
         ({"defaults": Defaults(memory_limit="lots")}, "OJ_K8S_MEMORY_LIMIT 'lots': not a quantity"),
         ({"defaults": Defaults(ephemeral_request="1m")}, "OJ_K8S_EPHEMERAL_REQUEST '1m': thousandths"),
@@ -637,7 +658,8 @@ def test_a_pod_without_labels_is_a_stranger() -> None:
         ({"clone": Clone(url="-oProxyCommand=x:y")}, "it cannot be a URL"),
         ({"clone": Clone(url="https://h/\nx")}, "it cannot be a URL"),
         ({"clone": Clone(url="https://[h/x")}, "it cannot be a URL"),
-        ({"clone": Clone(url="https://me:s3cret@h/x.git")}, r"https://me:\*\*\*@h/x.git: the password in this URL"),
+        ({"clone": Clone(url="https://me:s3cret@h/ x")}, "it cannot be a URL"),
+        ({"clone": Clone(url="https://me:s3cret@h/x.git")}, r"https://\*\*\*@h/x.git: the password in this URL"),
         ({"clone": Clone(url="https://h/x", branch="-b")}, "'-b' cannot be a branch"),
         ({"clone": Clone(url="https://h/x", branch="a..b")}, "cannot be a branch"),
         ({"clone": Clone(url="https://h/x", branch="a b")}, "cannot be a branch"),
