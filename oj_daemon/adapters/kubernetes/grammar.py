@@ -11,10 +11,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from oj_daemon.errors import Rejected
+from oj_daemon.runbook import suggest
 
 LONGEST_NAME: Final = 63
 LONGEST_SUBDOMAIN: Final = 253
 LONGEST_IMAGE: Final = 512
+SHORTEST_TOKEN: Final = 20
+"""A user's name in a URL that is as long as this is no name."""
+RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -37,8 +41,9 @@ _IMAGE: Final = re.compile(
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,128})?"
 )
 _SCHEMES: Final = ("https", "http", "ssh", "git", "file")
-_SCP: Final = re.compile(
-    r"(?:[A-Za-z0-9_][-A-Za-z0-9_.]*@)?[A-Za-z0-9][-A-Za-z0-9.]*:[^:/\\-][^:]*"
+_SCP: Final = re.compile(r"(?:[A-Za-z0-9_][-A-Za-z0-9_.]*@)?[A-Za-z0-9][-A-Za-z0-9.]*:[^:\\-].*")
+_URL_HINT: Final = (
+    "write it like https://host/path.git, ssh://git@host/path.git or git@host:path.git"
 )
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 _NO_REF: Final = re.compile(
@@ -103,6 +108,18 @@ def variable(what: str, text: str) -> str:
     return text
 
 
+def resource(what: str, text: str) -> str:
+    """The name of a resource; one without a domain has to be one of Kubernetes' own."""
+    key(what, text)
+    if "/" not in text and text not in RESOURCES and not text.startswith("hugepages-"):
+        near = suggest.nearest(text, RESOURCES)
+        raise _refused(
+            f"{what} {text!r}: there is no such resource",
+            f"did you mean {near}?" if near else f"use {', '.join(RESOURCES)} or example.com/name",
+        )
+    return text
+
+
 def quantity(what: str, text: str) -> Decimal:
     """An amount, as a number of cores or bytes."""
     read = _QUANTITY.fullmatch(text)
@@ -114,10 +131,10 @@ def quantity(what: str, text: str) -> Decimal:
     return Decimal(read["number"]).scaleb(int(unit[1:]))
 
 
-def amount(what: str, resource: str, text: str) -> Decimal:
+def amount(what: str, of: str, text: str) -> Decimal:
     """An amount of a resource; thousandths of a byte are a mistake that Kubernetes would not see."""
     found = quantity(what, text)
-    is_bytes = resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-")
+    is_bytes = of in ("memory", "ephemeral-storage") or of.startswith("hugepages-")
     if is_bytes and text[-1] in "num":
         raise _refused(
             f"{what} {text!r}: thousandths of a byte",
@@ -136,32 +153,33 @@ def image(what: str, text: str) -> str:
     return text
 
 
-def git_url(text: str) -> str:
+def git_url(url: str) -> str:
     """Something that `git clone` in a pod can take, without a password in it."""
-    hint = "write it like https://host/path.git, ssh://git@host/path.git or git@host:path.git"
-    if text.startswith("-") or _UNPRINTABLE.search(text):
-        raise _refused(f"clone {text!r}: it cannot be a URL", hint)
-    scheme, rest, _ = text.partition("://")
+    shown = re.sub(r"://[^/]*@", "://***@", url)
+    if url.startswith("-") or _UNPRINTABLE.search(url):
+        raise _refused(f"clone {shown!r}: it cannot be a URL", _URL_HINT)
+    scheme, rest, _ = url.partition("://")
     if not rest:
-        if not _SCP.fullmatch(text):
-            raise _refused(f"clone {text!r}: not a URL that a pod can reach", hint)
-        return text
+        if not _SCP.fullmatch(url):
+            raise _refused(f"clone {shown!r}: not a URL that a pod can reach", _URL_HINT)
+        return url
     try:
-        parts = urlsplit(text)
-        host, password = parts.hostname or "", parts.password
+        parts = urlsplit(url)
+        host, user, password = parts.hostname or "", parts.username or "", parts.password
     except ValueError:
-        raise _refused(f"clone {text!r}: it cannot be a URL", hint) from None
-    if scheme not in _SCHEMES or (scheme != "file" and (not host or host.startswith("-"))):
-        raise _refused(f"clone {text!r}: not a URL that a pod can reach", hint)
-    if (parts.username or "").startswith("-"):
-        raise _refused(f"clone {text!r}: it cannot be a URL", hint)
-    if password is not None:
-        shown = f"{scheme}://{parts.username}:***@{host}{parts.path}"
+        raise _refused(f"clone {shown!r}: it cannot be a URL", _URL_HINT) from None
+    is_here = scheme == "file"
+    if scheme not in _SCHEMES or host.startswith("-") or (not host and not is_here):
+        raise _refused(f"clone {shown!r}: not a URL that a pod can reach", _URL_HINT)
+    if user.startswith("-"):
+        raise _refused(f"clone {shown!r}: it cannot be a URL", _URL_HINT)
+    is_token = scheme in ("http", "https") and len(user) >= SHORTEST_TOKEN
+    if password is not None or is_token:
         raise _refused(
             f"clone {shown}: the password in this URL would be readable in the pod",
             "git remote set-url origin URL without it, and let a deploy key prove who you are (OJ_K8S_SSH_SECRET)",
         )
-    return text
+    return url
 
 
 def git_ref(what: str, text: str) -> str:

@@ -38,9 +38,10 @@ GIT_SSH_COMMAND: Final = (
     f"ssh -i {SSH_FILES}/id -o IdentitiesOnly=yes -o BatchMode=yes"
     f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={SSH_FILES}/known_hosts"
 )
+LARGEST_SECRET: Final = 1024 * 1024
+"""Bytes; the API's own limit."""
 READABLE: Final = 0o400
 """Of secret files. Kubernetes lets the group of the pod read them as well, which is how a user other than root does."""
-_COMMON: Final = ("cpu", "memory", "ephemeral-storage")
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,21 +207,25 @@ def build_secret(  # noqa: PLR0913 - each is one file
             code="internal",
             hint="report this as a bug",
         )
-    files = {TOKEN: token.reveal()}
+    files = {TOKEN: token.reveal(), **_private(values)}
     if plan.tls:
         files |= {KEY: key.reveal(), CERTIFICATE: certificate, CA: ca}
     if config:
         files[CONFIG] = config
+    data = {name: text.encode() for name, text in files.items()}
+    if sum(map(len, data.values())) > LARGEST_SECRET:
+        raise Rejected(
+            f"make the Secret {plan.name}: what the agent is told is larger than a Secret may be, 1 MiB",
+            code="invalid",
+            hint="shorten the prompt: let it name files in the workspace",
+        )
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": _metadata(plan),
         "type": "Opaque",
         "immutable": True,
-        "data": {
-            name: base64.b64encode(text.encode()).decode()
-            for name, text in {**files, **_private(values)}.items()
-        },
+        "data": {name: base64.b64encode(content).decode() for name, content in data.items()},
     }
 
 
@@ -542,7 +547,9 @@ def _finish(plan: PodPlan, pod: Object) -> None:
             asked = own if is_ours else {}
             if container["name"] in template.INIT:
                 asked = {
-                    what: {name: each for name, each in amounts.items() if name in _COMMON}
+                    what: {
+                        name: each for name, each in amounts.items() if name in grammar.RESOURCES
+                    }
                     for what, amounts in own.items()
                 }
             where = f"container {container['name']}"
@@ -569,13 +576,13 @@ def _resources(
     requests = {**written.get("requests", {}), **asked.get("requests", {})}
     limits = {**written.get("limits", {}), **asked.get("limits", {})}
     for name in {**requests, **limits}:
-        grammar.key(f"{where}: resource", name)
+        grammar.resource(f"{where}: resource", name)
     amounts = {
         (kind, name): grammar.amount(f"{where}: {kind} {name}", name, text)
         for kind, given in (("requests", requests), ("limits", limits))
         for name, text in given.items()
     }
-    for name in dict.fromkeys((*_COMMON, *requests, *limits)):
+    for name in dict.fromkeys((*grammar.RESOURCES, *requests, *limits)):
         low, high = _default(plan.defaults, name)
         request, limit = amounts.get(("requests", name)), amounts.get(("limits", name))
         if request is None and limit is None:
@@ -601,7 +608,9 @@ def _resources(
 
 
 def _in_order(names: Mapping[str, str]) -> list[str]:
-    return [name for name in _COMMON if name in names] + sorted(names.keys() - set(_COMMON))
+    return [name for name in grammar.RESOURCES if name in names] + sorted(
+        names.keys() - set(grammar.RESOURCES)
+    )
 
 
 def _word(name: str) -> str:

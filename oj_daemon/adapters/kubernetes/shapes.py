@@ -182,7 +182,7 @@ CONTAINER: Final = {
     "startupProbe": PROBE,
     "readinessProbe": PROBE,
     "livenessProbe": PROBE,
-    "lifecycle": {"postStart": HANDLER, "preStop": HANDLER, "stopSignal": str},
+    "lifecycle": {"postStart": HANDLER, "preStop": HANDLER, "stopSignal": object},
     "restartPolicy": str,
     "terminationMessagePath": str,
     "terminationMessagePolicy": str,

@@ -71,6 +71,10 @@ _SPEC: Final = {
         "the certificate of the place is made for the name of its pod",
     ),
 }
+_OF_HANDLER: Final = {
+    "host": "probes and hooks reach their own pod only",
+    "stopSignal": "a container of a place is told to end by SIGTERM",
+}
 _OWN: Final = {
     "image": "it comes from `container { image }`",
     "command": "the sidecar is what runs in it",
@@ -222,6 +226,7 @@ def _pod_spec(spec: Mapping[str, Any], ours: Mapping[str, Any], note: Note) -> O
     own = {each["name"]: each for each in [*ours["containers"], *ours.get("initContainers", ())]}
     visible = {each["name"] for each in [*volumes, *ours["volumes"]]}
     dropped = {each["name"] for each in spec.get("volumes", ())} - visible
+    around = (own, ours, visible, dropped)
     clean: Object = {}
     for name, value in spec.items():
         if name in _SPEC:
@@ -234,13 +239,13 @@ def _pod_spec(spec: Mapping[str, Any], ours: Mapping[str, Any], note: Note) -> O
         elif name == "volumes":
             clean[name] = volumes
         elif name in ("containers", "initContainers"):
-            clean[name] = [
-                _container(
-                    f"spec.{name}[{each['name']}]", name, each, (own, ours, visible, dropped), note
-                )
+            kept = [
+                _container(f"spec.{name}[{each['name']}]", name, each, around, note)
                 for each in value
                 if _is_in_its_list(name, each, ours, note)
             ]
+            if kept:
+                clean[name] = kept
         else:
             clean[name] = value
     return clean
@@ -423,11 +428,11 @@ def _mounts(
 
 
 def _without_host(path: str, given: Object, note: Note) -> Object:
-    """A probe or hook, which may not reach another host than its own pod."""
+    """Probes and hooks, without what is not for them."""
     clean: Object = {}
     for name, value in given.items():
-        if name == "host":
-            note(f"{path}.host", "probes and hooks reach their own pod only")
+        if name in _OF_HANDLER:
+            note(f"{path}.{name}", _OF_HANDLER[name])
         elif isinstance(value, dict):
             clean[name] = _without_host(f"{path}.{name}", value, note)
         else:
