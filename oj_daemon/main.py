@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, TextIO
 
 from oj_daemon import listener, log, processes, settings
 from oj_daemon.attach import Upgrade
@@ -24,6 +24,7 @@ from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
+from oj_daemon.tenure import Hooks, Pulse, Tenure, elected, refuse_nonsense
 from oj_daemon.wire.names import PROTOCOL
 from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
 from oj_daemon.wire.requests import AgentAttach, AnyRequest, DaemonStatus, DaemonStop, is_change
@@ -81,7 +82,8 @@ class Works(Protocol):
         """Write a snapshot and close the log."""
 
 
-StartWorks = Callable[[Settings], Awaitable[Works]]
+StartWorks = Callable[[Settings, Callable[[], None] | None], Awaitable[Works]]
+"""The second is a guard: it raises StoreError when this daemon may act no more."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "/"
         )  # a daemon keeps nobody from removing or unmounting the folder it was started in
         works = functools.partial(start_works, recover=RECOVER in options)
-        ending = asyncio.run(run(config, works, detached=detached))
+        pulse = Pulse()
+        with asyncio.Runner(loop_factory=pulse.loop) as runner:
+            ending = runner.run(run(config, works, detached=detached, pulse=pulse))
     except OjError as exc:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
@@ -133,43 +137,68 @@ class Ending(NamedTuple):
     """Everything that was in flight had ended."""
 
 
-async def run(config: Settings, start: StartWorks, *, detached: bool = False) -> Ending:
+async def run(
+    config: Settings, start: StartWorks, *, detached: bool = False, pulse: Pulse | None = None
+) -> Ending:
     """From settings to the end of the daemon."""
-    version = identity()
     stop = Stop()
     if config.log_stdout:
-        log.set_up(config, version=version, pid=os.getpid())
-    with _signals(stop), _state_folder(config, version):
+        log.set_up(config, version=identity(), pid=os.getpid())
+        _announce(config, identity())
+    with _signals(stop):
+        refuse_nonsense(config)
+        async with elected(config, stop.asked, Hooks(on_loss=_end_at_once), pulse) as tenure:
+            if tenure is None:
+                return Ending(0, clean=True)
+            ending = await _act(config, start, stop, tenure, detached=detached)
+            tenure.give_back = not stop.in_hurry
+    logger.info("ended")
+    return ending
+
+
+async def _act(
+    config: Settings, start: StartWorks, stop: Stop, tenure: Tenure, *, detached: bool
+) -> Ending:
+    """All that only the one daemon of a state folder does."""
+    version = identity()
+    with _state_folder(config, version):
         if not config.log_stdout:
             # A file in the folder is nobody's but of whoever holds its lock.
             log.set_up(config, version=version, pid=os.getpid())
-        warnings = _announce(config, version)
+            _announce(config, version, tenure.choices)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
-        works = await start(config)
-        gate = Gate(config, works, stop, version, warnings)
+        works = await start(config, tenure.guard)
+        gate = Gate(config, works, stop, version, tenure)
         async with _serving(config, gate):
             _tell(sys.stdout, READY)
             logger.info(READY)
             if detached:
                 _let_go()
             await _until_stopped(works, stop)
-            ending = await _drain(config, works, gate, stop)
-    logger.info("ended")
-    return ending
+            return await _drain(config, works, gate, stop)
+
+
+def _end_at_once(why: str) -> NoReturn:
+    """Another daemon may be at work: no drain, no snapshot, no file is removed, nothing that is due is done."""
+    message = f"this daemon may act no more: {why}"
+    logger.critical("%s", message)
+    _tell(sys.stderr, f"Error: {message}")
+    log.tear_down()
+    os._exit(1)
 
 
 class Gate:
     """Stands before the works: stops them, answers how they are, and lets no change in once they drain."""
 
     def __init__(
-        self, config: Settings, works: Works, stop: Stop, version: str, warnings: tuple[str, ...]
+        self, config: Settings, works: Works, stop: Stop, version: str, tenure: Tenure
     ) -> None:
         self._config = config
         self._works = works
         self._stop = stop
         self._version = version
-        self._warnings = warnings
+        self._tenure = tenure
         self._started = time.monotonic()
         self._changes = 0
         self._quiet = asyncio.Event()
@@ -226,8 +255,10 @@ class Gate:
             profile=self._config.profile,
             epoch=figures.epoch,
             seq=figures.seq,
-            settings=tuple(Choice(*choice) for choice in self._config.choices()),
-            warnings=(*self._warnings, *figures.warnings),
+            settings=tuple(
+                Choice(*choice) for choice in (*self._config.choices(), *self._tenure.choices)
+            ),
+            warnings=(*_warnings(self._config), *self._tenure.warnings, *figures.warnings),
         )
 
 
@@ -328,16 +359,19 @@ def _acquire(config: Settings) -> BaseFileLock:
         raise AlreadyRunning(exc.message, code=exc.code, hint=exc.hint) from exc
 
 
-def _announce(config: Settings, version: str) -> tuple[str, ...]:
-    """The first line of the log: every decision with its reason; returns what everybody should see."""
-    decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in config.choices())
+def _announce(config: Settings, version: str, more: Sequence[settings.Choice] = ()) -> None:
+    """The first line of the log: every decision with its reason; and what everybody should see."""
+    choices = (*config.choices(), *more)
+    decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in choices)
     logger.info("oj daemon %s, protocol %d, pid %d: %s", version, PROTOCOL, os.getpid(), decisions)
-    warnings = list(config.warnings)
-    if config.runtime == "kubernetes":
-        warnings.append("this version runs everything locally, also in a cluster")
-    for warning in warnings:
+    for warning in _warnings(config):
         logger.warning("%s", warning)
-    return tuple(warnings)
+
+
+def _warnings(config: Settings) -> tuple[str, ...]:
+    if config.runtime == "kubernetes":
+        return (*config.warnings, "this version runs everything locally, also in a cluster")
+    return config.warnings
 
 
 def _refuse_what_is_missing(config: Settings) -> None:
@@ -348,7 +382,6 @@ def _refuse_what_is_missing(config: Settings) -> None:
         for name in ("tcp_port", "http_port")
         if name in named and named[name].value != "off"
     ]
-    asked += [named["lease"]] if "lease" in named and config.lease == "on" else []
     asked += (
         [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
     )

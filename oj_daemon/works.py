@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -158,15 +158,17 @@ class Works:
         await self.engine.close()
 
 
-async def start(settings: Settings, *, recover: bool = False) -> Works:
-    """Open the log and pick up what runs; raises StoreError."""
+async def start(
+    settings: Settings, guard: Callable[[], None] | None = None, *, recover: bool = False
+) -> Works:
+    """Open the log and pick up what runs; raises StoreError. `guard` raises one when this daemon may act no more."""
     policy = Policy(
         workspaces_dir=str(settings.state_dir / "workspaces"), state_dir=settings.state_folder
     )
     # Before anything of a step is looked at: without it each step's end costs a look at every process of the machine.
     processes.become_subreaper()
     processes.raise_descriptor_limit()
-    engine = await Engine.open(settings.state_dir, policy, recover=recover)
+    engine = await Engine.open(settings.state_dir, policy, recover=recover, guard=guard)
     works = Works(engine, settings)
     for warning in engine.warnings:
         logger.warning("%s", warning)
@@ -193,6 +195,8 @@ async def start(settings: Settings, *, recover: bool = False) -> Works:
     works.executor.note_boot()
     engine.recover()
     works.executor.chore(engine.keep_snapshots())
+    if not settings.file_lock:
+        works.executor.chore(engine.keep_watch())
     works.executor.chore(works.measure(settings.metrics_ms / 1000))
     logger.info(
         "log read to record %d: %d jobs, %d of them live",

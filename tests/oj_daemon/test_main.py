@@ -106,7 +106,7 @@ async def running(found: Settings) -> AsyncIterator[Daemon]:
     daemon = Daemon(found)
 
     async def live() -> None:
-        async def start(_: Settings) -> FakeWorks:
+        async def start(_: Settings, __: object) -> FakeWorks:
             asyncio.get_running_loop().call_soon(daemon.ready.set)
             return daemon.works
 
@@ -292,7 +292,6 @@ async def test_in_a_cluster_there_is_no_lock_and_the_log_is_json_on_stdout(
     [
         ("OJ_TCP_PORT", "7777"),
         ("OJ_HTTP_PORT", "8080"),
-        ("OJ_LEASE", "on"),
         ("OJ_RUNTIME", "kubernetes"),
     ],
 )
@@ -305,7 +304,7 @@ async def test_what_was_asked_for_by_name_and_is_not_there_ends_the_daemon(
 
 
 async def test_a_path_too_long_for_the_socket_is_found_before_the_log_is_read(folder: Path) -> None:
-    async def start(_: Settings) -> FakeWorks:
+    async def start(_: Settings, __: object) -> FakeWorks:
         pytest.fail("the works were started")
 
     with pytest.raises(WireError, match=r"^socket path too long"):
