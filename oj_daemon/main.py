@@ -166,6 +166,8 @@ async def _act(
             # A file in the folder is nobody's but of whoever holds its lock.
             log.set_up(config, version=version, pid=os.getpid())
             _announce(config, version, tenure.choices)
+        for warning in tenure.warnings:
+            logger.warning("%s", warning)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
         works = await start(config, tenure.guard)

@@ -129,11 +129,9 @@ def _unelected(config: Settings, error: OjError) -> Tenure:
         raise OjError(
             f"OJ_LEASE=on: {error.message}", code="unavailable", hint=error.hint or "unset OJ_LEASE"
         ) from error
-    warning = f"no Lease keeps a second daemon away: {error.message}"
-    logger.warning("%s", warning)
     return Tenure(
         choices=(Choice("lease_holder", "none", "the cluster does not let us use a Lease"),),
-        warnings=(warning,),
+        warnings=(f"no Lease keeps a second daemon away: {error.message}",),
     )
 
 
