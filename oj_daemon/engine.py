@@ -334,11 +334,12 @@ class Engine:
             body,
             seq=seq,
             epoch=self.epoch,
-            fence=self._fence,
+            fence=self.fence,
         )
         self._wal.drop_before(drop)
 
-    def _fence(self) -> None:
+    def fence(self) -> None:
+        """Raise StoreError when another daemon acts now; looks into the folder of the log."""
         self.guard()
         self._wal.check_fence()
 
@@ -349,8 +350,11 @@ class Engine:
             try:
                 strays = await asyncio.to_thread(self._look_around)
             except StoreError as error:
-                self.fail(error)
-                return
+                if error.code == "replaced":
+                    self.fail(error)
+                    return
+                logger.warning("%s", error)  # a write will tell whether it is as bad as that
+                continue
             for stray in strays:
                 logger.warning("%s", stray)
             self.warnings += tuple(strays)

@@ -147,19 +147,22 @@ def _elector(config: Settings, kube: Kube, hooks: Hooks) -> Elector:
 
 async def _acquire(elector: Elector, asked: asyncio.Future[None]) -> bool:
     """Whether we got the Lease before we were asked to end."""
-    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(None)
+
+    def end(_: asyncio.Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # elected at the same moment
+            limit.reschedule(asyncio.get_running_loop().time())
+
     try:
-        async with asyncio.timeout(None) as limit:
-
-            def end(_: asyncio.Future[None]) -> None:
-                limit.reschedule(loop.time())
-
+        async with limit:
             asked.add_done_callback(end)
             try:
                 await elector.acquire()
             finally:
                 asked.remove_done_callback(end)
     except TimeoutError:
+        if not limit.expired():
+            raise
         return False
     return True
 

@@ -58,6 +58,7 @@ class Works:
             settings, report=engine.report, fail=engine.fail, grew=engine.touch, now=engine.now
         )
         self._dispatch = Dispatch(engine, self.executor, settings.state_dir)
+        self.executor.shell.guard = engine.fence
         engine.on_effect = self.executor.deliver
         engine.on_facts = self._tell
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -173,10 +174,15 @@ class Pair:
 
     def all_done(self, ids: list[str]) -> None:
         """Wait until these jobs have completed; each of them, and of any other, did its step once."""
-        for job_id in ids:
-            assert self.world.finish(job_id)["status"] == "completed"
+        until(lambda: set(ids) <= set(self.ledger()), PATIENCE, "every job is done")
+        with Client(settings.load(self._client)) as client:
+            for job_id in ids:
+                until(
+                    lambda: client.call("JobShow", id=job_id)["status"] == "completed",  # noqa: B023
+                    PATIENCE,
+                    f"{job_id} has completed",
+                )
         counts = Counter(self.ledger())
-        assert set(ids) <= set(counts)
         assert set(counts.values()) == {1}, counts
 
     def log_is_whole(self) -> list[str]:
@@ -211,7 +217,11 @@ def pair(world: World) -> Iterator[Pair]:
     world.runbook(f"""
         command "build" {{ run = {{ job = "build" }} }}
         job "build" {{
-          step "only" {{ run = "{NOTE}" }}
+          step "first" {{
+            run     = "true"
+            on_done = {{ step = "then" }}
+          }}
+          step "then" {{ run = "{NOTE}" }}
         }}
         command "gated" {{ run = {{ job = "gated" }} }}
         job "gated" {{
@@ -327,6 +337,45 @@ def test_without_the_api_server_the_holder_ends_and_nobody_acts_until_it_is_back
     pair.kube.heal()
     pair.acting(second)
     pair.all_done([job_id, pair.submit("build")])
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_whatever_becomes_of_holders_again_and_again_every_job_is_done_once(pair: Pair) -> None:
+    chance = random.Random(20261128)
+    acting, waiting = pair.started()
+    stopped: list[Daemon] = []
+    fates = ["kill", "stop", "cut off", "end"] * 4
+    chance.shuffle(fates)
+    with pair.submitting() as acknowledged:
+        for number, fate in enumerate(fates):
+            before = len(acknowledged)
+            until(lambda: len(acknowledged) > before, PATIENCE, "a job is acknowledged")  # noqa: B023
+            match fate:
+                case "kill":
+                    acting.process.kill()
+                case "stop":
+                    acting.send(signal.SIGSTOP)
+                    stopped.append(acting)
+                case "cut off":
+                    pair.kube.fault("down")
+                    assert acting.ends() == 1
+                    pair.kube.heal()
+                case _:
+                    acting.send(signal.SIGTERM)
+            pair.acting(waiting)
+            for daemon in stopped:
+                daemon.send(signal.SIGCONT)
+                assert daemon.ends() == 1
+            stopped.clear()
+            acting, waiting = waiting, pair.start(f"oj-{number + 2}")
+            waiting.says("standing by")
+    pair.all_done(acknowledged)
+    assert pair.kube.lease()["spec"]["leaseTransitions"] == len(fates)
+    for daemon in (waiting, acting):
+        daemon.send(signal.SIGTERM)
+        assert daemon.ends() == 0
+    pair.log_is_whole()
 
 
 def test_an_api_server_that_is_away_for_a_moment_is_not_noticed(pair: Pair) -> None:

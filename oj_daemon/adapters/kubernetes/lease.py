@@ -231,6 +231,7 @@ class Elector:
     async def keep(self) -> str:
         """Renew the Lease for as long as it can be done; returns why it cannot any more."""
         while not self.why_over:
+            began = self._clock()
             try:
                 await self._renew()
             except KubeError as error:
@@ -238,7 +239,9 @@ class Elector:
                 logger.warning(
                     "renewing the Lease %s failed, %.1f s left: %s", self.where, left, error.message
                 )
-            await asyncio.sleep(max(0.0, min(self._terms.retry, self._until - self._clock())))
+            # A request that took its time to fail is made again soon: the connection it hung on is closed by now.
+            pause = max(self._terms.retry - (self._clock() - began), self._terms.retry / 10)
+            await asyncio.sleep(max(0.0, min(pause, self._until - self._clock())))
         self.on_lease(False, self.why_over)
         return self.why_over
 
@@ -326,8 +329,8 @@ class Elector:
         self._seen = observe(self._seen, written, self._clock())
 
     async def _ask(self, method: str, path: str, body: Object | None = None) -> Object:
-        # Twice within the time that a renewal may take, so that one lost packet costs no tenure.
-        seconds = self._terms.renew / 2
+        # Several times within the time that a renewal may take: a connection that died in silence costs no tenure.
+        seconds = self._terms.renew / 4
         if self._is_holder:
             seconds = min(seconds, max(self._until - self._clock(), _LEAST_SECONDS))
         return await self._kube.request(method, path, body, seconds=seconds)

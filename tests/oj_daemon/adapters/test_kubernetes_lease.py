@@ -393,6 +393,17 @@ async def test_a_server_that_is_away_for_longer_ends_the_tenure(folder: Path) ->
         assert not elector.is_held()
 
 
+async def test_a_renewal_that_hangs_is_given_up_in_time_for_another_one(folder: Path) -> None:
+    async with cluster(folder) as world:
+        elector = await world.elector("a", Clock(), Terms(15.0, 2.0, 0.01))
+        await elector.acquire()
+        world.server.faults.append(Fault("delay", method="PUT", seconds=PATIENCE, times=1))
+        async with at_work(elector.keep()) as (keeping,):
+            await until(lambda: not world.server.faults[0].times)
+            await world.asked()
+            assert not keeping.done()
+
+
 async def test_a_renewal_whose_answer_was_lost_is_made_again(folder: Path) -> None:
     async with cluster(folder) as world:
         clock = Clock()
