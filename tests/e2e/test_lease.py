@@ -39,6 +39,7 @@ LONG = {
 """Nobody takes this over who just waits."""
 GATE = "until [ -e ${invoke.dir}/go ]; do sleep 0.05; done"
 NOTE = "echo $OJ_JOB_ID >>${invoke.dir}/ledger"
+FIRST = "echo $OJ_JOB_ID-first >>${invoke.dir}/ledger"
 
 
 class Daemon:
@@ -173,7 +174,7 @@ class Pair:
         return path.read_text().split() if path.exists() else []
 
     def all_done(self, ids: list[str]) -> None:
-        """Wait until these jobs have completed; each of them, and of any other, did its step once."""
+        """Wait until these jobs have completed; each of them, and any other, did each step once."""
         until(lambda: set(ids) <= set(self.ledger()), PATIENCE, "every job is done")
         with Client(settings.load(self._client)) as client:
             for job_id in ids:
@@ -218,7 +219,7 @@ def pair(world: World) -> Iterator[Pair]:
         command "build" {{ run = {{ job = "build" }} }}
         job "build" {{
           step "first" {{
-            run     = "true"
+            run     = "{FIRST}"
             on_done = {{ step = "then" }}
           }}
           step "then" {{ run = "{NOTE}" }}

@@ -175,6 +175,7 @@ async def test_the_log_begins_with_every_decision_and_its_reason(folder: Path) -
     assert marker.startswith(START_MARKER)
     assert "profile=workstation (KUBERNETES_SERVICE_HOST is not set); " in first
     assert f"state_dir={folder} (OJ_STATE_DIR); " in first
+    assert first.endswith("; lease_holder=none (runtime local)")
     assert "WARNING oj_daemon.main: OJ_TIMEOUT_EXIT_MS='soon' is ignored" in second
 
 
