@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 SNAPSHOT_SECONDS: Final = 60.0
 """How often the engine asks itself whether a snapshot is worth it."""
+FENCE_SECONDS: Final = 5.0
+"""How often a daemon without a file lock looks for another one."""
 SNAPSHOT_RECORDS: Final = 2_000
 """Fewer new records than this are left to replay."""
 
@@ -69,6 +71,8 @@ class Engine:
         self.policy = policy
         self.warnings = warnings
         self.now: Callable[[], int] = now_ms
+        self.guard: Callable[[], None] = _ignore
+        """Raises StoreError when this daemon may act no more, whatever its log says."""
         self.on_effect: Callable[[AnyEffect, int], None] = _ignore
         """Called for each order, with the number of the record it comes from, once that is on disk."""
         self.on_facts: Callable[[Iterable[AnyEvent], int], None] = _ignore
@@ -97,7 +101,13 @@ class Engine:
 
     @classmethod
     async def open(
-        cls, state_dir: Path, policy: Policy, *, epoch: int = 1, recover: bool = False
+        cls,
+        state_dir: Path,
+        policy: Policy,
+        *,
+        epoch: int = 1,
+        recover: bool = False,
+        guard: Callable[[], None] | None = None,
     ) -> Engine:
         """Read snapshot and log; from here on no older process can write. Raises StoreError."""
         wal = await asyncio.to_thread(Wal.open, state_dir / "wal", epoch=epoch)
@@ -110,6 +120,7 @@ class Engine:
             raise
         engine = cls(state, wal, state_dir / "snapshots", policy, (*loaded.warnings, *wal.warnings))
         engine.saved_seq, engine.saved_at = loaded.seq, loaded.at
+        engine.guard = guard or _ignore
         wal.start(
             lambda seq: engine._call_soon(engine._release, seq),
             lambda error: engine._call_soon(engine.fail, error),
@@ -180,7 +191,7 @@ class Engine:
     def _turn(
         self, resolved: Resolved | None, *, started_by: str = "", secret_hash: str = ""
     ) -> Turn:
-        if self._failure.done():
+        if not self._may_act():
             raise StoreError(
                 "the daemon can no longer write its log and is ending", code="unavailable"
             )
@@ -248,7 +259,7 @@ class Engine:
 
     def _release(self, durable: int) -> None:
         """All up to this record is on disk: whoever asked is answered first, and the world, which takes longer, is next."""
-        if self._failure.done():
+        if not self._may_act():
             return
         _wake(self._askers, durable)
         if not self._leave_due:
@@ -259,13 +270,15 @@ class Engine:
         """Tell what happened, and let the orders go."""
         self._leave_due = False
         durable = self._wal.durable
-        while self._unsaved and self._unsaved[0][0] <= durable and not self._failure.done():
+        while self._unsaved and self._unsaved[0][0] <= durable and self._may_act():
             seq, at, facts, effects = self._unsaved.popleft()
             if logger.isEnabledFor(logging.DEBUG):
                 for fact in facts:
                     logger.debug("#%d %s", seq, msgspec.json.encode(fact).decode())
             self.on_facts(facts, at)
             for effect in effects:
+                if not self._may_act():
+                    return
                 self.on_effect(effect, seq)
         if not self._failure.done():
             _wake(self._waiters, durable)
@@ -293,6 +306,15 @@ class Engine:
         return self._changed.get(job_id, 0) > seq
 
     # Failing and ending
+
+    def _may_act(self) -> bool:
+        """Whether answers may be given and orders may leave at this very moment."""
+        if not self._failure.done():
+            try:
+                self.guard()
+            except StoreError as error:
+                self.fail(error)
+        return not self._failure.done()
 
     def fail(self, error: StoreError) -> None:
         """Durability is broken: nothing is answered and nothing leaves any more."""
@@ -345,9 +367,34 @@ class Engine:
             body,
             seq=seq,
             epoch=self.epoch,
-            fence=self._wal.check_fence,
+            fence=self.fence,
         )
         self._wal.drop_before(drop)
+
+    def fence(self) -> None:
+        """Raise StoreError when another daemon acts now; looks into the folder of the log."""
+        self.guard()
+        self._wal.check_fence()
+
+    async def keep_watch(self) -> None:
+        """Find out about a newer daemon also while nothing is written, and report what a replaced one still wrote."""
+        while True:
+            await asyncio.sleep(FENCE_SECONDS)
+            try:
+                strays = await asyncio.to_thread(self._look_around)
+            except StoreError as error:
+                if error.code == "replaced":
+                    self.fail(error)
+                    return
+                logger.warning("%s", error)  # a write will tell whether it is as bad as that
+                continue
+            for stray in strays:
+                logger.warning("%s", stray)
+            self.warnings += tuple(strays)
+
+    def _look_around(self) -> list[str]:
+        self._wal.check_fence()
+        return self._wal.new_strays()
 
     async def keep_snapshots(self) -> None:
         """Write a snapshot whenever one is worth it."""

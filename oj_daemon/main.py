@@ -16,16 +16,18 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, TextIO
 
 from oj_daemon import listener, log, processes, settings
 from oj_daemon.access import OWNER, Principal
 from oj_daemon.attach import Upgrade
 from oj_daemon.build import identity
 from oj_daemon.errors import OjError, StoreError
+from oj_daemon.probes import Probes
 from oj_daemon.readiness import Readiness
 from oj_daemon.settings import READY, Profile, Settings
 from oj_daemon.store import files, lock
+from oj_daemon.tenure import Hooks, Pulse, Tenure, elected, is_contested, refuse_nonsense
 from oj_daemon.wire.names import PROTOCOL, Verb
 from oj_daemon.wire.replies import AnyReply, Choice, DaemonInfo, DaemonStopping, Error
 from oj_daemon.wire.requests import AgentAttach, AnyRequest, DaemonStatus, DaemonStop, is_change
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from oj_daemon import tls
-    from oj_daemon.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ class Works(Protocol):
         """Write a snapshot and close the log."""
 
 
-StartWorks = Callable[[Settings], Awaitable[Works]]
+StartWorks = Callable[[Settings, Callable[[], None] | None], Awaitable[Works]]
+"""The second is a guard: it raises StoreError when this daemon may act no more."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,12 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.chdir(
             "/"
         )  # a daemon keeps nobody from removing or unmounting the folder it was started in
-        readiness = Readiness("log", "lease")
-        metrics = _metrics(config, readiness)
-        works = functools.partial(start_works, recover=RECOVER in options, metrics=metrics)
-        ending = asyncio.run(
-            run(config, works, detached=detached, readiness=readiness, metrics=metrics)
-        )
+        probes = Probes(config)
+        works = functools.partial(start_works, recover=RECOVER in options, metrics=probes.metrics)
+        pulse = Pulse()
+        with asyncio.Runner(loop_factory=pulse.loop) as runner:
+            ending = runner.run(run(config, works, probes, detached=detached, pulse=pulse))
     except OjError as exc:
         logger.critical("%s", exc.message)
         _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
@@ -156,40 +157,86 @@ class Ending(NamedTuple):
 async def run(
     config: Settings,
     start: StartWorks,
+    probes: Probes | None = None,
     *,
     detached: bool = False,
-    readiness: Readiness | None = None,
-    metrics: Metrics | None = None,
+    pulse: Pulse | None = None,
 ) -> Ending:
-    """From settings to the end of the daemon. Without metrics there is no HTTP port."""
-    version = identity()
-    readiness = readiness or Readiness("log", "lease")
-    stop = Stop(readiness)
+    """From settings to the end of the daemon."""
+    probes = probes or Probes(config)
+    stop = Stop(probes.readiness)
     if config.log_stdout:
-        log.set_up(config, version=version, pid=os.getpid())
-    with _signals(stop), _state_folder(config, version):
+        log.set_up(config, version=identity(), pid=os.getpid())
+        _announce(config, identity())
+    with _signals(stop):
+        refuse_nonsense(config)
+        async with contextlib.AsyncExitStack() as opened:
+            hooks = Hooks(_end_at_once, probes.on_lease, probes.note_api_call)
+            if is_contested(config):  # one that stands by is alive, and is not ready
+                await opened.enter_async_context(probes.answering())
+            tenure = await opened.enter_async_context(elected(config, stop.asked, hooks, pulse))
+            if tenure is None:
+                return Ending(0, clean=True)
+            ending = await _act(config, start, stop, tenure, probes, detached=detached)
+            tenure.give_back = not stop.in_hurry
+    logger.info("ended")
+    return ending
+
+
+async def _act(  # noqa: PLR0913 - the parts of a daemon
+    config: Settings,
+    start: StartWorks,
+    stop: Stop,
+    tenure: Tenure,
+    probes: Probes,
+    *,
+    detached: bool,
+) -> Ending:
+    """All that only the one daemon of a state folder does."""
+    version = identity()
+    with _state_folder(config, version):
         if not config.log_stdout:
             # A file in the folder is nobody's but of whoever holds its lock.
             log.set_up(config, version=version, pid=os.getpid())
-        warnings = _announce(config, version)
+            _announce(config, version, tenure.choices)
+        for warning in tenure.warnings:
+            logger.warning("%s", warning)
         _refuse_what_is_missing(config)
         listener.check_path(config.socket_path)
-        async with _probes(config, readiness, metrics) as warned:
-            readiness.set("lease", True, "none is asked for")
+        async with probes.answering() as warned:
+            if not is_contested(config):
+                probes.readiness.set("lease", True, "none is asked for")
             certificate = _certificate(config)
-            works = await start(config)
-            works.broken.add_done_callback(lambda _: readiness.fail(LOG_BROKEN))
-            gate = Gate(config, works, stop, (*warnings, *warned), certificate)
+            works = await start(config, tenure.guard)
+            works.broken.add_done_callback(lambda _: probes.readiness.fail(LOG_BROKEN))
+            warnings = (*_warnings(config), *tenure.warnings, *warned)
+            gate = Gate(config, works, stop, Shown(warnings, tenure.choices, certificate))
             async with _serving(config, gate, certificate):
-                readiness.set("log", True)
+                probes.readiness.set("log", True)
                 _tell(sys.stdout, READY)
                 logger.info(READY)
                 if detached:
                     _let_go()
                 await _until_stopped(works, stop)
-                ending = await _drain(config, works, gate, stop)
-    logger.info("ended")
-    return ending
+                return await _drain(config, works, gate, stop)
+
+
+def _end_at_once(why: str) -> NoReturn:
+    """Another daemon may be at work: no drain, no snapshot, no file is removed, nothing that is due is done."""
+    message = f"this daemon may act no more: {why}"
+    logger.critical("%s", message)
+    _tell(sys.stderr, f"Error: {message}")
+    log.tear_down()
+    os._exit(1)
+
+
+class Shown(NamedTuple):
+    """What `oj daemon status` tells besides the settings."""
+
+    warnings: tuple[str, ...] = ()
+    choices: tuple[settings.Choice, ...] = ()
+    """Decided after the settings."""
+    certificate: tls.Keeper | None = None
 
 
 class Gate:
@@ -200,14 +247,12 @@ class Gate:
         config: Settings,
         works: Works,
         stop: Stop,
-        warnings: tuple[str, ...],
-        certificate: tls.Keeper | None = None,
+        shown: Shown = Shown(),  # noqa: B008 - immutable
     ) -> None:
         self._config = config
-        self._certificate = certificate
+        self._shown = shown
         self._works = works
         self._stop = stop
-        self._warnings = warnings
         self._started = time.monotonic()
         self._changes = 0
         self._quiet = asyncio.Event()
@@ -266,6 +311,7 @@ class Gate:
     def _info(self) -> DaemonInfo:
         seconds = int(time.monotonic() - self._started)
         figures = self._works.figures()
+        certificate = self._shown.certificate
         return DaemonInfo(
             status="draining" if self._stop.asked.done() else "running",
             version=identity(),
@@ -280,9 +326,11 @@ class Gate:
             epoch=figures.epoch,
             seq=figures.seq,
             address=address(self._config),
-            tls_fingerprint=self._certificate.fingerprint if self._certificate else "",
-            settings=tuple(Choice(*choice) for choice in self._config.choices()),
-            warnings=(*self._warnings, *figures.warnings),
+            tls_fingerprint=certificate.fingerprint if certificate is not None else "",
+            settings=tuple(
+                Choice(*choice) for choice in (*self._config.choices(), *self._shown.choices)
+            ),
+            warnings=(*self._shown.warnings, *figures.warnings),
             ready=self._stop.readiness.is_ready,
             waits_for=self._stop.readiness.waits_for,
             notifications_waiting=figures.notifications_waiting,
@@ -407,10 +455,16 @@ def _acquire(config: Settings) -> BaseFileLock:
         raise AlreadyRunning(exc.message, code=exc.code, hint=exc.hint) from exc
 
 
-def _announce(config: Settings, version: str) -> tuple[str, ...]:
-    """The first line of the log: every decision with its reason; returns what everybody should see."""
-    decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in config.choices())
+def _announce(config: Settings, version: str, more: Sequence[settings.Choice] = ()) -> None:
+    """The first line of the log: every decision with its reason; and what everybody should see."""
+    choices = (*config.choices(), *more)
+    decisions = "; ".join(f"{name}={value} ({reason})" for name, value, reason in choices)
     logger.info("oj daemon %s, protocol %d, pid %d: %s", version, PROTOCOL, os.getpid(), decisions)
+    for warning in _warnings(config):
+        logger.warning("%s", warning)
+
+
+def _warnings(config: Settings) -> tuple[str, ...]:
     warnings = list(config.warnings)
     if config.tcp_port is not None and not config.tls:
         warnings.append(
@@ -418,8 +472,6 @@ def _announce(config: Settings, version: str) -> tuple[str, ...]:
         )
     if config.runtime == "kubernetes":
         warnings.append("this version runs everything locally, also in a cluster")
-    for warning in warnings:
-        logger.warning("%s", warning)
     return tuple(warnings)
 
 
@@ -432,8 +484,7 @@ def _refuse_what_is_missing(config: Settings) -> None:
             hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE, or OJ_TCP_PORT=off",
         )
     named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
-    asked = [named["lease"]] if "lease" in named and config.lease == "on" else []
-    asked += (
+    asked = (
         [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
     )
     if asked:
@@ -443,44 +494,6 @@ def _refuse_what_is_missing(config: Settings) -> None:
             code="invalid",
             hint=f"unset {asked[0].reason}",
         )
-
-
-def _metrics(config: Settings, readiness: Readiness) -> Metrics | None:
-    if config.http_port is None:
-        return None
-    from oj_daemon.metrics import Metrics  # noqa: PLC0415 - 30 ms, for whoever can be scraped
-
-    return Metrics(readiness, identity())
-
-
-@contextlib.asynccontextmanager
-async def _probes(
-    config: Settings, readiness: Readiness, metrics: Metrics | None
-) -> AsyncIterator[tuple[str, ...]]:
-    """Answer probes and scrapes, before the log is read and until it is closed.
-
-    A port that was asked for by name can be had, or the daemon ends; of one that the profile chose there is a warning.
-    """
-    if config.http_port is None or metrics is None:
-        yield ()
-        return
-    from oj_daemon import health  # noqa: PLC0415 - aiohttp, 250 ms
-
-    is_named = any(
-        choice.name == "http_port" and choice.reason == "OJ_HTTP_PORT" for choice in config.reasons
-    )
-    async with contextlib.AsyncExitStack() as stack:
-        warned: tuple[str, ...] = ()
-        try:
-            await stack.enter_async_context(
-                health.serve(config.http_bind, config.http_port, readiness, metrics)
-            )
-        except OjError as exc:
-            if is_named:
-                raise
-            logger.warning("%s", exc.message)
-            warned = (exc.message,)
-        yield warned
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -103,6 +103,10 @@ class _Claim(msgspec.Struct, frozen=True):
     outcome: str | None
 
 
+def _unguarded() -> None:
+    """Stand in where one daemon is all there is."""
+
+
 class Survivor(msgspec.Struct, frozen=True):
     """A process of a run."""
 
@@ -117,6 +121,8 @@ class ShellRuns:
         self, root: Path, *, grace_seconds: float = 5.0, pidfd: bool | None = None
     ) -> None:
         self.root = root
+        self.guard: Callable[[], None] = _unguarded
+        """Raises when another daemon has taken over; asked when the run folder is there and nothing runs in it yet."""
         self.instance = _instance(root)
         self.grace_seconds = grace_seconds
         self._pidfd = processes.has_pidfd() if pidfd is None else pidfd
@@ -167,6 +173,9 @@ class ShellRuns:
             raise AdapterError(
                 f"write the run folder {folder}: {error.strerror}", code=_code(error)
             ) from error
+        # Here and not earlier: whoever took over while we were stopped may have run this to its end and removed the
+        # folder, and we have just made it again. If that happens from here on, there is nothing to start in.
+        self.guard()
         pid = self._spawn(spec, folder, bash)
         self._children[spec.run_id] = pid
         return Found(RunState.RUNNING, pid=pid)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -68,6 +68,7 @@ class Works:
             settings, report=engine.report, fail=engine.fail, grew=engine.touch, now=engine.now
         )
         self._dispatch = Dispatch(engine, self.executor, settings.state_dir)
+        self.executor.shell.guard = engine.fence
         engine.on_effect = self.executor.deliver
         engine.on_facts = self._tell
         self._metrics: Metrics | None = None
@@ -203,9 +204,13 @@ class Works:
 
 
 async def start(
-    settings: Settings, *, recover: bool = False, metrics: Metrics | None = None
+    settings: Settings,
+    guard: Callable[[], None] | None = None,
+    *,
+    recover: bool = False,
+    metrics: Metrics | None = None,
 ) -> Works:
-    """Open the log and pick up what runs; raises StoreError."""
+    """Open the log and pick up what runs; raises StoreError. `guard` raises one when this daemon may act no more."""
     policy = Policy(
         workspaces_dir=str(settings.state_dir / "workspaces"),
         state_dir=settings.state_folder,
@@ -216,7 +221,7 @@ async def start(
     processes.become_subreaper()
     processes.raise_descriptor_limit()
     began = time.monotonic()
-    engine = await Engine.open(settings.state_dir, policy, recover=recover)
+    engine = await Engine.open(settings.state_dir, policy, recover=recover, guard=guard)
     works = Works(engine, settings)
     if metrics is not None:
         works.count(metrics, time.monotonic() - began)
@@ -245,6 +250,8 @@ async def start(
     works.executor.note_boot()
     engine.recover()
     works.executor.chore(engine.keep_snapshots())
+    if not settings.file_lock:
+        works.executor.chore(engine.keep_watch())
     works.executor.chore(works.measure(settings.metrics_ms / 1000))
     logger.info(
         "log read to record %d: %d jobs, %d of them live",

@@ -56,7 +56,7 @@ class _Format(msgspec.Struct, frozen=True):
 class Segment:
     """One segment file as found at the start."""
 
-    __slots__ = ("cut", "epoch", "head", "head_bytes", "name", "path", "size", "spoiled")
+    __slots__ = ("cut", "epoch", "head", "head_bytes", "name", "path", "size", "spoiled", "strays")
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
@@ -65,6 +65,8 @@ class Segment:
         self.head_bytes = self.size = 0
         self.cut: int | None = None
         """Bytes that are part of the log, as far as later epochs have said."""
+        self.strays = 0
+        """Whole records after the cut that were reported."""
         self.spoiled = False
         """The header is unreadable though it was written whole."""
 
@@ -266,14 +268,20 @@ class Replay:
         self.warnings.append(f"{problem}; started from the snapshot alone")
 
     def _report_strays(self, segment: Segment) -> None:
-        strays = 0
         if segment.cut is not None and segment.cut < segment.size:
-            strays = _count_records(segment.path, segment.cut)
-        if strays:
-            self.warnings.append(
-                f"{strays} records in {segment.path} from byte {segment.cut} on are not part of the log and were "
-                "ignored (a replaced daemon wrote them, or a recovery dropped them)"
-            )
+            self.warnings += report_strays(segment)
+
+
+def report_strays(segment: Segment) -> list[str]:
+    """What to tell about records after the cut of a segment, if there are more than when this was asked last."""
+    cut = segment.cut or 0
+    strays = _count_records(segment.path, cut)
+    if strays <= segment.strays:
+        return []
+    segment.strays = strays
+    where = f"{strays} records in {segment.path} from byte {cut} on"
+    why = "a replaced daemon wrote them, or a recovery dropped them"
+    return [f"{where} are not part of the log and were ignored ({why})"]
 
 
 def _is_record(text: bytes) -> bool:

@@ -31,6 +31,7 @@ from oj_daemon.store.segment import (
     epoch_of,
     line,
     read_segments,
+    report_strays,
     segment_names,
     segment_path,
 )
@@ -235,6 +236,19 @@ class Wal:
             code="replaced",
             hint="oj daemon status",
         )
+
+    def new_strays(self) -> list[str]:
+        """What to tell of records that a replaced daemon wrote since `replay`, or since this was asked last. Blocks."""
+        told: list[str] = []
+        for segment in self._found:
+            try:
+                size = segment.path.stat().st_size
+                if size > segment.size:
+                    segment.size = size
+                    told += report_strays(segment)
+            except OSError:
+                continue  # dropped: a snapshot has what counted of it
+        return told
 
     def close(self) -> None:
         """Write out what is queued, stop the thread, close the file; a log that was never begun leaves none."""

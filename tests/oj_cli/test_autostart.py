@@ -150,9 +150,15 @@ def test_after_a_kill_the_next_action_recovers(place: Place) -> None:
 def test_the_reason_why_a_daemon_cannot_start_is_told_and_noted(place: Place) -> None:
     with pytest.raises(WireError) as failure:
         autostart.connect(place.settings(OJ_LEASE="on"))
-    message = "Failed to start daemon: OJ_LEASE=on: this version of oj cannot do that"
+    message = (
+        "Failed to start daemon: OJ_LEASE=on: find the API server: "
+        "KUBERNETES_SERVICE_HOST is not set, so this is no pod"
+    )
     assert failure.value.message == message
-    assert (failure.value.code, failure.value.hint) == ("start_failed", "unset OJ_LEASE")
+    assert (failure.value.code, failure.value.hint) == (
+        "start_failed",
+        "set OJ_K8S_KUBECONFIG to a file with credentials",
+    )
     (line,) = (place.folder / "cli.log").read_text().splitlines()
     assert f"pid={os.getpid()} cwd={Path.cwd()} state={place.folder} {message}" in line
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from oj_daemon import engine as engine_module
 from oj_daemon.core import effects, events
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.state import Policy, Resolved, State
@@ -132,6 +133,98 @@ def test_a_request_that_changes_nothing_still_waits_for_what_it_has_seen() -> No
         await settle()
         assert started.done()
         assert all(answer.done() for answer in answers)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("moment", ["before the request", "before the disk", "before the orders"])
+def test_when_its_tenure_is_over_nothing_is_answered_and_nothing_leaves(moment: str) -> None:
+    """A process that was stopped goes on in the middle of anything."""
+
+    async def scenario() -> None:
+        log = SlowLog()
+        engine, left = slow_engine(log)
+        over: list[str] = []
+
+        def guard() -> None:
+            if over:
+                raise StoreError("somebody else acts now", code="replaced")
+
+        def told(*_: object) -> None:
+            if moment == "before the orders":
+                over.append(moment)
+
+        engine.guard = guard
+        engine.on_facts = told
+        over += [moment] * (moment == "before the request")
+        asked = asyncio.ensure_future(engine.submit(RUN, resolved()))
+        await settle()
+        over += [moment] * (moment == "before the disk")
+        log.durable = log.seq
+        engine._release(log.seq)
+        await settle()
+        assert left == []
+        with pytest.raises(StoreError, match="somebody else acts now"):
+            await engine.broken
+        if moment == "before the orders":
+            assert isinstance(await asked, replies.JobStarted), "it is in the log by then"
+        else:
+            with pytest.raises(StoreError) as refused:
+                await asked
+            assert refused.value.code == "unavailable"
+        over.clear()
+        with pytest.raises(StoreError):
+            await engine.submit(RUN, resolved())
+        engine._release(log.seq)
+        await settle()
+        assert left == [], "once over, for good"
+
+    run(scenario)
+
+
+def test_a_daemon_without_a_lock_finds_out_that_it_was_replaced_while_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "FENCE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        first = await Engine.open(tmp_path, Policy())
+        await first.submit(RUN, resolved())
+        watching = asyncio.ensure_future(first.keep_watch())
+        second = await Engine.open(tmp_path, Policy())
+        assert len(second.state.jobs) == 1
+        await watching
+        with pytest.raises(StoreError, match="belongs to a newer daemon"):
+            await first.broken
+        with pytest.raises(StoreError):
+            await first.submit(RUN, resolved())
+        await asyncio.to_thread(first._wal.close)
+        await second.close()
+
+    run(scenario)
+
+
+def test_what_a_replaced_daemon_still_wrote_is_reported_by_the_one_that_replaced_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "FENCE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        first = await Engine.open(tmp_path, Policy())
+        left: list[AnyEffect] = []
+        first.on_effect = lambda effect, _: left.append(effect)
+        second = await Engine.open(tmp_path, Policy())
+        watching = asyncio.ensure_future(second.keep_watch())
+        with pytest.raises(StoreError, match="whether this request was recorded"):
+            await first.submit(RUN, resolved())
+        while not second.warnings:  # noqa: ASYNC110 - bounded by `run`
+            await asyncio.sleep(0.01)
+        (warning,) = second.warnings
+        assert warning.startswith(f"1 records in {tmp_path / 'wal' / '00000001-000001.jsonl'} from")
+        assert (left, second.state.jobs) == ([], {})
+        watching.cancel()
+        await asyncio.to_thread(first._wal.close)
+        await second.close()
 
     run(scenario)
 

@@ -20,8 +20,7 @@ from oj_daemon.access import FULL_TOKEN, OWNER, Principal
 from oj_daemon.core.state import State
 from oj_daemon.errors import OjError, StoreError, WireError
 from oj_daemon.main import AlreadyRunning, Ending, run
-from oj_daemon.metrics import Metrics
-from oj_daemon.readiness import Readiness
+from oj_daemon.probes import Probes
 from oj_daemon.settings import READY, START_MARKER, Settings
 from oj_daemon.store import lock
 from oj_daemon.wire.client import Client, RemoteError, Reply
@@ -116,17 +115,17 @@ def config(folder: Path, **environ: str) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running(found: Settings, metrics: Metrics | None = None) -> AsyncIterator[Daemon]:
+async def running(found: Settings) -> AsyncIterator[Daemon]:
     """A daemon that is ready; at the end of the block it has ended, and that is waited for."""
     daemon = Daemon(found)
 
     async def live() -> None:
-        async def start(_: Settings) -> FakeWorks:
+        async def start(_: Settings, __: object) -> FakeWorks:
             asyncio.get_running_loop().call_soon(daemon.ready.set)
             return daemon.works
 
         try:
-            daemon.ending = await run(found, start, metrics=metrics)
+            daemon.ending = await run(found, start)
         except Exception as exc:  # noqa: BLE001 - what the test is about
             daemon.failure = exc
 
@@ -176,6 +175,7 @@ async def test_the_log_begins_with_every_decision_and_its_reason(folder: Path) -
     assert marker.startswith(START_MARKER)
     assert "profile=workstation (KUBERNETES_SERVICE_HOST is not set); " in first
     assert f"state_dir={folder} (OJ_STATE_DIR); " in first
+    assert first.endswith("; lease_holder=none (runtime local)")
     assert "WARNING oj_daemon.main: OJ_TIMEOUT_EXIT_MS='soon' is ignored" in second
 
 
@@ -305,7 +305,6 @@ async def test_in_a_cluster_there_is_no_lock_and_the_log_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("OJ_LEASE", "on"),
         ("OJ_RUNTIME", "kubernetes"),
     ],
 )
@@ -323,7 +322,7 @@ async def test_without_a_token_there_is_no_port(folder: Path) -> None:
 
 
 async def test_a_path_too_long_for_the_socket_is_found_before_the_log_is_read(folder: Path) -> None:
-    async def start(_: Settings) -> FakeWorks:
+    async def start(_: Settings, __: object) -> FakeWorks:
         pytest.fail("the works were started")
 
     with pytest.raises(WireError, match=r"^socket path too long"):
@@ -342,16 +341,14 @@ async def test_it_lives_before_the_log_is_read_is_ready_after_that_and_no_more_w
     works = FakeWorks()
     works.drained.clear()
 
-    async def start(_: Settings) -> FakeWorks:
+    async def start(_: Settings, __: object) -> FakeWorks:
         began.set()
         await go_on.wait()
         asyncio.get_running_loop().call_soon(serving.set)
         return works
 
-    readiness = Readiness("log", "lease")
-    metrics = Metrics(readiness, "1")
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-        daemon = group.create_task(run(found, start, readiness=readiness, metrics=metrics))
+        daemon = group.create_task(run(found, start))
         await began.wait()
         assert (await asyncio.to_thread(ask, port, "/healthz"))[0] == 200
         assert await asyncio.to_thread(unmet, port) == {"log": "not yet"}
@@ -385,30 +382,29 @@ async def test_status_tells_whether_it_is_ready_and_what_it_waits_for(folder: Pa
 
 
 async def test_a_log_that_breaks_makes_it_unfit_to_live(folder: Path) -> None:
-    readiness = Readiness("log", "lease")
+    probes = Probes(config(folder))
     works = FakeWorks()
 
-    async def start(_: Settings) -> FakeWorks:
+    async def start(_: Settings, __: object) -> FakeWorks:
         asyncio.get_running_loop().call_soon(works.broken.set_exception, StoreError("disk full"))
         return works
 
     with pytest.raises(StoreError, match="disk full"):
-        await run(config(folder), start, readiness=readiness)
-    assert readiness.broken == main.LOG_BROKEN
+        await run(config(folder), start, probes)
+    assert probes.readiness.broken == main.LOG_BROKEN
 
 
 async def test_a_port_that_was_asked_for_by_name_and_is_taken_ends_the_daemon_before_the_log_is_read(
     folder: Path,
 ) -> None:
-    async def start(_: Settings) -> FakeWorks:
+    async def start(_: Settings, __: object) -> FakeWorks:
         pytest.fail("the works were started")
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = config(folder, OJ_HTTP_PORT=str(port))
-        metrics = Metrics(Readiness(), "1")
         with pytest.raises(OjError, match=rf"^listen on 127\.0\.0\.1 port {port} ") as failure:
-            await run(found, start, metrics=metrics)
+            await run(found, start)
     assert "OJ_HTTP_PORT" in failure.value.hint
     assert left_in(folder) == {"daemon.lock", "daemon.log"}
 
@@ -419,7 +415,7 @@ async def test_a_taken_port_that_only_the_profile_chose_is_a_warning_that_everyo
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(settings, "HTTP_PORT", taken.getsockname()[1])
         found = config(folder, OJ_PROFILE="cluster", OJ_HTTP_BIND="127.0.0.1")
-        async with running(found, Metrics(Readiness(), "1")) as daemon:
+        async with running(found) as daemon:
             info = await daemon.call("DaemonStatus")
             await daemon.call("DaemonStop")
     assert any("for probes and metrics: " in warning for warning in info["warnings"])

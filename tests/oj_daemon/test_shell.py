@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from oj_daemon import processes, shell
-from oj_daemon.errors import AdapterError
+from oj_daemon.errors import AdapterError, StoreError
 from oj_daemon.shell import Found, RunSpec, RunState, ShellRuns, base_env
+from tests.support.waiting import until
 
 # ruff: noqa: ASYNC110, ASYNC221, ASYNC240 - files and processes are what is being awaited and looked at
 
@@ -247,6 +248,30 @@ def test_a_working_directory_that_vanishes_has_an_outcome_of_its_own(tmp_path: P
     assert (
         done.stderr == f"oj: the working directory {tmp_path}/gone is gone or cannot be entered\n"
     )
+
+
+@pytest.mark.parametrize("stopped", ["before it looks around", "after that"])
+async def test_a_daemon_that_was_stopped_while_it_started_a_run_does_not_repeat_it(
+    quick: ShellRuns, tmp_path: Path, stopped: str
+) -> None:
+    """The one that took over ran it to its end and removed the folder, which the first one may make again."""
+    old = ShellRuns(quick.root)
+    wanted = spec(tmp_path, "echo ran >>$T/ledger")
+
+    def take_over() -> None:
+        quick.start(wanted)
+        until(lambda: quick.exit_status(RUN) is not None, DEADLINE, "it ran")
+        quick.remove(RUN)
+        if stopped == "before it looks around":
+            old.folder(RUN).mkdir(parents=True)
+            raise StoreError("somebody else acts now", code="replaced")
+
+    old.guard = take_over
+    with pytest.raises((StoreError, AdapterError)):
+        old.start(wanted)
+    await quick.wait(RUN)
+    assert (tmp_path / "ledger").read_text() == "ran\n"
+    assert old.survivors() == []
 
 
 @pytest.mark.parametrize(

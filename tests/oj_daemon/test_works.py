@@ -44,7 +44,7 @@ class Daemon:
     def __init__(self, folder: Path, made: Works, config: settings.Settings) -> None:
         self.folder = folder
         self.works = made
-        self.gate = Gate(config, made, Stop(Readiness()), ())
+        self.gate = Gate(config, made, Stop(Readiness()))
 
     async def ask(self, request: requests.AnyRequest, kind: type[T], who: Principal = OWNER) -> T:
         reply = await self.gate.handle(request, who)

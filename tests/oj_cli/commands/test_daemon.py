@@ -84,11 +84,13 @@ def test_a_start_that_fails_says_why(oj: Harness) -> None:
     oj.setenv("OJ_LEASE", "on")
     result = oj.oj("daemon", "start", "-o", "json")
     assert result.code == 1
-    message = "Failed to start daemon: OJ_LEASE=on: this version of oj cannot do that"
-    assert result.json == {
-        "error": {"message": message, "code": "start_failed", "hint": "unset OJ_LEASE"}
-    }
-    assert result.err == f"Error: {message}\nHint: unset OJ_LEASE\n"
+    hint = "set OJ_K8S_KUBECONFIG to a file with credentials"
+    message = (
+        "Failed to start daemon: OJ_LEASE=on: find the API server: "
+        "KUBERNETES_SERVICE_HOST is not set, so this is no pod"
+    )
+    assert result.json == {"error": {"message": message, "code": "start_failed", "hint": hint}}
+    assert result.err == f"Error: {message}\nHint: {hint}\n"
 
 
 def test_warnings_about_settings_are_shown_with_the_status(oj: Harness) -> None:

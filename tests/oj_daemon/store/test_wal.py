@@ -445,9 +445,13 @@ def test_a_replaced_daemon_is_told_and_what_it_wrote_is_ignored_and_reported(
         old.wal.append(b"more")
 
     assert new.write(b"2")
+    [told] = new.wal.new_strays()
+    assert told.startswith(f"1 records in {segment_path(folder, 1, 1)} from byte ")
+    assert new.wal.new_strays() == [], "once"
     new.wal.close()
     third = start(folder)
     assert third.payloads == [b"1", b"2"]
+    assert third.wal.new_strays() == [], "known since the start"
     [warning] = third.wal.warnings
     assert warning.startswith(f"1 records in {segment_path(folder, 1, 1)} from byte ")
 
