@@ -325,8 +325,10 @@ def test_a_phase_of_unknown_is_a_lost_node_that_may_come_back() -> None:
 
 
 def test_a_container_that_nobody_can_find_was_lost_with_its_node() -> None:
-    said = diagnose_pod(ended(pod(), 137, reason="ContainerStatusUnknown"))
-    assert (said.kind, said.is_infra, said.is_final) == (Kind.NODE_LOST, True, True)
+    thing = ended(pod(), 137, reason="ContainerStatusUnknown")
+    thing["status"]["containerStatuses"][0]["state"]["terminated"] |= {"startedAt": None, "finishedAt": None}  # fmt: skip
+    said = diagnose_pod(thing)
+    assert (said.kind, said.is_infra, said.is_final, said.has_run) == (Kind.NODE_LOST, True, True, True)  # fmt: skip
 
 
 def test_death_is_told_by_the_container_though_the_phase_says_running() -> None:
