@@ -127,6 +127,7 @@ _CONFIG_REASONS: Final = (
     *("PreCreateHookError", "PreStartHookError", "PostStartHookError"),
 )
 _NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
+_OUT_OF_SIGHT: Final = "ContainerStatusUnknown"
 _REFUSED_BY_NODE: Final = re.compile(
     r"OutOf\w+|NodeAffinity|NodePorts|NodeName|UnexpectedAdmissionError|AdmissionError|AppArmor"
     r"|InitContainerRestartPolicyForbidden|PodOSNotSupported|PodOSSelectorNodeLabelDoesNotMatch|SysctlForbidden"
@@ -181,6 +182,10 @@ class _Pod:
     @property
     def has_run(self) -> bool:
         ended = self.ended
+        if ended.get("reason") == _OUT_OF_SIGHT:
+            return (
+                True  # it is not said any more, and work that may be there is not to be done twice
+            )
         if ended:
             began = ended.get("startedAt")
             return ended.get("reason") not in _NOT_STARTED and began not in (_EPOCH, None)
@@ -301,7 +306,7 @@ def _ended(pod: _Pod) -> Diagnosis | None:  # noqa: PLR0911 - one return for eac
         )
     if reason == "OOMKilled":
         return _out_of_memory(pod, code)
-    if reason == "ContainerStatusUnknown":
+    if reason == _OUT_OF_SIGHT:
         what = "the node lost sight of the agent's container"
         return _infra(Kind.NODE_LOST, pod, joined(what, text), _advice_for_loss(Kind.NODE_LOST, ""), reason)  # fmt: skip
     if pod.reason == "DeadlineExceeded":

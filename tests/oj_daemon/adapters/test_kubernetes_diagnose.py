@@ -325,8 +325,10 @@ def test_a_phase_of_unknown_is_a_lost_node_that_may_come_back() -> None:
 
 
 def test_a_container_that_nobody_can_find_was_lost_with_its_node() -> None:
-    said = diagnose_pod(ended(pod(), 137, reason="ContainerStatusUnknown"))
-    assert (said.kind, said.is_infra, said.is_final) == (Kind.NODE_LOST, True, True)
+    thing = ended(pod(), 137, reason="ContainerStatusUnknown")
+    thing["status"]["containerStatuses"][0]["state"]["terminated"] |= {"startedAt": None, "finishedAt": None}  # fmt: skip
+    said = diagnose_pod(thing)
+    assert (said.kind, said.is_infra, said.is_final, said.has_run) == (Kind.NODE_LOST, True, True, True)  # fmt: skip
 
 
 def test_death_is_told_by_the_container_though_the_phase_says_running() -> None:
@@ -365,6 +367,13 @@ def test_an_agent_that_had_ended_before_its_pod_was_deleted_has_its_own_cause() 
     assert diagnose_pod(thing).kind is Kind.CRASHED
     thing = deleting(ended(pod(), 7, "2026-11-23T16:39:12Z"), "2026-11-23T16:40:00Z", 0)
     assert diagnose_pod(thing).kind is Kind.CRASHED
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_an_agent_that_was_killed_in_a_pod_that_is_on_its_way_out_was_deleted(code: int) -> None:
+    # The kubelet has asked for the deletion again, without any grace, so the time of the first request is not known.
+    thing = deleting(ended(pod(), code, "2026-11-23T16:39:30Z"), "2026-11-23T16:39:35Z", 0)
+    assert diagnose_pod(thing).kind is Kind.DELETED
 
 
 def test_the_first_cause_of_death_stays_the_cause() -> None:
@@ -418,6 +427,8 @@ def test_a_sidecar_that_did_not_answer_is_said_to_be_so() -> None:
     assert (said.kind, said.reason) == (Kind.CRASHED, "Unhealthy")
     assert "did not answer: Liveness probe failed: timeout" in said.message
     assert diagnose_pod(thing, events=told[:1]).reason == "Error"  # one missed probe ends nothing
+    stopped = told[1] | {"message": "Stopping container agent"}
+    assert diagnose_pod(thing, events=[told[0], stopped]).reason == "Error"
 
 
 def test_events_of_another_pod_of_the_same_name_do_not_count() -> None:

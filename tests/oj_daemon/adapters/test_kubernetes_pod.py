@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +495,51 @@ def test_a_proxy_comes_before_the_clone_and_what_needs_the_clone_after_it() -> N
 def test_what_is_meant_for_a_clone_needs_one() -> None:
     template = templated(initContainers=[{"name": "clone", "env": [{"name": "A", "value": "b"}]}])
     assert made(planned(**template)) == golden("default")
+
+
+def carried_out(container: dict[str, Any]) -> None:
+    """What a node does with a container, in a process of this machine."""
+    env = {each["name"]: each["value"] for each in container["env"]}
+
+    def expanded(word: str) -> str:
+        return re.sub(r"\$\$|\$\((\w+)\)", lambda found: env.get(found[1], found[0]) if found[1] else "$", word)  # fmt: skip
+
+    subprocess.run(
+        [expanded(word) for word in container["command"]],
+        env={"PATH": os.environ["PATH"], **env},
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("branch", "ref", "head"),
+    [("main", "", "one"), ("$(HOME)/$$x", "", "two"), ("main", "v1", "one"), ("main", "$(HOME)/$$x", "two")],
+)  # fmt: skip
+def test_git_understands_the_commands_of_the_clone(
+    tmp_path: Path, branch: str, ref: str, head: str
+) -> None:
+    source, workspace = tmp_path / "source", tmp_path / "workspace"
+
+    def git(folder: Path, *words: str) -> str:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+        ran = subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True, text=True)  # fmt: skip
+        return ran.stdout.strip()
+
+    source.mkdir()
+    workspace.mkdir()
+    git(source, "init", "-q", "-b", "main")
+    git(source, "commit", "-q", "--allow-empty", "-m", "one")
+    git(source, "tag", "v1")
+    git(source, "checkout", "-q", "-b", "$(HOME)/$$x")
+    git(source, "commit", "-q", "--allow-empty", "-m", "two")
+    plan = planned(
+        clone=Clone(url=source.as_uri(), branch=branch, ref=ref),
+        workspace=Workspace(path=str(workspace)),
+    )
+    for container in made(plan)["spec"]["initContainers"]:
+        carried_out(container)
+    assert git(workspace, "log", "-1", "--format=%s") == head
 
 
 # -- its Secret -----------------------------------------------------------------------------------------------------------
