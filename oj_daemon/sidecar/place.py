@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -94,31 +95,34 @@ class Place:
     async def run(self) -> None:
         """Serve until told to end, end everything."""
         self._listen_to_signals()
-        async with asyncio.TaskGroup() as group:
-            self._tasks.group = group
-            with contextlib.ExitStack() as opened:
-                context = entrance.tls_context(self._chosen)
-                made, _ = entrance.bind(self._chosen, opened)
-                self._execs.recover()
-                runner = web.AppRunner(
-                    self._server.application(),
-                    access_log=None,
-                    handle_signals=False,
-                    handler_cancellation=True,
-                    shutdown_timeout=FLUSH_SECONDS,
-                )
-                await runner.setup()
-                try:
-                    for each in made:
-                        tls = None if each.family == socket.AF_UNIX else context
-                        await web.SockSite(runner, each, ssl_context=tls).start()
-                    logger.info("place ready", extra={"boot": self._boot})
-                    await self._ending.wait()
-                    await self._end_everything(self._chosen.delays.shutdown_timeout_ms / 1000)
-                finally:
-                    await runner.cleanup()
-                    self._tasks.cancel()
+        context = entrance.tls_context(self._chosen)
+        with contextlib.ExitStack() as opened:
+            made, _ = entrance.bind(self._chosen, opened)
+            async with asyncio.TaskGroup() as group:
+                self._tasks.group = group
+                await self._serve(made, context)
         logger.info("place ends")
+
+    async def _serve(self, made: Sequence[socket.socket], context: ssl.SSLContext | None) -> None:
+        self._execs.recover()
+        runner = web.AppRunner(
+            self._server.application(),
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=FLUSH_SECONDS,
+        )
+        await runner.setup()
+        try:
+            for each in made:
+                tls = None if each.family == socket.AF_UNIX else context
+                await web.SockSite(runner, each, ssl_context=tls).start()
+            logger.info("place ready", extra={"boot": self._boot})
+            await self._ending.wait()
+            await self._end_everything(self._chosen.delays.shutdown_timeout_ms / 1000)
+        finally:
+            await runner.cleanup()
+            self._tasks.cancel()
 
     async def _end_everything(self, grace_seconds: float) -> None:
         loop = asyncio.get_running_loop()
