@@ -28,7 +28,6 @@ from oj_daemon.sidecar import entrance, options
 from oj_daemon.sidecar.admission import Tokens
 from oj_daemon.sidecar.exec import Execs
 from oj_daemon.sidecar.files import Files
-from oj_daemon.sidecar.frames import Shape
 from oj_daemon.sidecar.options import Options
 from oj_daemon.sidecar.place_api import PlaceServer
 from oj_daemon.sidecar.relay import Relay
@@ -74,7 +73,7 @@ class Place:
         """The result of something that is carried through whoever goes away."""
         return await through(self._tasks.spawn, work)
 
-    def health(self) -> Shape:
+    def health(self) -> dict[str, object]:
         """That it lives, and since when: after a restart nothing that ran before runs any more."""
         return {
             "status": "stopping" if self.is_stopping else "running",

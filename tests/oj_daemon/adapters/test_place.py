@@ -21,7 +21,7 @@ from oj_daemon.shell import RunState
 from oj_daemon.wire.names import AgentId
 from tests.support.far import free_port
 from tests.support.places import Papers, PlaceProcess, agent_script, place
-from tests.support.sidecar import FAST
+from tests.support.sidecar import FAST, sidecar
 
 pytestmark = pytest.mark.e2e  # a real process, and more than one
 
@@ -173,6 +173,23 @@ async def test_health_needs_no_token(shared: PlaceProcess, papers: Papers) -> No
     async with shared.client(token=Secret(""), ssl_context=papers.context()) as probe:
         health = await probe.health()
     assert (health.status, bool(health.boot)) == ("running", True)
+
+
+async def test_a_place_on_this_machine_needs_no_tls() -> None:
+    port = free_port()
+    options = ("--place", "--port", str(port))
+    with sidecar((), *options, env={"OJ_SIDECAR_TOKEN": "t"}) as made:
+        client = PlaceClient(f"http://127.0.0.1:{port}", Secret("t"))
+        run = await client.start("env", "env", env={}, cwd=str(made.folder))
+        while (await client.wait(run.run_id)).state is RunState.RUNNING:
+            pass
+        assert b"OJ_SIDECAR_TOKEN" not in (await client.output(run.run_id, 0)).data
+        await client.close()
+        stranger = PlaceClient(f"http://127.0.0.1:{port}", Secret(""))
+        with pytest.raises(AdapterError) as refused:
+            await stranger.runs()
+        assert refused.value.code == "refused"
+        await stranger.close()
 
 
 async def test_a_place_that_moved_is_found_at_its_new_address(
