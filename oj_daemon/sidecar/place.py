@@ -108,7 +108,9 @@ class Place:
             self._server.application(),
             access_log=None,
             handle_signals=False,
+            # What is passed on must not wait for an answer that nobody wants any more, nor be unpacked on the way.
             handler_cancellation=True,
+            auto_decompress=False,
             shutdown_timeout=FLUSH_SECONDS,
         )
         await runner.setup()

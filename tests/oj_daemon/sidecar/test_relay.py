@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -118,6 +119,23 @@ async def test_a_body_larger_than_any_buffer_passes_both_ways(
     sent = bytes(range(256)) * (1 << 16)
     async with ask(client, "POST", "/agents/agt-x/echo", data=io.BytesIO(sent)) as reply:
         assert await reply.read() == sent
+
+
+async def test_packed_bodies_stay_packed_on_the_way(
+    client: aiohttp.ClientSession, nested: Nested
+) -> None:
+    async def packs(request: web.Request) -> web.StreamResponse:
+        nested.bodies.append(await request.read())  # unpacked here, and only here
+        packed = gzip.compress(b"answer" * 1000)
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
+
+    nested.answer = packs
+    sent = gzip.compress(b"request" * 1000)
+    headers = {"Content-Encoding": "gzip"}
+    async with ask(client, "POST", "/agents/agt-x/packed", data=sent, headers=headers) as reply:
+        assert await reply.read() == b"answer" * 1000
+    assert nested.bodies == [b"request" * 1000]
+    assert nested.seen[0].content_length == len(sent)
 
 
 async def test_half_a_reply_does_not_look_like_a_whole_one(
