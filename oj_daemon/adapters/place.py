@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import PurePosixPath
@@ -221,12 +222,14 @@ class PlaceClient:
 
     async def put_file(self, name: str, data: bytes) -> PurePosixPath:
         """Write a file of the place's folder; its path there."""
-        found = await self._ask("PUT", f"files/{quote(name)}", _Stored, data, patience=FILE_SECONDS)
+        found = await self._ask(
+            "PUT", f"files/{_quoted(name)}", _Stored, data, patience=FILE_SECONDS
+        )
         return PurePosixPath(found.path)
 
     async def get_file(self, name: str, most: int = FILE_MOST) -> bytes:
         """Read a file of the place's folder."""
-        async with self._reply("GET", f"files/{quote(name)}", None, FILE_SECONDS) as reply:
+        async with self._reply("GET", f"files/{_quoted(name)}", None, FILE_SECONDS) as reply:
             kept = bytearray()
             async for data in reply.content.iter_any():
                 kept += data
@@ -240,7 +243,7 @@ class PlaceClient:
 
     def session_url(self, agent_id: str) -> str:
         """What the URLs of an agent's sidecar begin with."""
-        return f"{self._base}/agents/{quote(agent_id, safe='')}"
+        return f"{self._base}/agents/{_quoted(agent_id)}"
 
     def agent(self, agent_id: str) -> AgentTransport:
         """The way to an agent's sidecar, for a `Session`."""
@@ -307,7 +310,8 @@ class PlaceClient:
         import aiohttp  # noqa: PLC0415 - see above
 
         what = f"ask {self._name} for {path.partition('?')[0]}"
-        data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        # As a file: a large body is written piece by piece.
+        data = None if body is None else io.BytesIO(_bytes(body))
         try:
             async with (
                 asyncio.timeout(REPLY_SECONDS + patience),
@@ -348,8 +352,17 @@ class AgentTransport:
         yield self._place.client()
 
 
+def _bytes(body: Mapping[str, object] | bytes) -> bytes:
+    return body if isinstance(body, bytes) else msgspec.json.encode(body)
+
+
+def _quoted(name: str) -> str:
+    """One word of a path, slashes and dots included: nothing between here and the place reads more into it."""
+    return quote(name, safe="")
+
+
 def _run_path(run_id: str) -> str:
-    return f"exec/{quote(run_id, safe='')}"
+    return f"exec/{_quoted(run_id)}"
 
 
 def _reason(text: bytes) -> str:

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,7 +28,6 @@ from oj_daemon.sidecar import entrance, options
 from oj_daemon.sidecar.admission import Tokens
 from oj_daemon.sidecar.exec import Execs
 from oj_daemon.sidecar.files import Files
-from oj_daemon.sidecar.frames import Shape
 from oj_daemon.sidecar.options import Options
 from oj_daemon.sidecar.place_api import PlaceServer
 from oj_daemon.sidecar.relay import Relay
@@ -73,7 +73,7 @@ class Place:
         """The result of something that is carried through whoever goes away."""
         return await through(self._tasks.spawn, work)
 
-    def health(self) -> Shape:
+    def health(self) -> dict[str, object]:
         """That it lives, and since when: after a restart nothing that ran before runs any more."""
         return {
             "status": "stopping" if self.is_stopping else "running",
@@ -94,31 +94,36 @@ class Place:
     async def run(self) -> None:
         """Serve until told to end, end everything."""
         self._listen_to_signals()
-        async with asyncio.TaskGroup() as group:
-            self._tasks.group = group
-            with contextlib.ExitStack() as opened:
-                context = entrance.tls_context(self._chosen)
-                made, _ = entrance.bind(self._chosen, opened)
-                self._execs.recover()
-                runner = web.AppRunner(
-                    self._server.application(),
-                    access_log=None,
-                    handle_signals=False,
-                    handler_cancellation=True,
-                    shutdown_timeout=FLUSH_SECONDS,
-                )
-                await runner.setup()
-                try:
-                    for each in made:
-                        tls = None if each.family == socket.AF_UNIX else context
-                        await web.SockSite(runner, each, ssl_context=tls).start()
-                    logger.info("place ready", extra={"boot": self._boot})
-                    await self._ending.wait()
-                    await self._end_everything(self._chosen.delays.shutdown_timeout_ms / 1000)
-                finally:
-                    await runner.cleanup()
-                    self._tasks.cancel()
+        context = entrance.tls_context(self._chosen)
+        with contextlib.ExitStack() as opened:
+            made, _ = entrance.bind(self._chosen, opened)
+            async with asyncio.TaskGroup() as group:
+                self._tasks.group = group
+                await self._serve(made, context)
         logger.info("place ends")
+
+    async def _serve(self, made: Sequence[socket.socket], context: ssl.SSLContext | None) -> None:
+        self._execs.recover()
+        runner = web.AppRunner(
+            self._server.application(),
+            access_log=None,
+            handle_signals=False,
+            # What is passed on must not wait for an answer that nobody wants any more, nor be unpacked on the way.
+            handler_cancellation=True,
+            auto_decompress=False,
+            shutdown_timeout=FLUSH_SECONDS,
+        )
+        await runner.setup()
+        try:
+            for each in made:
+                tls = None if each.family == socket.AF_UNIX else context
+                await web.SockSite(runner, each, ssl_context=tls).start()
+            logger.info("place ready", extra={"boot": self._boot})
+            await self._ending.wait()
+            await self._end_everything(self._chosen.delays.shutdown_timeout_ms / 1000)
+        finally:
+            await runner.cleanup()
+            self._tasks.cancel()
 
     async def _end_everything(self, grace_seconds: float) -> None:
         loop = asyncio.get_running_loop()

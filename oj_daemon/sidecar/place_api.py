@@ -13,7 +13,6 @@ from aiohttp import web
 from oj_daemon.sidecar.admission import API, OPEN, Tokens, bearer, forbid_strangers, guarded
 from oj_daemon.sidecar.bodies import Refused
 from oj_daemon.sidecar.files import Files
-from oj_daemon.sidecar.frames import Shape
 from oj_daemon.sidecar.relay import Relay
 from oj_daemon.sidecar.replies import json_reply
 from oj_daemon.sidecar.steps import Host, Steps
@@ -25,7 +24,7 @@ BODY_MOST: Final = 8 * 1024 * 1024
 class Life(Host, Protocol):
     """The program around it."""
 
-    def health(self) -> Shape:
+    def health(self) -> dict[str, object]:
         """What probes and the daemon are told."""
         ...
 

@@ -89,7 +89,8 @@ async def _client(path: Path) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def _silent(name: str, error: BaseException) -> Refused:
-    reason = str(error) or type(error).__name__
+    is_late = isinstance(error, TimeoutError)
+    reason = "there was no answer in time" if is_late else str(error) or type(error).__name__
     return Refused(502, "UNREACHABLE", f"the sidecar of agent '{name}' does not answer: {reason}")
 
 

@@ -203,6 +203,23 @@ def test_our_children_are_listed(sleeper: subprocess.Popen[bytes]) -> None:
     assert children is None or sleeper.pid in children
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_ended_children_are_collected_but_for_those_of_others(
+    monkeypatch: pytest.MonkeyPatch, *, is_listed: bool
+) -> None:
+    if not is_listed:  # a kernel that does not list children
+        monkeypatch.setattr(processes, "children", lambda: None)
+    mine, other, busy = (os.posix_spawn("/bin/sh", ["sh", "-c", script], {})
+                         for script in ("exit 1", "exit 2", "exec sleep 1000"))  # fmt: skip
+    for pid in (mine, other):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    processes.collect_orphans({other})
+    assert processes.look(mine) is None
+    assert os.waitpid(other, 0)[0] == other
+    os.kill(busy, signal.SIGKILL)
+    assert os.waitpid(busy, 0)[0] == busy
+
+
 def test_becoming_a_subreaper_is_seen() -> None:
     code = (
         "from oj_daemon import processes as p; "
