@@ -438,7 +438,7 @@ def _sidecar_environment(plan: PodPlan) -> dict[str, str]:
         named |= {
             "OJ_SIDECAR_TLS_CERT": f"{SIDECAR_FILES}/{CERTIFICATE}",
             "OJ_SIDECAR_TLS_KEY": f"{SIDECAR_FILES}/{KEY}",
-            "OJ_SIDECAR_TLS_CLIENT_CA": f"{SIDECAR_FILES}/{CA}",
+            "OJ_SIDECAR_CLIENT_CA": f"{SIDECAR_FILES}/{CA}",
         }
     if plan.has_config:
         named["OJ_SIDECAR_AGENT_CONFIG"] = f"{SIDECAR_FILES}/{CONFIG}"
