@@ -55,6 +55,9 @@ DAEMON_NAMES: Final = frozenset({
     "OJ_NOTIFY_WEBHOOK_SECRET", "OJ_NOTIFY_WEBHOOK_SECRET_FILE", "OJ_NOTIFY_SEVERITY",
     "OJ_LEASE", "OJ_LEASE_NAME", "OJ_LEASE_DURATION_MS", "OJ_LEASE_RENEW_MS", "OJ_LEASE_RETRY_MS", "OJ_POD_NAME",
     "OJ_K8S_NAMESPACE", "OJ_K8S_KUBECONFIG", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT",
+    "OJ_K8S_IMAGE", "OJ_K8S_CREDENTIAL_SECRET", "OJ_K8S_SSH_SECRET", "OJ_K8S_PULL_SECRETS", "OJ_K8S_POD_TEMPLATE",
+    "OJ_K8S_DAEMON_URL", "OJ_K8S_START_TIMEOUT_MS", "OJ_K8S_MAX_PLACES", "OJ_K8S_CPU_REQUEST", "OJ_K8S_CPU_LIMIT",
+    "OJ_K8S_MEMORY_REQUEST", "OJ_K8S_MEMORY_LIMIT", "OJ_K8S_EPHEMERAL_REQUEST", "OJ_K8S_EPHEMERAL_LIMIT",
     "OJ_DRAIN_TIMEOUT_MS", "OJ_DRAIN_STEPS", "OJ_TIMER_CHECK_MS",
 })  # fmt: skip
 """What is meant for the daemon itself: secrets, and choices that a nested `oj` must not repeat."""
@@ -100,6 +103,28 @@ class Choice(NamedTuple):
     name: str
     value: str
     reason: str
+
+
+class Cluster(NamedTuple):
+    """What places in a cluster are made of; each set by `OJ_K8S_<NAME>`."""
+
+    image: str
+    """Of places whose runbook names none; it has `oj-sidecar` (target `agent` of the Dockerfile)."""
+    credential_secret: str
+    """Secret with what agents pay with, one variable a key; empty: none."""
+    ssh_secret: str
+    """Secret with a deploy key; empty: none."""
+    pull_secrets: tuple[str, ...]
+    pod_template: str
+    """File that is merged into every pod; empty: none."""
+    daemon_url: str
+    """How an `oj` in a place reaches this daemon; empty: it cannot."""
+    resources: tuple[tuple[str, str], ...]
+    """cpu_request, memory_limit and so on, as far as they were set."""
+    start_timeout_ms: int
+    """How long a place may take to come up; not counted while it is gated."""
+    max_places: int
+    """How many there may be at once; the rest wait in order."""
 
 
 class Settings(NamedTuple):
@@ -185,6 +210,7 @@ class Settings(NamedTuple):
     """Namespace of the Lease and the pods; empty: that of the credentials."""
     kubeconfig: str
     """File with credentials for the cluster; empty: those of the pod's service account."""
+    cluster: Cluster
 
     project: str | None
     """OJ_PROJECT."""
@@ -339,6 +365,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         pod_name=reader.get("OJ_POD_NAME") or reader.get("HOSTNAME") or "",
         namespace=_namespace(reader, root),
         kubeconfig=reader.text("OJ_K8S_KUBECONFIG", "", "default"),
+        cluster=_cluster(reader),
         project=reader.get("OJ_PROJECT"),
         no_color=reader.get("NO_COLOR") is not None,
         color=reader.get("COLOR") is not None,
@@ -380,6 +407,16 @@ class _Reader:
                 return self.decide(label, int(text), name)
             self._ignored(name, text, f"a number of milliseconds from {least} up", str(default))
         return self.decide(label, default, reason)
+
+    def count(self, name: str, default: int) -> int:
+        label = name.removeprefix("OJ_").lower()
+        text = self.get(name)
+        if text is None:
+            return self.decide(label, default, "default")
+        if text.isascii() and text.isdigit() and 0 < int(text) < 2**31:
+            return self.decide(label, int(text), name)
+        self._ignored(name, text, "a number from 1 up", str(default))
+        return self.decide(label, default, "default")
 
     def word(self, name: str, words: tuple[str, ...], default: str, reason: str) -> str:
         label = name.removeprefix("OJ_").lower()
@@ -536,6 +573,30 @@ def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | No
         "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
     )
     return reader.decide("tcp_port", None, "there is no token", shown="off")
+
+
+def _cluster(reader: _Reader) -> Cluster:
+    return Cluster(
+        image=reader.text("OJ_K8S_IMAGE", "", "default"),
+        credential_secret=reader.text("OJ_K8S_CREDENTIAL_SECRET", "", "default"),
+        ssh_secret=reader.text("OJ_K8S_SSH_SECRET", "", "default"),
+        pull_secrets=tuple(
+            reader.text("OJ_K8S_PULL_SECRETS", "", "default").replace(",", " ").split()
+        ),
+        pod_template=reader.text("OJ_K8S_POD_TEMPLATE", "", "default"),
+        daemon_url=reader.text("OJ_K8S_DAEMON_URL", "", "default"),
+        resources=tuple(
+            (name.lower(), value)
+            for name in (
+                f"{kind}_{end}"
+                for kind in ("CPU", "MEMORY", "EPHEMERAL")
+                for end in ("REQUEST", "LIMIT")
+            )
+            if (value := reader.text(f"OJ_K8S_{name}", "", "default"))
+        ),
+        start_timeout_ms=reader.ms(("OJ_K8S_START_TIMEOUT_MS",), 300_000),
+        max_places=reader.count("OJ_K8S_MAX_PLACES", 200),
+    )
 
 
 def _drain_steps(reader: _Reader, *, cluster: bool) -> bool:

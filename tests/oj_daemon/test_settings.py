@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oj_daemon.errors import OjError
-from oj_daemon.settings import Choice, Profile, Secret, Settings, load
+from oj_daemon.settings import Choice, Cluster, Profile, Secret, Settings, load
 
 HERE = {"OJ_STATE_DIR": "/s"}
 
@@ -63,6 +63,17 @@ def test_without_any_variable_everything_has_its_default() -> None:
         pod_name="",
         namespace="",
         kubeconfig="",
+        cluster=Cluster(
+            image="",
+            credential_secret="",
+            ssh_secret="",
+            pull_secrets=(),
+            pod_template="",
+            daemon_url="",
+            resources=(),
+            start_timeout_ms=300_000,
+            max_places=200,
+        ),
         project=None,
         no_color=False,
         color=False,
