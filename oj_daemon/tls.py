@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import socket
 import ssl
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -173,6 +174,34 @@ def make_server(folder: Path, names: Sequence[str], *, also: Sequence[str] = ())
     return material
 
 
+class Authority:
+    """The daemon's own CA, which signs a certificate for each place, and one for the daemon to show there."""
+
+    def __init__(self, folder: Path) -> None:
+        files.make_folder(folder)
+        self._certificate, self._key = _authority(folder)
+        self.pem = _pem(self._certificate).decode()
+        """What others check by."""
+
+    def issue(self, name: str, *, for_client: bool = False) -> tuple[str, str]:
+        """A certificate with the CA's behind it, and its key; both PEM."""
+        certificate, key = _issue(self._certificate, self._key, [name], for_client=for_client)
+        return (_pem(certificate) + _pem(self._certificate)).decode(), _key_pem(key).decode()
+
+    def context(self, name: str) -> ssl.SSLContext:
+        """For connections to places, showing a certificate of that name; whoever this CA has not signed is not trusted."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.pem)
+        certificate, key = self.issue(name, for_client=True)
+        # OpenSSL reads certificates from files only.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # of mode 0600
+            file.write(key + certificate)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+
 def _bound(address: str) -> tuple[str, ...]:
     """The bind address as a name of the certificate, where it is one that a client can type."""
     with contextlib.suppress(ValueError):
@@ -236,13 +265,18 @@ def _authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]
 
 
 def _issue(
-    authority: x509.Certificate, key: EllipticCurvePrivateKey, names: Sequence[str]
+    authority: x509.Certificate,
+    key: EllipticCurvePrivateKey,
+    names: Sequence[str],
+    *,
+    for_client: bool = False,
 ) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     from cryptography import x509  # noqa: PLC0415 - see the rule above
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - the same
     from cryptography.x509.oid import ExtendedKeyUsageOID  # noqa: PLC0415 - the same
 
     own = ec.generate_private_key(ec.SECP256R1())
+    role = ExtendedKeyUsageOID.CLIENT_AUTH if for_client else ExtendedKeyUsageOID.SERVER_AUTH
     builder = (
         _builder(_name(names[0]), authority.subject, own)
         .add_extension(
@@ -250,7 +284,7 @@ def _issue(
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([role]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
@@ -320,14 +354,17 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _write_key(path: Path, key: EllipticCurvePrivateKey) -> None:
+    _write(path, _key_pem(key))
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see the rule above
 
-    text = key.private_bytes(
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(path, text)
 
 
 def _write(path: Path, data: bytes) -> None:

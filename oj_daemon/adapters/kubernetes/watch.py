@@ -1,0 +1,197 @@
+"""All pods of this daemon, as one list and one watch keep them: nothing asks for pods one by one.
+
+Rule: what the cache says may be old, and says so (`age`); that it is old is never a reason to call a pod gone. A watch that
+ends, goes silent or has been forgotten by the API server is begun anew with a list, after a pause that grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from oj_daemon.adapters.kubernetes.api import Kube, KubeError
+from oj_daemon.adapters.kubernetes.diagnose import diagnose_missing, diagnose_pod, read_line
+from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis
+from oj_daemon.adapters.kubernetes.pod import INSTANCE
+
+logger = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+WATCH_SECONDS: Final = 240
+"""After which the server ends a watch: what it forgot to tell us is found by the list that follows."""
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+STALE_SECONDS: Final = 120.0
+"""Age from which the cache is not fresh any more; bookmarks come about once a minute."""
+
+
+class Seen(NamedTuple):
+    """A pod and what is the matter with it."""
+
+    pod: Object
+    diagnosis: Diagnosis
+
+    @property
+    def uid(self) -> str:
+        """Of the pod; another one under the same name is another pod."""
+        return str(self.pod["metadata"]["uid"])
+
+    @property
+    def address(self) -> str:
+        """Its IP, as far as it has one."""
+        return str((self.pod.get("status") or {}).get("podIP") or "")
+
+    @property
+    def is_ready(self) -> bool:
+        """Its sidecar answers."""
+        conditions = (self.pod.get("status") or {}).get("conditions") or ()
+        ready = any(
+            each.get("type") == "Ready" and each.get("status") == "True" for each in conditions
+        )
+        return (
+            ready
+            and not self.diagnosis.is_final
+            and not self.pod["metadata"].get("deletionTimestamp")
+        )
+
+
+class PodCache:
+    """The pods of one instance; `run` keeps them fresh."""
+
+    def __init__(self, kube: Kube, instance: str) -> None:
+        self._kube = kube
+        self._selector = f"{INSTANCE}={instance}"
+        self._path = f"/api/v1/namespaces/{kube.namespace}/pods"
+        self._pods: dict[str, Seen] = {}
+        self._gone: dict[str, Diagnosis] = {}
+        """By UID: what became of pods that are not there any more."""
+        self._fresh_at = 0.0
+        self._news = asyncio.Event()
+        self.is_listed = False
+        """There was a list, so a pod that is not in it is not there."""
+        self.on_fresh: Callable[[bool, str], None] = _ignore
+        """Told whether the cache is fresh, and why not."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the API server last said something."""
+        return time.monotonic() - self._fresh_at
+
+    def get(self, name: str) -> Seen | None:
+        """A pod by its name."""
+        return self._pods.get(name)
+
+    def all(self) -> Mapping[str, Seen]:
+        """Every pod, by name."""
+        return self._pods
+
+    def fate(self, name: str, uid: str) -> Diagnosis | None:
+        """Why that very pod is over; None while it may still be there."""
+        seen = self._pods.get(name)
+        if seen is not None and seen.uid == uid:
+            return seen.diagnosis if seen.diagnosis.is_final else None
+        if uid in self._gone:
+            return self._gone[uid]
+        return diagnose_missing(name) if self.is_listed else None
+
+    async def change(self, seconds: float) -> None:
+        """Return with the next news, or after so many seconds."""
+        news = self._news
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await news.wait()
+
+    def put(self, pod: Object) -> None:
+        """Take in a pod that was answered by the API server, unless the watch was faster."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        seen = self._pods.get(name)
+        if seen is None or seen.uid != uid:
+            if seen is not None:
+                self._bury(seen)
+            if uid not in self._gone:
+                self._pods[name] = Seen(pod, diagnose_pod(pod))
+                self._tell()
+
+    async def run(self) -> None:
+        """List, then watch, again and again, until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                version = await self._list()
+                pause = FIRST_PAUSE
+                await self._watch(version)
+            except KubeError as error:
+                self.on_fresh(False, "the API server cannot be asked")
+                logger.warning("watching pods: %s", error.message)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _list(self) -> str:
+        listed = await self._kube.request(
+            "GET", self._path, query={"labelSelector": self._selector}, seconds=30.0
+        )
+        before, self._pods = self._pods, {}
+        for pod in listed.get("items") or ():
+            name = pod["metadata"]["name"]
+            old = before.get(name)
+            known = old.diagnosis if old is not None and old.uid == pod["metadata"]["uid"] else None
+            self._pods[name] = Seen(pod, diagnose_pod(pod, before=known))
+        for name, seen in before.items():
+            now = self._pods.get(name)
+            if now is None or now.uid != seen.uid:
+                self._gone[seen.uid] = diagnose_missing(name, seen.diagnosis)
+        self.is_listed = True
+        self._touch()
+        self._tell()
+        return str((listed.get("metadata") or {}).get("resourceVersion") or "")
+
+    async def _watch(self, version: str) -> None:
+        query = {
+            "labelSelector": self._selector,
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        lines = self._kube.watch(self._path, query)
+        async with contextlib.aclosing(lines):
+            async for text in lines:
+                before = {seen.uid: seen.diagnosis for seen in self._pods.values()}
+                line = read_line(text, before)
+                if line.must_relist:
+                    said = line.diagnosis.message if line.diagnosis else "it made no sense"
+                    logger.info("watching pods: listing again: %s", said)
+                    return
+                self._touch()
+                if line.pod is None or line.diagnosis is None:
+                    continue
+                if line.is_gone:
+                    self._gone[line.uid] = line.diagnosis
+                    seen = self._pods.get(line.name)
+                    if seen is not None and seen.uid == line.uid:
+                        del self._pods[line.name]
+                else:
+                    old = self._pods.get(line.name)
+                    if old is not None and old.uid != line.uid:
+                        self._bury(old)
+                    self._pods[line.name] = Seen(line.pod, line.diagnosis)
+                self._tell()
+
+    def _bury(self, seen: Seen) -> None:
+        self._gone[seen.uid] = diagnose_missing(seen.pod["metadata"]["name"], seen.diagnosis)
+
+    def _touch(self) -> None:
+        self._fresh_at = time.monotonic()
+        self.on_fresh(True, "")
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+def _ignore(*_: object) -> None:
+    """Stand in for nobody who wants to know."""
