@@ -470,8 +470,6 @@ def _warnings(config: Settings) -> tuple[str, ...]:
         warnings.append(
             f"the port {config.tcp_port} is plain text (OJ_TLS=off): whoever listens in reads the token"
         )
-    if config.runtime == "kubernetes":
-        warnings.append("this version runs everything locally, also in a cluster")
     return tuple(warnings)
 
 
@@ -484,9 +482,7 @@ def _refuse_what_is_missing(config: Settings) -> None:
             hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE, or OJ_TCP_PORT=off",
         )
     named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
-    asked = (
-        [named["runtime"]] if "runtime" in named and config.runtime not in ("auto", "local") else []
-    )
+    asked = [named["runtime"]] if "runtime" in named and config.runtime == "docker" else []
     if asked:
         names = ", ".join(f"{choice.reason}={choice.value}" for choice in asked)
         raise OjError(

@@ -60,6 +60,12 @@ class Tokens:
             raise files.store_error(exc, "read or make", path) from exc
         return cls(key, full)
 
+    def key_for(self, purpose: str) -> Secret[bytes]:
+        """Another key that follows from ours, for that purpose alone."""
+        return Secret(
+            hmac.new(self._key.reveal(), _bytes(f"key:{purpose}"), hashlib.sha256).digest()
+        )
+
     # Made
 
     def of_run(self, job_id: JobId, run: int) -> Secret[str]:

@@ -14,17 +14,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from oj_daemon import access, attach, processes
 from oj_daemon.access import OWNER, Principal
 from oj_daemon.adapters import notify
 from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
-from oj_daemon.core.state import Policy, step_of
+from oj_daemon.core.state import Policy, place_of, step_of
 from oj_daemon.dispatch import Dispatch, jobs_active, usage_view
 from oj_daemon.engine import Engine
-from oj_daemon.errors import Rejected
+from oj_daemon.errors import AdapterError, OjError, Rejected
 from oj_daemon.executor import Executor
+from oj_daemon.observer import Observer
 from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
@@ -40,6 +43,7 @@ from oj_daemon.wire.names import (
 )
 
 if TYPE_CHECKING:
+    from oj_daemon.adapters.kubernetes.runtime import KubernetesPlaces
     from oj_daemon.metrics import Metrics  # at run time only where there is an HTTP port
 
 logger = logging.getLogger(__name__)
@@ -72,6 +76,45 @@ class Works:
         engine.on_effect = self.executor.deliver
         engine.on_facts = self._tell
         self._metrics: Metrics | None = None
+        self.places: KubernetesPlaces | None = None
+        self._warnings: tuple[str, ...] = ()
+
+    async def use_places(self, settings: Settings, observer: Observer) -> None:
+        """Run new jobs in places of their own; OjError when that was asked for by name and cannot be."""
+        from oj_daemon.places import open_places  # noqa: PLC0415 - the client of a cluster, 0.5 s
+
+        is_named = any(
+            choice.name == "runtime" and choice.reason == "OJ_RUNTIME"
+            for choice in settings.reasons
+        )
+        try:
+            places = await open_places(settings, self.executor.tokens, observer)
+        except AdapterError as error:
+            if is_named:
+                raise OjError(
+                    f"OJ_RUNTIME=kubernetes: {error.message}", code="unavailable", hint=error.hint
+                ) from error
+            self._warnings = (f"everything runs locally: {error.message}",)
+            logger.warning("%s", self._warnings[0])
+            return
+        places.known = self._owners
+        self.executor.use(places)
+        self.places = places
+        self.engine.policy = msgspec.structs.replace(self.engine.policy, runtime=places.name)
+        self.executor.chore(places.run())
+
+    def has_place(self, job_id: JobId) -> bool:
+        """Whether the job works somewhere else than on this machine."""
+        state = self.engine.state
+        return place_of(state, state.jobs[job_id]) is not None
+
+    def _owners(self) -> set[str]:
+        """Everybody who has a place of their own."""
+        state = self.engine.state
+        return {
+            *(each.id for each in state.workspaces.values() if each.runtime),
+            *(agent_id for agent_id in state.live_agents if state.agents[agent_id].is_ordered),
+        }
 
     def count(self, metrics: Metrics, recovery_seconds: float) -> None:
         """Let everything that happens be counted."""
@@ -170,7 +213,11 @@ class Works:
             jobs_active=jobs_active(self.engine),
             epoch=self.engine.epoch,
             seq=self.engine.seq,
-            warnings=(*self.engine.warnings, *self.executor.notices.warnings(self.engine.state)),
+            warnings=(
+                *self.engine.warnings,
+                *self._warnings,
+                *self.executor.notices.warnings(self.engine.state),
+            ),
             notifications_waiting=notify.waiting(self.engine.state),
         )
 
@@ -200,6 +247,8 @@ class Works:
     async def close(self) -> None:
         """Write a snapshot and close the log."""
         await self.executor.stop()
+        if self.places is not None:
+            await self.places.close()
         await self.engine.close()
 
 
@@ -227,6 +276,8 @@ async def start(
         works.count(metrics, time.monotonic() - began)
     for warning in engine.warnings:
         logger.warning("%s", warning)
+    if settings.runtime == "kubernetes":
+        await works.use_places(settings, metrics or Observer())
     active = [
         (job.id, run.run)
         for job in (engine.state.jobs[job_id] for job_id in engine.state.live)
@@ -244,7 +295,8 @@ async def start(
     left = await works.executor.clear_leftovers(active, sessions, evaluating)
     if left:
         logger.warning("ended what was left of runs that are over: %s", ", ".join(left))
-    for lost in works.executor.unknown_after_reboot(active):
+    here = [(job_id, run) for job_id, run in active if not works.has_place(job_id)]
+    for lost in works.executor.unknown_after_reboot(here):
         engine.report(lost, "restart of the machine")
     await engine.durable()
     works.executor.note_boot()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +52,7 @@ class KubeError(AdapterError):
     word (NotFound, AlreadyExists, Conflict ...; ours are Unreachable, Unreadable and Credentials).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each comes from somewhere else
         self,
         message: str,
         *,
@@ -60,10 +60,13 @@ class KubeError(AdapterError):
         reason: str = "",
         retry_after: float | None = None,
         hint: str = "",
+        body: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, code=str(status) if status else "unreachable", hint=hint)
         self.status = status
         self.reason = reason
+        self.body: Mapping[str, Any] = body or {}
+        """The Status that the server sent, if it was one."""
         self.retry_after = retry_after
         """Seconds that the server asks us to wait."""
 
@@ -137,9 +140,24 @@ class Kube:
             answer: Object = msgspec.json.decode(text)
             return answer
 
+    async def text(
+        self, path: str, query: Mapping[str, str] | None = None, *, seconds: float = REQUEST_SECONDS
+    ) -> str:
+        """The answer to a GET that is no JSON, such as a log. Raises KubeError."""
+        import aiohttp  # noqa: PLC0415 - as above
+
+        limit = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
+        async with self._noted("get", "GET", path) as call:
+            reply = await self._send("GET", path, None, query, limit)
+            call.status = int(reply.status)
+            found = await reply.response.read()
+            if reply.status >= 400:
+                raise _refusal("GET", path, reply, found)
+            return bytes(found).decode("utf-8", "replace")
+
     async def watch(
         self, path: str, query: Mapping[str, str] | None = None, *, quiet: float = QUIET_SECONDS
-    ) -> AsyncIterator[Object]:
+    ) -> AsyncGenerator[Object, None]:
         """The events of a watch, until the server ends it; KubeError when it is refused, silent or cut off.
 
         An event of type ERROR holds a Status and is the caller's to look at. Close it with `contextlib.aclosing`.
@@ -251,6 +269,7 @@ def _refusal(method: str, path: str, reply: RESTResponse, text: bytes) -> KubeEr
         status=int(reply.status),
         reason=reason,
         retry_after=float(after) if after.isascii() and after.isdigit() else None,
+        body=status,
     )
 
 

@@ -1,0 +1,568 @@
+"""Places as pods: made, found again, reached and removed; the whole of what the executor asks of a cluster.
+
+Rule: whatever is made is named after its owner and marked with how often that was tried (`spawn`), so a daemon that died in the
+middle finds its own half and goes on with it. The token of a place follows from those two and the key of the state folder: it
+is in no log. What became of a pod is told by the cache alone, which is never asked to be fresher than it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import ssl
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from oj_daemon.adapters.base import PlaceReady
+from oj_daemon.adapters.kubernetes import pod as pods
+from oj_daemon.adapters.kubernetes.api import Kube, KubeError
+from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis, Kind
+from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
+from oj_daemon.adapters.kubernetes.refusals import diagnose_error
+from oj_daemon.adapters.kubernetes.watch import PodCache, Seen
+from oj_daemon.adapters.place import PlaceClient
+from oj_daemon.core.effects import CreateWorkspace, DeleteWorkspace
+from oj_daemon.errors import AdapterError, Rejected
+from oj_daemon.settings import Cluster, Secret
+from oj_daemon.shell import RunState
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "kubernetes"
+MOST_LOSSES: Final = 3
+"""How often a place that the cluster took away before it was ready is made again (kubernetes.md 3)."""
+QUOTA_FIRST: Final = 30.0
+QUOTA_LONGEST: Final = 300.0
+"""Seconds between two tries where a quota is full (kubernetes.md 3)."""
+RETRY_FIRST: Final = 0.5
+RETRY_LONGEST: Final = 30.0
+"""Seconds between two tries where the API server cannot be asked."""
+SWEEP_SECONDS: Final = 600.0
+GRACE_SECONDS: Final = 40
+LOG_LINES: Final = 20
+SCRIPT_SECONDS: Final = 120.0
+"""How long a command of ours in a place may take."""
+FRESH_SECONDS: Final = 15.0
+"""How long the cache is waited for at the start."""
+SHORT: Final = 12
+"""Digits of a commit that people read."""
+
+
+class Issuer(NamedTuple):
+    """The daemon's own CA."""
+
+    ca: str
+    """Its certificate, PEM."""
+    issue: Callable[[str], tuple[str, str]]
+    """Certificate chain and key, PEM, for a name."""
+    context: ssl.SSLContext
+    """For connections of the daemon to places."""
+
+
+class KubernetesPlaces:
+    """The places of one daemon in one namespace; `run` has to run as long as it is used."""
+
+    name = NAME
+
+    def __init__(  # noqa: PLR0913 - what a runtime is made of
+        self,
+        kube: Kube,
+        wanted: Cluster,
+        *,
+        instance: str,
+        key: Secret[bytes],
+        issuer: Issuer,
+        environ: Mapping[str, str],
+        checkpoints: Path,
+        template: Mapping[str, object] | None = None,
+    ) -> None:
+        self.environ = environ
+        self.cache = PodCache(kube, instance)
+        self.known: Callable[[], Collection[str]] = tuple
+        """The owners that have a place now; pods of others are swept away."""
+        self._kube = kube
+        self._wanted = wanted
+        self._instance = instance
+        self._key = key
+        self._issuer = issuer
+        self._checkpoints = checkpoints
+        self._template = template
+        self._clients: dict[str, PlaceClient] = {}
+        """By UID of the pod."""
+        self._status: dict[str, str] = {}
+        self._slots = asyncio.Semaphore(wanted.max_places)
+        self._holding: set[str] = set()
+        """Pods that have a slot, by name."""
+        self._writes = _Bucket(20, 30)
+        self._making: set[str] = set()
+
+    # -- for as long as the daemon lives ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the cache, and sweep now and then, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.cache.run())
+            group.create_task(self._sweep_often())
+
+    async def close(self) -> None:
+        """Let go of the connections; the places live on."""
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+        await self._kube.close()
+
+    async def _sweep_often(self) -> None:
+        await self._listed()
+        while True:
+            try:
+                await self.sweep()
+            except KubeError as error:
+                logger.warning("sweeping pods: %s", error.message)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> list[str]:
+        """Remove pods of this instance that no owner claims; their names."""
+        claimed = {_name(owner) for owner in self.known()} | self._making
+        strays = [
+            (name, seen)
+            for name, seen in self.cache.all().items()
+            if name not in claimed and not seen.pod["metadata"].get("deletionTimestamp")
+        ]
+        for name, seen in strays:
+            logger.warning("removing the pod %s: nobody claims it", name)
+            await self._delete(name, seen.uid)
+        return [name for name, _ in strays]
+
+    async def _listed(self) -> None:
+        while not self.cache.is_listed:
+            await self.cache.change(1.0)
+
+    # -- making ----------------------------------------------------------------------------------------------------
+
+    async def ready(self, wanted: CreateWorkspace) -> PlaceReady:
+        """Make the place, or find it where its route says; one that is gone is made again. Raises AdapterError."""
+        owner = wanted.agent_id or wanted.workspace_id
+        name = _name(owner)
+        notes: list[str] = []
+        self._making.add(name)
+        try:
+            await self._listed()
+            spawn, route = int(wanted.route.get("spawn", "0")), dict(wanted.route)
+            if route:
+                gone = self.why_gone(route)
+                if not gone:
+                    self._holding.add(name)
+                    seen = await self._await_ready(owner, name, route["uid"])
+                    if isinstance(seen, Seen):
+                        return PlaceReady(route, base=route.get("base", ""))
+                    gone = _words(seen)
+                notes.append(f"{gone}; it is made again")
+                await self._clear(name, route["uid"])
+            return await self._make(wanted, owner, spawn + 1, notes)
+        except Rejected as error:
+            raise AdapterError(error.message, code="place", hint=error.hint) from error
+        finally:
+            self._making.discard(name)
+            self._status.pop(owner, None)
+
+    async def _make(
+        self, wanted: CreateWorkspace, owner: str, spawn: int, notes: list[str]
+    ) -> PlaceReady:
+        name = _name(owner)
+        for losses in range(MOST_LOSSES + 1):
+            plan = plan_of(
+                wanted,
+                name,
+                self._kube.namespace,
+                self._instance,
+                str(spawn),
+                self._wanted,
+                self._template,
+            )
+            built = pods.build(plan)
+            if not losses:
+                notes += built.left_out
+            made = await self._create(owner, plan, built.pod)
+            uid = made["metadata"]["uid"]
+            outcome = await self._await_ready(owner, name, uid)
+            if isinstance(outcome, Seen):
+                route = {"pod": name, "uid": uid, "spawn": str(spawn)}
+                base, told = await self._furnish(wanted, route)
+                if base:
+                    route["base"] = base
+                return PlaceReady(route, base, (*notes, *told))
+            words = await self._last_words(name, outcome)
+            await self._clear(name, uid)
+            if not (outcome.is_infra and not outcome.has_run) or losses == MOST_LOSSES:
+                raise AdapterError(words, code="place", hint=outcome.advice)
+            notes.append(f"{outcome.message}; it is made again")
+            spawn += 1
+        raise AssertionError("unreachable")
+
+    async def _create(self, owner: str, plan: pods.PodPlan, pod: dict[str, Any]) -> dict[str, Any]:
+        """Secret, then pod; what is there of the same spawn is ours. Waits for a slot, for room in a quota, for the server."""
+        await self._slot(owner, plan.name)
+        token = self._token(plan.name, plan.spawn)
+        certificate, key = self._issuer.issue(plan.name)
+        secret = pods.build_secret(plan, token, Secret(key), certificate, self._issuer.ca)
+        await self._post(owner, "secrets", secret, plan)
+        made = await self._post(owner, "pods", pod, plan)
+        self.cache.put(made)
+        with contextlib.suppress(KubeError):  # the sweep finds what is not collected
+            await self._kube.request("PATCH", self._path("secrets", plan.name), pods.owner_of(made))
+        return made
+
+    async def _slot(self, owner: str, name: str) -> None:
+        if name in self._holding:
+            return
+        if self._slots.locked():
+            self._status[owner] = (
+                f"waits for its turn: {self._wanted.max_places} places are the most (OJ_K8S_MAX_PLACES)"
+            )
+        await self._slots.acquire()
+        self._holding.add(name)
+
+    async def _post(
+        self, owner: str, plural: str, body: dict[str, Any], plan: pods.PodPlan
+    ) -> dict[str, Any]:
+        quota, pause = QUOTA_FIRST, RETRY_FIRST
+        while True:
+            await self._writes.take()
+            try:
+                return await self._kube.request("POST", self._path(plural), body)
+            except KubeError as error:
+                said = _diagnosis(error)
+                if said.kind is Kind.ALREADY_EXISTS:
+                    found = await self._existing(plural, plan)
+                    if found is not None:
+                        return found
+                    await asyncio.sleep(pause)  # it is on its way out
+                elif said.is_final:
+                    raise AdapterError(said.message, code="place", hint=said.advice) from error
+                elif said.kind is Kind.QUOTA:
+                    self._status[owner] = f"{said.message}; trying again in {quota:g} s"
+                    await asyncio.sleep(quota)
+                    quota = min(2 * quota, QUOTA_LONGEST)
+                else:
+                    self._status[owner] = said.message
+                    after = (said.retry_after_ms or 0) / 1000
+                    await asyncio.sleep(max(pause, after))
+                    pause = min(2 * pause, RETRY_LONGEST)
+
+    async def _existing(self, plural: str, plan: pods.PodPlan) -> dict[str, Any] | None:
+        """What has the name already, if it is ours; None while it is being deleted. Raises AdapterError."""
+        if plural == "secrets":
+            return {}  # of the same owner and spawn: it holds the same token (the daemon may not read it)
+        try:
+            found = await self._kube.request("GET", self._path("pods", plan.name))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        if found["metadata"].get("deletionTimestamp"):
+            return None
+        why = pods.stranger(plan, found)
+        if why:
+            raise AdapterError(
+                f"a pod named {plan.name} is there already: {why}",
+                code="place",
+                hint="if no daemon of yours has made it, delete it",
+            )
+        return found
+
+    async def _await_ready(self, owner: str, name: str, uid: str) -> Seen | Diagnosis:
+        """The pod once it can be worked in, or why it cannot."""
+        began = time.monotonic()
+        limit = self._wanted.start_timeout_ms / 1000
+        while True:
+            fate = self.cache.fate(name, uid)
+            if fate is not None:
+                return fate
+            seen = self.cache.get(name)
+            if seen is not None and seen.uid == uid:
+                if seen.is_ready:
+                    self._status.pop(owner, None)
+                    return seen
+                said = seen.diagnosis
+                self._status[owner] = said.message
+                if said.is_hopeless:
+                    return said
+                if said.kind is Kind.GATED:
+                    began = time.monotonic()
+                elif time.monotonic() - began > limit:
+                    return _too_late(said, limit)
+            await self.cache.change(5.0)
+
+    async def _furnish(
+        self, wanted: CreateWorkspace, route: Mapping[str, str]
+    ) -> tuple[str, tuple[str, ...]]:
+        """Bring back what was saved of an earlier place, and begin the branch; commit that it starts from, and notes."""
+        if not wanted.repo:
+            return "", ()
+        client = await self.client(route)
+        saved = self._checkpoints / f"{wanted.agent_id or wanted.workspace_id}.bundle"
+        notes: list[str] = []
+        fetch = ""
+        if saved.exists():
+            at = await client.put_file("checkpoint.bundle", saved.read_bytes())
+            fetch = f"git fetch -q {at} '+refs/*:refs/oj/*' && git checkout -q --detach refs/oj/checkpoint"
+        script = _FURNISH.format(path=wanted.path, fetch=fetch or ":")
+        env = {
+            "OJ_BRANCH": wanted.branch,
+            "OJ_HEAD": wanted.head,
+        }
+        printed = await self._script(client, f"oj/furnish-{route['spawn']}", script, env)
+        lines = printed.splitlines()
+        base = lines[0] if lines else ""
+        if saved.exists():
+            notes.append("what was not pushed in its former place was brought back")
+        if "unpushed" in lines[1:]:
+            notes.append(
+                f"your commit {wanted.head[:SHORT]} is not pushed: the job works on {base[:SHORT]}"
+            )
+        return base, tuple(notes)
+
+    async def _script(
+        self, client: PlaceClient, run_id: str, script: str, env: Mapping[str, str]
+    ) -> str:
+        """The output of a command of ours in a place. Raises AdapterError."""
+        await client.start(run_id, script, env=env, cwd="/")
+        kept = b""
+        try:
+            async with asyncio.timeout(SCRIPT_SECONDS):
+                while True:
+                    piece = await client.output(run_id, len(kept))
+                    kept += piece.data
+                    if piece.is_over:
+                        break
+                view = await client.view(run_id)
+        except TimeoutError as error:
+            raise AdapterError(
+                f"prepare the place: it took longer than {SCRIPT_SECONDS:g} s", code="place"
+            ) from error
+        text = kept.decode("utf-8", "replace").strip()
+        if view.state is not RunState.EXITED or view.status != 0:
+            raise AdapterError(f"prepare the place: {text[-300:] or view.detail}", code="place")
+        await client.forget(run_id)
+        return text
+
+    # -- reaching --------------------------------------------------------------------------------------------------
+
+    async def client(self, route: Mapping[str, str]) -> PlaceClient:
+        """The way to a place that is there. Raises AdapterError: gone, unreachable."""
+        name, uid = route["pod"], route["uid"]
+        gone = self.why_gone(route)
+        if gone:
+            raise AdapterError(gone, code="gone")
+        seen = self.cache.get(name)
+        if seen is None or not seen.address:
+            raise AdapterError(
+                f"the pod {name} has no address that is known here", code="unreachable"
+            )
+        host = f"[{seen.address}]" if ":" in seen.address else seen.address
+        url = f"https://{host}:{pods.PORT}"
+        client = self._clients.get(uid)
+        if client is None:
+            token = self._token(name, route["spawn"])
+            client = self._clients[uid] = PlaceClient(url, token, self._issuer.context, name)
+        else:
+            client.move(url)
+        return client
+
+    def why_gone(self, route: Mapping[str, str]) -> str:
+        """What became of a place, in words; empty while it may still be there."""
+        fate = self.cache.fate(route["pod"], route["uid"])
+        return "" if fate is None else _words(fate)
+
+    def status(self, owner: str) -> str:
+        """What the place of an owner waits for, in words."""
+        return self._status.get(owner, "")
+
+    def _token(self, name: str, spawn: str) -> Secret[str]:
+        text = f"{self._instance}/{name}/{spawn}".encode()
+        return Secret(hmac.new(self._key.reveal(), text, hashlib.sha256).hexdigest())
+
+    # -- removing --------------------------------------------------------------------------------------------------
+
+    async def remove(self, order: DeleteWorkspace) -> str:
+        """Remove a place; returns what was kept of it and where, in words. Raises AdapterError."""
+        owner = order.agent_id or order.workspace_id
+        name = _name(owner)
+        await self._listed()
+        note = ""
+        if order.route and not self.why_gone(order.route) and not order.force:
+            note = await self._save(owner, order)
+        uid = order.route.get("uid", "")
+        await self._clear(name, uid)
+        return note
+
+    async def _save(self, owner: str, order: DeleteWorkspace) -> str:
+        """Keep commits and changes that are nowhere else; empty when there are none."""
+        try:
+            client = await self.client(order.route)
+            script = _SAVE.format(path=order.path, session=SESSION)
+            printed = await self._script(
+                client, f"oj/save-{int(time.monotonic() * 1000)}", script, {}
+            )
+            if not printed.endswith("saved"):
+                return ""
+            data = await client.get_file("checkpoint.bundle")
+        except AdapterError as error:
+            if order.kind == "clone":
+                logger.warning("%s: what was not pushed could not be saved: %s", owner, error)
+            return ""
+        path = self._checkpoints / f"{owner}.bundle"
+        await asyncio.to_thread(_write, path, data)
+        return f"what was not pushed is kept in {path}: git fetch {path} refs/oj/checkpoint"
+
+    async def _clear(self, name: str, uid: str) -> None:
+        """Remove the pod and its Secret, and return when both are gone."""
+        pause = RETRY_FIRST
+        while True:
+            try:
+                seen = self.cache.get(name)
+                if seen is not None and (not uid or seen.uid == uid):
+                    await self._delete(name, seen.uid)
+                with contextlib.suppress(_NotFound):
+                    await self._erase("secrets", name, {})
+                break
+            except KubeError as error:
+                logger.warning("remove the pod %s: %s", name, error.message)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                pause = min(2 * pause, RETRY_LONGEST)
+        while True:
+            seen = self.cache.get(name)
+            if seen is None or (uid and seen.uid != uid):
+                break
+            await self.cache.change(2.0)
+        client = self._clients.pop(uid, None)
+        if client is not None:
+            await client.close()
+        if name in self._holding:
+            self._holding.discard(name)
+            self._slots.release()
+
+    async def _delete(self, name: str, uid: str) -> None:
+        with contextlib.suppress(_NotFound):
+            await self._erase("pods", name, {"preconditions": {"uid": uid}})
+
+    async def _erase(self, plural: str, name: str, options: Mapping[str, Any]) -> None:
+        await self._writes.take()
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", **options}
+        try:
+            await self._kube.request("DELETE", self._path(plural, name), body)
+        except KubeError as error:
+            if error.status in (404, 409):  # gone, or another one has that name by now
+                raise _NotFound from error
+            raise
+
+    async def _last_words(self, name: str, said: Diagnosis) -> str:
+        """The diagnosis with the last lines of the container's log, read while the pod is there."""
+        words = _words(said)
+        if not said.container:
+            return words
+        query = {"container": said.container, "tailLines": str(LOG_LINES)}
+        try:
+            log = await self._kube.text(self._path("pods", name, "log"), query)
+        except KubeError:
+            return words
+        lines = log.strip()
+        return f"{words}; it said last: {lines}" if lines else words
+
+    def _path(self, plural: str, name: str = "", sub: str = "") -> str:
+        parts = [f"/api/v1/namespaces/{self._kube.namespace}/{plural}", name, sub]
+        return "/".join(part for part in parts if part)
+
+
+class _NotFound(Exception):
+    """There is nothing to be removed."""
+
+
+class _Bucket:
+    """So many writes a second, and so many at once (kubernetes.md 4)."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._left = float(burst)
+        self._at = time.monotonic()
+        self._lock = asyncio.Lock()
+
+    async def take(self) -> None:
+        """Return when one more may be sent."""
+        async with self._lock:
+            now = time.monotonic()
+            self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
+            self._at = now
+            if self._left < 1:
+                await asyncio.sleep((1 - self._left) / self._per_second)
+                self._left, self._at = 1.0, time.monotonic()
+            self._left -= 1
+
+
+def _name(owner: str) -> str:
+    return f"oj-{owner}"
+
+
+def _words(said: Diagnosis) -> str:
+    return said.message
+
+
+def _diagnosis(error: KubeError) -> Diagnosis:
+    after = "" if error.retry_after is None else str(error.retry_after)
+    return diagnose_error(error.status, error.body or error.message, retry_after=after)
+
+
+def _too_late(said: Diagnosis, seconds: float) -> Diagnosis:
+    return msgspec.structs.replace(
+        said,
+        message=f"the place did not come up within {seconds:g} s: {said.message}",
+        is_hopeless=True,
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.tmp")
+    fresh.write_bytes(data)
+    fresh.chmod(0o600)
+    fresh.replace(path)
+
+
+_FURNISH: Final = """\
+set -eu
+cd {path}
+exec 2>&1
+{fetch}
+if test -n "$OJ_BRANCH" && ! git rev-parse -q --verify "refs/heads/$OJ_BRANCH" >/dev/null; then
+  git checkout -q -b "$OJ_BRANCH"
+fi
+git rev-parse HEAD
+if test -n "$OJ_HEAD" && ! git cat-file -e "$OJ_HEAD^{{commit}}" 2>/dev/null; then echo unpushed; fi
+"""
+"""Begins the job's branch in a fresh clone; prints the commit, and whether the caller's own commit is missing."""
+_SAVE: Final = """\
+set -eu
+cd {path} 2>/dev/null || exit 0
+git rev-parse -q --verify HEAD >/dev/null 2>&1 || exit 0
+at=$(git stash create "work in progress" 2>/dev/null || true)
+git add -A >/dev/null 2>&1 || true
+tree=$(git write-tree)
+if test "$tree" != "$(git rev-parse 'HEAD^{{tree}}')"; then
+  at=$(git -c user.name=oj -c user.email=oj@localhost commit-tree "$tree" -p HEAD -m "not committed")
+else
+  at=$(git rev-parse HEAD)
+fi
+if test -z "$(git rev-list -1 "$at" --not --remotes 2>/dev/null)"; then exit 0; fi
+git update-ref refs/oj/checkpoint "$at"
+git bundle create -q "{session}/checkpoint.bundle" refs/oj/checkpoint --not --remotes
+echo saved
+"""
+"""Makes a bundle of everything that no remote branch has, changes that are not committed included."""
