@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 class Ctx:
     """One call of `oj`."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, warn: bool = True) -> None:
         self.options = options
         if options.directory is not None:
             _change_directory(options.directory)
         output.configure(color=self.settings.color, no_color=self.settings.no_color)
-        for text in self.settings.warnings:
-            diagnostics.warn(text)
+        if warn:
+            for text in self.settings.warnings:
+                diagnostics.warn(text)
 
     @property
     def json(self) -> bool:

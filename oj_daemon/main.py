@@ -213,7 +213,8 @@ async def _act(  # noqa: PLR0913 - the parts of a daemon
             gate = Gate(config, works, stop, Shown(warnings, tenure.choices, certificate))
             async with _serving(config, gate, certificate):
                 probes.readiness.set("log", True)
-                _tell(sys.stdout, READY)
+                if not config.log_stdout or config.log_format == "text":  # else the log says it
+                    _tell(sys.stdout, READY)
                 logger.info(READY)
                 if detached:
                     _let_go()

@@ -27,7 +27,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -269,6 +269,12 @@ class ShellRuns:
         """Our children that nobody but us may collect."""
         return set(self._children.values())
 
+    async def be_init(self, seconds: float) -> None:
+        """Collect orphans for ever: as the first process of a container we get those of each `docker exec`, too."""
+        while True:
+            await asyncio.sleep(seconds)
+            self._bury_orphans(processes.children() or [])
+
     # -- starting --------------------------------------------------------------------------------------------------
 
     def _find_bash(self, path: str) -> str:
@@ -403,21 +409,29 @@ class ShellRuns:
         if young is None:
             return True
         cookie = self.cookie(run_id)
+        alive = self._bury_orphans(young)
+        return any(
+            process.session == pid or cookie in processes.cookies_of(process.pid)
+            for process in alive
+        )
+
+    def _bury_orphans(self, young: Iterable[int]) -> list[Process]:
+        """Collect those of our children that are orphans and have ended; returns all that have not, but for wrappers."""
         wrappers = set(self._children.values())
         zombies: set[Process] = set()
-        left = False
+        alive = []
         for child in young:
             if child in wrappers or (process := processes.look(child)) is None:
                 continue
             if process.is_zombie:
                 zombies.add(process)
                 self._bury(process, wrappers)
-            elif process.session == pid or cookie in processes.cookies_of(child):
-                left = True
+            else:
+                alive.append(process)
         self._zombies = {
             zombie: since for zombie, since in self._zombies.items() if zombie in zombies
         }
-        return left
+        return alive
 
     def _collect_orphans(self, pids: Collection[int]) -> None:
         """Collect processes of a step that ended as our children; its wrapper stays for `_collect`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -50,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 
 KILLED: Final = "suspended because the daemon was stopped with --kill"
+ORPHANS_SECONDS: Final = 10.0
+"""Period of collecting orphans, as the first process of a container."""
 
 
 class Figures(NamedTuple):
@@ -305,6 +308,8 @@ async def start(
     if not settings.file_lock:
         works.executor.chore(engine.keep_watch())
     works.executor.chore(works.measure(settings.metrics_ms / 1000))
+    if os.getpid() == 1:
+        works.executor.chore(works.executor.shell.be_init(ORPHANS_SECONDS))
     logger.info(
         "log read to record %d: %d jobs, %d of them live",
         engine.seq,

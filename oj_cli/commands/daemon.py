@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from oj_cli import autostart, diagnostics, output
+from oj_cli import autostart, diagnostics, interrupt, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.daemon_pod import connect, manifest
 from oj_cli.logs import lines_of
@@ -21,6 +21,8 @@ from oj_daemon.errors import OjError, WireError
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
+
+    from oj_cli.lazy import Options
 
 NOT_RUNNING = "Daemon not running"
 BLOCK = 64 << 10
@@ -45,8 +47,15 @@ def daemon(context: click.Context, *, wants_version: bool) -> None:
         context.invoke(_foreground)
 
 
-@pass_ctx
-def _foreground(ctx: Ctx) -> NoReturn:
+@click.pass_obj
+def _foreground(options: Options) -> NoReturn:
+    ctx = Ctx(options, warn=False)
+    if (
+        not ctx.settings.log_stdout
+    ):  # there the daemon says the same: one object a line in a cluster, and nothing else
+        for text in ctx.settings.warnings:
+            diagnostics.warn(text)
+    interrupt.loaded()
     _become_daemon(ctx)
 
 

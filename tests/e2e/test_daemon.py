@@ -436,6 +436,22 @@ def test_a_daemon_in_the_foreground_says_ready_and_ends_by_signal(
     assert not (world.state / "daemon.sock").exists()
 
 
+def test_a_daemon_of_a_cluster_says_nothing_but_its_log_one_object_a_line(world: World) -> None:
+    """Issue 4.1: also not what `oj` itself would have warned of."""
+    environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_HTTP_PORT": "off", "OJ_LEASE": "off"}
+    child = world.spawn("daemon", environ=environ)
+    world.until_file(world.state / "daemon.pid")
+    until(
+        lambda: world.oj("job", "list", code=None, environ=environ).code == 0, 60, "it answers", 0.2
+    )
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=60)
+    messages = [json.loads(line)["message"] for line in out.splitlines()]
+    assert (messages.count("READY"), messages[-1]) == (1, "ended")
+    assert any("no token is configured" in message for message in messages)
+    assert (child.returncode, err) == (0, "")
+
+
 def test_output_without_pause_does_not_hold_up_timers(shop: World) -> None:
     """A080 for shell steps."""
     shop.job("""

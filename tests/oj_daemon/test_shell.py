@@ -702,6 +702,25 @@ async def test_a_daemon_that_adopts_orphans_ends_and_collects_them_all(
     assert await asyncio.to_thread(killed_daemon[0].wait, DEADLINE) == 0
 
 
+async def test_as_init_it_collects_what_strangers_left_and_leaves_alone_what_others_collect(
+    tmp_path: Path, killed_daemon: list[subprocess.Popen[bytes]]
+) -> None:
+    """Orphans that became ours come from sessions of their own; a child in our session has a parent that waits: us."""
+    body = f"""{ADOPTING}
+    import subprocess
+    shell._ABANDONED = 0.0
+    mine = subprocess.Popen(["true"])
+    subprocess.run(["setsid", "sh", "-c", "(sleep 0.1 &) ; :"], check=True)
+    asyncio.create_task(runs.be_init(0.02))
+    async with asyncio.timeout(20):
+        while processes.children() != [mine.pid]:
+            await asyncio.sleep(0.02)
+    assert mine.wait() == 0
+"""
+    killed_daemon.append(daemon(tmp_path, body))
+    assert await asyncio.to_thread(killed_daemon[0].wait, DEADLINE) == 0
+
+
 CROWD = """
     {prefix}
     async def one(number):
