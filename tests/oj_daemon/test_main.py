@@ -304,7 +304,7 @@ async def test_in_a_cluster_there_is_no_lock_and_the_log_is_json_on_stdout(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("OJ_RUNTIME", "kubernetes"),
+        ("OJ_RUNTIME", "docker"),
     ],
 )
 async def test_what_was_asked_for_by_name_and_is_not_there_ends_the_daemon(
@@ -313,6 +313,11 @@ async def test_what_was_asked_for_by_name_and_is_not_there_ends_the_daemon(
     with pytest.raises(OjError, match=rf"^{name}={value}: this version of oj cannot do that$"):
         await run(config(folder, **{name: value}), start_works)
     assert left_in(folder) == {"daemon.lock", "daemon.log"}
+
+
+async def test_a_cluster_that_was_asked_for_by_name_has_to_be_there(folder: Path) -> None:
+    with pytest.raises(OjError, match=r"^OJ_RUNTIME=kubernetes: .*so this is no pod$"):
+        await run(config(folder, OJ_RUNTIME="kubernetes", OJ_LEASE="off"), start_works)
 
 
 async def test_without_a_token_there_is_no_port(folder: Path) -> None:
