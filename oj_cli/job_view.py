@@ -84,7 +84,8 @@ def _header(job: dict[str, Any], now: int, where: str) -> list[Line]:
         if workspace["status"] != "ready":
             why = f": {workspace['reason']}" if workspace["reason"] else ""
             notes.append(f"{workspace['status']}{why}")
-        place = f"{workspace['path']} ({', '.join(notes)})"
+        where_it_is = f" in pod {workspace['place']}" if workspace.get("place") else ""
+        place = f"{workspace['path']}{where_it_is} ({', '.join(notes)})"
     now_doing = doing(job, now)
     is_told = now_doing and job["status"] != "waiting"
     reason = "" if is_told or job["reason"] == job["error"] else job["reason"]

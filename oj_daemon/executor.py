@@ -45,7 +45,7 @@ from oj_daemon.store.files import replace_file
 from oj_daemon.store.logs import LogBook, OutputCopier, masked
 from oj_daemon.timers import Timers
 from oj_daemon.tokens import Tokens
-from oj_daemon.wire.names import AgentId, JobId, WorkspaceId, WorkspaceKind
+from oj_daemon.wire.names import PREFIXES, AgentId, JobId, WorkspaceId, WorkspaceKind
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class Executor:
     def use(self, places: Places) -> None:
         """Carry out orders that have a place in the places of this runtime."""
         self._places = places
+        places.on_status = self._waits
 
         def environ(job_id: JobId, agent_id: AgentId) -> Mapping[str, str]:
             token = self.tokens.of_agent(job_id, agent_id)
@@ -339,6 +340,14 @@ class Executor:
                 code="runtime",
             )
         return self._places
+
+    def _waits(self, owner: str, reason: str) -> None:
+        """What the place of a job waits for is news; of an agent's own place the logs of the daemon tell."""
+        if owner.startswith(PREFIXES["workspace"]):
+            fact = events.WorkspaceWaits(workspace_id=WorkspaceId(owner), reason=reason)
+            self._report(fact, "place")
+        elif reason:
+            logger.info("the place of %s waits: %s", owner, reason)
 
     async def _enter(self, place: effects.CreateWorkspace) -> Mapping[str, str]:
         """The route to a place that can be worked in; it is made, or made again, if it has to be."""

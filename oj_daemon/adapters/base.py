@@ -6,7 +6,7 @@ machine, wherever it runs, so logs are written in one way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from oj_daemon.adapters.place import PlaceClient
@@ -73,6 +73,5 @@ class Places(Protocol):
         """Remove a place; returns what was kept of it and where, in words. Raises AdapterError."""
         ...
 
-    def status(self, owner: str) -> str:
-        """What the place of an owner waits for, in words; empty when for nothing."""
-        ...
+    on_status: Callable[[str, str], None]
+    """Told what the place of an owner waits for, whenever that changes; empty: for nothing any more."""

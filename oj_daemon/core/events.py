@@ -240,6 +240,13 @@ class WorkspaceReady(Event, frozen=True, tag="workspace:ready"):
     """How the place is found again, for its runtime alone."""
 
 
+class WorkspaceWaits(Event, frozen=True, tag="workspace:waits"):
+    """Something has to happen before its place is ready, such as room on a node; an empty reason: nothing any more."""
+
+    workspace_id: WorkspaceId
+    reason: str
+
+
 class WorkspaceMoved(Event, frozen=True, tag="workspace:moved"):
     """Its place is another one now: what was there before is gone, or has another address."""
 
@@ -740,6 +747,7 @@ JobEvent = (
 WorkspaceEvent = (
     WorkspaceCreated
     | WorkspaceReady
+    | WorkspaceWaits
     | WorkspaceMoved
     | WorkspaceFailed
     | WorkspaceDeleting

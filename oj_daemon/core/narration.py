@@ -40,6 +40,10 @@ def _of_workspace(state: State, event: events.WorkspaceEvent) -> Iterator[tuple[
             if workspace is not None:
                 for text in notes:
                     yield workspace.job_id, JOB, text
+        case events.WorkspaceWaits(workspace_id=workspace_id, reason=reason) if reason:
+            workspace = state.workspaces.get(workspace_id)
+            if workspace is not None and workspace.job_id in state.jobs:
+                yield workspace.job_id, JOB, f"its place waits: {reason}"
         case events.WorkspaceMoved(workspace_id=workspace_id, note=note) if note:
             workspace = state.workspaces.get(workspace_id)
             if workspace is not None and workspace.job_id in state.jobs:

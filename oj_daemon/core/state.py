@@ -163,6 +163,8 @@ class Workspace(Data, frozen=True):
     runtime: str = ""
     """Which runtime made it a place of its own; empty: it is a folder of the daemon's machine."""
     route: dict[str, str] = {}
+    waits_for: str = ""
+    """What its place waits for, in words."""
     force: bool = False
     """It is being removed with whatever is in it."""
     created_at: int = 0

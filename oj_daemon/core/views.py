@@ -83,9 +83,9 @@ def reason(state: State, job: Job) -> str:
         case JobStatus.RUNNING:
             doing = "clean-up after " + _first_line(job.error) + ": " if job.failing else ""
             doing = "clean-up after cancel: " if job.cancelling else doing
-            return doing + ", ".join(
-                f"{run.step} {_waits_for(run) or 'runs'}" for run in job.active
-            )
+            steps = ", ".join(f"{run.step} {_waits_for(run) or 'runs'}" for run in job.active)
+            place = _place_reason(state, job)
+            return f"{doing}{steps}{f': its place waits: {place}' if place else ''}"
         case _:
             return _first_line(job.error)
 
@@ -93,10 +93,16 @@ def reason(state: State, job: Job) -> str:
 def _pending_reason(state: State, job: Job) -> str:
     workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
     if workspace is not None and workspace.status is WorkspaceStatus.CREATING:
-        return f"creating its workspace {workspace.path}"
+        what = "its place" if workspace.runtime else f"its workspace {workspace.path}"
+        return workspace.waits_for or f"creating {what}"
     if job.evaluate:
         return "evaluating its locals"
     return "about to start"
+
+
+def _place_reason(state: State, job: Job) -> str:
+    workspace = state.workspaces.get(job.workspace) if job.workspace is not None else None
+    return workspace.waits_for if workspace is not None else ""
 
 
 def _asks(decision: Decision) -> str:
@@ -222,6 +228,8 @@ def workspace_view(state: State, workspace: Workspace) -> replies.WorkspaceView:
         owner_status=job.status if job is not None else "",
         project=workspace.project,
         created_at_ms=workspace.created_at,
+        place=workspace.route.get("pod", ""),
+        waits_for=workspace.waits_for,
     )
 
 

@@ -127,6 +127,8 @@ def accepts(state: State, event: events.WorkspaceEvent) -> bool:
     match event:
         case events.WorkspaceReady() | events.WorkspaceFailed():
             return workspace.status is WorkspaceStatus.CREATING
+        case events.WorkspaceWaits(reason=reason):
+            return reason != workspace.waits_for
         case events.WorkspaceMoved():
             return bool(workspace.runtime)
         case events.WorkspaceDeleting():
@@ -166,11 +168,16 @@ def _ready(state: State, event: events.WorkspaceReady, _at: int) -> None:
         status=WorkspaceStatus.READY,
         base=event.base,
         route=event.route,
+        waits_for="",
     )
 
 
+def _waits(state: State, event: events.WorkspaceWaits, _at: int) -> None:
+    _put(state, event.workspace_id, waits_for=event.reason)
+
+
 def _moved(state: State, event: events.WorkspaceMoved, _at: int) -> None:
-    _put(state, event.workspace_id, route=event.route)
+    _put(state, event.workspace_id, route=event.route, waits_for="")
 
 
 def _failed(state: State, event: events.WorkspaceFailed, _at: int) -> None:
@@ -200,6 +207,7 @@ def _put(state: State, workspace_id: WorkspaceId, **changes: object) -> None:
 CHANGES: Final[Changes] = {
     events.WorkspaceCreated: _created,
     events.WorkspaceReady: _ready,
+    events.WorkspaceWaits: _waits,
     events.WorkspaceMoved: _moved,
     events.WorkspaceFailed: _failed,
     events.WorkspaceDeleting: _deleting,

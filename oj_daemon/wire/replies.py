@@ -165,6 +165,10 @@ class WorkspaceView(Reply, frozen=True, tag=True):
     owner_status: str
     project: str
     created_at_ms: int
+    place: str = ""
+    """Name of the pod that it is in; empty: it is a folder of the daemon's machine."""
+    waits_for: str = ""
+    """What its place waits for, in words."""
 
 
 class OptionView(View, frozen=True):

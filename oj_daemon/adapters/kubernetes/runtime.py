@@ -97,6 +97,8 @@ class KubernetesPlaces:
         self._clients: dict[str, PlaceClient] = {}
         """By UID of the pod."""
         self._status: dict[str, str] = {}
+        self.on_status: Callable[[str, str], None] = _ignore
+        """Told what the place of an owner waits for, whenever that changes; empty: for nothing any more."""
         self._slots = asyncio.Semaphore(wanted.max_places)
         self._holding: set[str] = set()
         """Pods that have a slot, by name."""
@@ -170,7 +172,8 @@ class KubernetesPlaces:
             raise AdapterError(error.message, code="place", hint=error.hint) from error
         finally:
             self._making.discard(name)
-            self._status.pop(owner, None)
+            self._waits(owner, "")
+            del self._status[owner]
 
     async def _make(
         self, wanted: CreateWorkspace, owner: str, spawn: int, notes: list[str]
@@ -223,9 +226,8 @@ class KubernetesPlaces:
         if name in self._holding:
             return
         if self._slots.locked():
-            self._status[owner] = (
-                f"waits for its turn: {self._wanted.max_places} places are the most (OJ_K8S_MAX_PLACES)"
-            )
+            most = self._wanted.max_places
+            self._waits(owner, f"{most} places are the most at once (OJ_K8S_MAX_PLACES)")
         await self._slots.acquire()
         self._holding.add(name)
 
@@ -247,11 +249,11 @@ class KubernetesPlaces:
                 elif said.is_final:
                     raise AdapterError(said.message, code="place", hint=said.advice) from error
                 elif said.kind is Kind.QUOTA:
-                    self._status[owner] = f"{said.message}; trying again in {quota:g} s"
+                    self._waits(owner, said.message)
                     await asyncio.sleep(quota)
                     quota = min(2 * quota, QUOTA_LONGEST)
                 else:
-                    self._status[owner] = said.message
+                    self._waits(owner, said.message)
                     after = (said.retry_after_ms or 0) / 1000
                     await asyncio.sleep(max(pause, after))
                     pause = min(2 * pause, RETRY_LONGEST)
@@ -288,10 +290,11 @@ class KubernetesPlaces:
             seen = self.cache.get(name)
             if seen is not None and seen.uid == uid:
                 if seen.is_ready:
-                    self._status.pop(owner, None)
                     return seen
                 said = seen.diagnosis
-                self._status[owner] = said.message
+                self._waits(
+                    owner, f"{said.message}; {said.advice}" if said.advice else said.message
+                )
                 if said.is_hopeless:
                     return said
                 if said.kind is Kind.GATED:
@@ -381,9 +384,10 @@ class KubernetesPlaces:
         fate = self.cache.fate(route["pod"], route["uid"])
         return "" if fate is None else _words(fate)
 
-    def status(self, owner: str) -> str:
-        """What the place of an owner waits for, in words."""
-        return self._status.get(owner, "")
+    def _waits(self, owner: str, text: str) -> None:
+        if self._status.get(owner, "") != text:
+            self._status[owner] = text
+            self.on_status(owner, text)
 
     def _token(self, name: str, spawn: str) -> Secret[str]:
         text = f"{self._instance}/{name}/{spawn}".encode()
@@ -479,6 +483,10 @@ class KubernetesPlaces:
     def _path(self, plural: str, name: str = "", sub: str = "") -> str:
         parts = [f"/api/v1/namespaces/{self._kube.namespace}/{plural}", name, sub]
         return "/".join(part for part in parts if part)
+
+
+def _ignore(*_: object) -> None:
+    """Stand in for nobody who wants to know."""
 
 
 class _NotFound(Exception):

@@ -31,6 +31,7 @@ def test_every_fact_about_a_job_and_what_belongs_to_it_may_lead_to_others() -> N
     assert set(get_args(events.AnyEvent)) - leading == {
         events.RunbookLoaded,
         events.ProjectSeen,
+        events.WorkspaceWaits,
         events.WorkspaceMoved,
         *get_args(events.TokenEvent),
     }
