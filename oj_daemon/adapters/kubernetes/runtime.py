@@ -99,9 +99,9 @@ class KubernetesPlaces:
         self._status: dict[str, str] = {}
         self.on_status: Callable[[str, str], None] = _ignore
         """Told what the place of an owner waits for, whenever that changes; empty: for nothing any more."""
-        self._slots = asyncio.Semaphore(wanted.max_places)
+        self._slots = asyncio.Condition()
         self._holding: set[str] = set()
-        """Pods that have a slot, by name."""
+        """Names of pods that are, or are about to be."""
         self._writes = _Bucket(20, 30)
         self._making: set[str] = set()
 
@@ -194,6 +194,8 @@ class KubernetesPlaces:
                 notes += built.left_out
             made = await self._create(owner, plan, built.pod)
             uid = made["metadata"]["uid"]
+            # One that a daemon before us made may have been its second or third.
+            spawn = int(made["metadata"]["annotations"][pods.SPAWN])
             outcome = await self._await_ready(owner, name, uid)
             if isinstance(outcome, Seen):
                 route = {"pod": name, "uid": uid, "spawn": str(spawn)}
@@ -210,30 +212,78 @@ class KubernetesPlaces:
         raise AssertionError("unreachable")
 
     async def _create(self, owner: str, plan: pods.PodPlan, pod: dict[str, Any]) -> dict[str, Any]:
-        """Secret, then pod; what is there of the same spawn is ours. Waits for a slot, for room in a quota, for the server."""
+        """Secret, then pod; or the pod that is there. Waits for a slot, for room in a quota, for the server."""
         await self._slot(owner, plan.name)
-        token = self._token(plan.name, plan.spawn)
-        certificate, key = self._issuer.issue(plan.name)
-        secret = pods.build_secret(plan, token, Secret(key), certificate, self._issuer.ca)
-        await self._post(owner, "secrets", secret, plan)
-        made = await self._post(owner, "pods", pod, plan)
-        self.cache.put(made)
-        with contextlib.suppress(KubeError):  # the sweep finds what is not collected
-            await self._kube.request("PATCH", self._path("secrets", plan.name), pods.owner_of(made))
-        return made
+        seen = self.cache.get(plan.name)
+        found = await self._ours(plan, seen.pod) if seen is not None else None
+        while found is None:
+            token = self._token(plan.name, plan.spawn)
+            certificate, key = self._issuer.issue(plan.name)
+            secret = pods.build_secret(plan, token, Secret(key), certificate, self._issuer.ca)
+            if await self._post(owner, "secrets", secret) is None:
+                # Left by a daemon that did not come as far as its pod; what it holds is not known any more.
+                with contextlib.suppress(_NotFound):
+                    await self._erase("secrets", plan.name, {})
+                continue
+            made = await self._post(owner, "pods", pod)
+            if made is not None:
+                with contextlib.suppress(KubeError):  # else the sweep removes it
+                    await self._kube.request(
+                        "PATCH", self._path("secrets", plan.name), pods.owner_of(made)
+                    )
+                found = made
+            else:
+                found = await self._look(plan)
+        self.cache.put(found)
+        return found
+
+    async def _look(self, plan: pods.PodPlan) -> dict[str, Any] | None:
+        """The pod that has our name, if it is ours; None when there is none after all. Raises AdapterError."""
+        try:
+            found = await self._kube.request("GET", self._path("pods", plan.name))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        return await self._ours(plan, found)
+
+    async def _ours(self, plan: pods.PodPlan, found: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The pod, if we may go on with it; None once one that is on its way out is gone. Raises AdapterError."""
+        metadata = found["metadata"]
+        if metadata.get("deletionTimestamp"):
+            while (seen := self.cache.get(plan.name)) is not None and seen.uid == metadata["uid"]:
+                await self.cache.change(2.0)
+            return None
+        spawn = str((metadata.get("annotations") or {}).get(pods.SPAWN, ""))
+        why = pods.stranger(msgspec.structs.replace(plan, spawn=spawn), found)
+        if why or not spawn.isdecimal():
+            raise AdapterError(
+                f"a pod named {plan.name} is there already: {why or 'nobody marked it'}",
+                code="place",
+                hint="if no daemon of yours has made it, delete it",
+            )
+        return dict(found)
 
     async def _slot(self, owner: str, name: str) -> None:
-        if name in self._holding:
-            return
-        if self._slots.locked():
-            most = self._wanted.max_places
-            self._waits(owner, f"{most} places are the most at once (OJ_K8S_MAX_PLACES)")
-        await self._slots.acquire()
-        self._holding.add(name)
+        """Wait until there may be one place more; in the order of asking."""
+        most = self._wanted.max_places
 
-    async def _post(
-        self, owner: str, plural: str, body: dict[str, Any], plan: pods.PodPlan
-    ) -> dict[str, Any]:
+        def is_room() -> bool:
+            return len({*self._holding, *self.cache.all()} - {name}) < most
+
+        async with self._slots:
+            if not is_room():
+                self._waits(owner, f"{most} places are the most at once (OJ_K8S_MAX_PLACES)")
+            await self._slots.wait_for(is_room)
+            self._holding.add(name)
+
+    async def _free(self, name: str) -> None:
+        async with self._slots:
+            self._holding.discard(name)
+            self._slots.notify()
+
+    async def _post(self, owner: str, plural: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """What was made; None when something has that name already. Waits for room and for the server. Raises AdapterError."""
         quota, pause = QUOTA_FIRST, RETRY_FIRST
         while True:
             await self._writes.take()
@@ -242,42 +292,16 @@ class KubernetesPlaces:
             except KubeError as error:
                 said = _diagnosis(error)
                 if said.kind is Kind.ALREADY_EXISTS:
-                    found = await self._existing(plural, plan)
-                    if found is not None:
-                        return found
-                    await asyncio.sleep(pause)  # it is on its way out
-                elif said.is_final:
+                    return None
+                if said.is_final:
                     raise AdapterError(said.message, code="place", hint=said.advice) from error
-                elif said.kind is Kind.QUOTA:
-                    self._waits(owner, said.message)
+                self._waits(owner, said.message)
+                if said.kind is Kind.QUOTA:
                     await asyncio.sleep(quota)
                     quota = min(2 * quota, QUOTA_LONGEST)
                 else:
-                    self._waits(owner, said.message)
-                    after = (said.retry_after_ms or 0) / 1000
-                    await asyncio.sleep(max(pause, after))
+                    await asyncio.sleep(max(pause, (said.retry_after_ms or 0) / 1000))
                     pause = min(2 * pause, RETRY_LONGEST)
-
-    async def _existing(self, plural: str, plan: pods.PodPlan) -> dict[str, Any] | None:
-        """What has the name already, if it is ours; None while it is being deleted. Raises AdapterError."""
-        if plural == "secrets":
-            return {}  # of the same owner and spawn: it holds the same token (the daemon may not read it)
-        try:
-            found = await self._kube.request("GET", self._path("pods", plan.name))
-        except KubeError as error:
-            if error.status == 404:
-                return None
-            raise
-        if found["metadata"].get("deletionTimestamp"):
-            return None
-        why = pods.stranger(plan, found)
-        if why:
-            raise AdapterError(
-                f"a pod named {plan.name} is there already: {why}",
-                code="place",
-                hint="if no daemon of yours has made it, delete it",
-            )
-        return found
 
     async def _await_ready(self, owner: str, name: str, uid: str) -> Seen | Diagnosis:
         """The pod once it can be worked in, or why it cannot."""
@@ -449,9 +473,7 @@ class KubernetesPlaces:
         client = self._clients.pop(uid, None)
         if client is not None:
             await client.close()
-        if name in self._holding:
-            self._holding.discard(name)
-            self._slots.release()
+        await self._free(name)
 
     async def _delete(self, name: str, uid: str) -> None:
         with contextlib.suppress(_NotFound):
