@@ -9,15 +9,32 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.kube.store import KINDS, Key, Refused, Resource, Store, covers, selects
+from tests.support.kube.quota import Quota
+from tests.support.kube.store import (
+    KINDS,
+    PODS,
+    Key,
+    Object,
+    Refused,
+    Resource,
+    Store,
+    covers,
+    selects,
+)
 
 TOKEN = "test-token"
+BOOKMARK_SECONDS = 60.0
+_REFUSALS = {
+    429: ("TooManyRequests", "Too many requests, please try again later."),
+    500: ("InternalError", "Internal error occurred: etcdserver: request timed out"),
+}
+"""What the real server says with a status."""
 
 
 class Fault:
@@ -34,10 +51,11 @@ class Fault:
         seconds: float = 0.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if action not in ("down", "mute", "delay", "status"):
+        if action not in ("down", "mute", "delay", "status", "forbidden", "silent"):
             raise ValueError(action)
         self.action = action
-        """down: cut off; mute: carried out, then cut off; delay: later by `seconds`; status: refused with `status`."""
+        """down: cut off; mute: carried out, then cut off; delay: later by `seconds`; status: refused with `status`;
+        forbidden: by the Role; silent: watches, open ones too, say nothing until it is removed, and then everything."""
         self.times = times
         self.method, self.match = method, match
         self.status, self.seconds = status, seconds
@@ -45,7 +63,7 @@ class Fault:
 
     def takes(self, request: web.Request) -> bool:
         """Whether this request is hit; counts."""
-        if self.times == 0 or self.method not in ("", request.method):
+        if self.times == 0 or self.method not in ("", request.method) or self.action == "silent":
             return False
         if self.match not in request.path_qs:
             return False
@@ -62,11 +80,21 @@ class Server:
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
         """Method, path and time of each request to the API, oldest first."""
+        self.quotas: dict[str, Quota] = {}
+        self.control: Callable[[Object], Awaitable[object]] | None = None
+        """What the kubelet does on demand."""
+        self.read_log: Callable[[Key, Mapping[str, str]], str] | None = None
         self.token = TOKEN
         self.url = ""
+        self.admin_url = ""
+        """Answers also when the API is down."""
+        self._site: web.TCPSite | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._watches: list[web.Request] = []
+        self._expiries = 0
         self._runner: web.AppRunner | None = None
         self._news = asyncio.Event()
-        self.store.on_change = self._changed
+        self.store.listeners.append(self._changed)
 
     async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
         """Listen on loopback."""
@@ -75,10 +103,49 @@ class Server:
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls)
-        await site.start()
+        self._tls = tls
+        await self._listen(port)
         bound = self._runner.addresses[0][1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{bound}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.admin_url = f"http://127.0.0.1:{self._runner.addresses[1][1]}"
+
+    async def _listen(self, port: int) -> None:
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
+        await self._site.start()
+
+    async def down(self) -> None:
+        """Refuse connections, and break those that there are, until `up`."""
+        assert self._runner is not None
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        for connection in self._runner.server.connections if self._runner.server else ():
+            transport = connection.transport
+            if transport and transport.get_extra_info("sockname")[1] == self._port:
+                transport.abort()
+
+    async def up(self) -> None:
+        """Answer again."""
+        if self._site is None:
+            await self._listen(self._port)
+
+    @property
+    def _port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def drop_watches(self, match: str = "") -> None:
+        """Break the watches that are open."""
+        for request in [each for each in self._watches if match in each.path_qs]:
+            if request.transport is not None:
+                request.transport.abort()
+
+    def expire(self, *, is_told: bool = True) -> None:
+        """Versions so far are too old from now on; open watches are told if they are to be."""
+        self.store.expire()
+        self._expiries += is_told
+        self._changed()
 
     async def close(self) -> None:
         """Hang up on everybody."""
@@ -120,10 +187,16 @@ class Server:
                 case "delay":
                     await asyncio.sleep(fault.seconds)
                 case "status":
-                    refused = Refused(fault.status, "InjectedFault", "a fault of the test")
+                    reason, text = _REFUSALS.get(
+                        fault.status, ("InjectedFault", "a fault of the test")
+                    )
+                    refused = Refused(fault.status, reason, text)
                     return web.json_response(
                         refused.status, status=fault.status, headers=fault.headers
                     )
+                case "forbidden":
+                    refused = _forbidden(request)
+                    return web.json_response(refused.status, status=403)
                 case _:
                     is_muted = True
         try:
@@ -137,7 +210,13 @@ class Server:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
             return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
-        key = _key(request.path)
+        key, part = _key(request.path)
+        if part == "log" and request.method == "GET":
+            self.store.get(key)
+            log = self.read_log(key, request.query) if self.read_log is not None else ""
+            return web.Response(text=log, content_type="text/plain")
+        if part:
+            raise Refused(404, "NotFound", "the server could not find the requested resource")
         if request.method == "GET" and not key.name and request.query.get("watch") in ("1", "true"):
             return await self._watch(request, key)
         body = await request.json() if request.can_read_body else {}
@@ -148,13 +227,15 @@ class Server:
             case "GET", False:
                 answer = self.store.list(key, request.query)
             case "POST", False:
+                if key.resource == PODS:
+                    self._admit(key, body)
                 answer = self.store.create(key, body)
             case "PUT", True:
                 answer = self.store.replace(key, body)
             case "PATCH", True if is_patch:
                 answer = self.store.patch(key, body)
             case "DELETE", True:
-                answer = self.store.delete(key)
+                answer = self.store.delete(key, {**request.query, **body})
             case _:
                 raise Refused(
                     405,
@@ -169,38 +250,67 @@ class Server:
         stream = web.StreamResponse(headers={"Content-Type": "application/json"})
         await stream.prepare(request)
 
+        self._watches.append(request)
+        try:
+            await self._follow(request, key, stream, end)
+        finally:
+            self._watches.remove(request)
+        return stream
+
+    async def _follow(
+        self, request: web.Request, key: Key, stream: web.StreamResponse, end: float
+    ) -> None:
+        query = request.query
+
         async def say(type_: str, what: dict[str, Any]) -> None:
+            while any(
+                each.action == "silent" and each.match in request.path_qs for each in self.faults
+            ):
+                await asyncio.sleep(0.02)
             await stream.write(json.dumps({"type": type_, "object": what}).encode() + b"\n")
 
-        since = int(query.get("resourceVersion") or 0)
-        if since and since < self.store.oldest:
+        async def too_old(since: int) -> None:
             message = f"too old resource version: {since} ({self.store.version})"
             await say("ERROR", Refused(410, "Expired", message).status)
-            return stream
+
+        since = int(query.get("resourceVersion") or 0)
         if not since:
             since = self.store.version
             for found in self.store.list(key, query)["items"]:
                 await say("ADDED", found)
+        expiries = self._expiries
         while True:
             news = self._news
-            for change in [change for change in self.store.changes if change.version > since]:
+            if since < self.store.oldest or expiries != self._expiries:
+                await too_old(since)
+                return
+            for change in self.store.since(since):
                 since = change.version
                 if covers(key, change.key) and selects(change.object, query):
                     await say(change.type, change.object)
-            left = end - time.monotonic()
+            if news.is_set():
+                continue
+            left = min(end - time.monotonic(), BOOKMARK_SECONDS)
             try:
                 async with asyncio.timeout(left):
                     await news.wait()
+                continue
             except TimeoutError:
-                break
-        if query.get("allowWatchBookmarks") == "true":
-            bookmark = {
-                "apiVersion": key.resource.api_version,
-                "kind": KINDS[key.resource],
-                "metadata": {"resourceVersion": str(self.store.version)},
-            }
-            await say("BOOKMARK", bookmark)
-        return stream
+                pass
+            if query.get("allowWatchBookmarks") == "true":
+                bookmark = {
+                    "apiVersion": key.resource.api_version,
+                    "kind": KINDS[key.resource],
+                    "metadata": {"resourceVersion": str(since)},
+                }
+                await say("BOOKMARK", bookmark)
+            if time.monotonic() >= end:
+                return
+
+    def _admit(self, key: Key, pod: Object) -> None:
+        there = self.store.list(key, {})["items"]
+        for quota in self.quotas.values():
+            quota.check(pod, there)
 
     def _changed(self) -> None:
         self._news.set()
@@ -209,15 +319,34 @@ class Server:
     # For tests
 
     async def _admin(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {}
         match request.match_info["what"], request.method:
             case "faults", "POST":
-                self.faults.append(Fault(**await request.json()))
+                self.faults.append(Fault(**body))
             case "faults", "DELETE":
                 self.faults.clear()
             case "requests", "GET":
                 return web.json_response(self.requests)
             case "requests", "DELETE":
                 self.requests.clear()
+            case "quota", "POST":
+                quota = Quota(**body)
+                self.quotas[quota.name] = quota
+            case "quota", "DELETE":
+                self.quotas.clear()
+            case "down", "POST":
+                await self.down()
+            case "up", "POST":
+                await self.up()
+            case "drop-watches", "POST":
+                self.drop_watches(**body)
+            case "expire", "POST":
+                self.expire(**body)
+            case "kubelet", "POST" if self.control is not None:
+                try:
+                    return web.json_response(await self.control(body))
+                except (LookupError, ValueError) as error:
+                    return web.json_response({"error": repr(error)}, status=400)
             case _:
                 raise web.HTTPNotFound
         return web.json_response({})
@@ -229,7 +358,28 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _key(path: str) -> Key:
+def _forbidden(request: web.Request) -> Refused:
+    """What the real server says when the Role does not allow something."""
+    key, _ = _key(request.path)
+    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(
+        request.method, "get" if key.name else "list"
+    )
+    plural, group, namespace = key.resource.plural, key.resource.group, key.namespace
+    name = f' "{key.name}"' if key.name else ""
+    details = {
+        "kind": plural,
+        **({"group": group} if group else {}),
+        **({"name": key.name} if key.name else {}),
+    }
+    message = (
+        f'{plural}{"." + group if group else ""}{name} is forbidden: User "system:serviceaccount:{namespace}:oj-daemon" '
+        f'cannot {verb} resource "{plural}" in API group "{group}" in the namespace "{namespace}"'
+    )
+    return Refused(403, "Forbidden", message, details)
+
+
+def _key(path: str) -> tuple[Key, str]:
+    """What a path names, and which part of it (pods/log)."""
     parts = path.strip("/").split("/")
     if parts[0] == "api":
         group, rest = "", parts[1:]
@@ -241,8 +391,8 @@ def _key(path: str) -> Key:
     namespace = ""
     if len(rest) > 2 and rest[0] == "namespaces":
         _, namespace, *rest = rest
-    plural, name = ([*rest, "", ""])[:2]
+    plural, name, part = ([*rest, "", "", ""])[:3]
     resource = Resource(group, version, plural)
-    if resource not in KINDS or len(rest) > 2:
+    if resource not in KINDS or len(rest) > 3:
         raise Refused(404, "NotFound", "the server could not find the requested resource")
-    return Key(resource, namespace, name)
+    return Key(resource, namespace, name), part

@@ -10,12 +10,12 @@ import copy
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 Object = dict[str, Any]
 
-HISTORY = 1000
+HISTORY = 20_000
 """Changes that a watch may still ask for."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAME_RULE = (
@@ -54,6 +54,11 @@ KINDS = {
     Resource("coordination.k8s.io", "v1", "leases"): "Lease",
 }
 NAMESPACES = Resource("", "v1", "namespaces")
+PODS = Resource("", "v1", "pods")
+SECRETS = Resource("", "v1", "secrets")
+EVENTS = Resource("", "v1", "events")
+_OVER = ("Failed", "Succeeded")
+"""Phases of pods that have ended."""
 
 
 class Key(NamedTuple):
@@ -99,7 +104,8 @@ class Store:
         self.oldest = 100
         """Watches from before this version are too old."""
         self.changes: list[Change] = []
-        self.on_change: Callable[[], None] = lambda: None
+        self.listeners: list[Callable[[], None]] = []
+        """Told after each change."""
         self._objects: dict[Key, Object] = {}
         for name in {"default", *namespaces}:
             self.create(Key(NAMESPACES, ""), {"metadata": {"name": name}})
@@ -147,7 +153,9 @@ class Store:
                 _details(key),
             )
         metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        metadata["creationTimestamp"] = stamp()
+        if key.resource == PODS:
+            _new_pod(made)
         return self._put("ADDED", key, made)
 
     def replace(self, key: Key, sent: Object) -> Object:
@@ -175,11 +183,34 @@ class Store:
         )
         return self._changed(key, before, made)
 
-    def delete(self, key: Key) -> Object:
-        """Remove the object at once."""
+    def update(self, key: Key, uid: str, change: Callable[[Object], None]) -> bool:
+        """Change an object in place, as its controllers do; False when it is not there any more."""
+        before = self._objects.get(key)
+        if before is None or before["metadata"]["uid"] != uid:
+            return False
+        made = copy.deepcopy(before)
+        change(made)
+        if made != before:
+            self._put("MODIFIED", key, made)
+        return True
+
+    def delete(self, key: Key, options: Mapping[str, Any] | None = None) -> Object:
+        """Remove the object; a pod that is on a node only gets a date, unless no grace is given."""
         gone = self.get(key)
-        del self._objects[key]
-        self._note("DELETED", key, gone)
+        options = options or {}
+        wanted = (options.get("preconditions") or {}).get("uid")
+        if wanted and wanted != gone["metadata"]["uid"]:
+            raise Refused(
+                409,
+                "Conflict",
+                f'Operation cannot be fulfilled on {key.resource.qualified} "{key.name}": the UID in the precondition '
+                f"({wanted}) does not match the UID in record ({gone['metadata']['uid']}). "
+                "The object might have been deleted and then recreated",
+                _details(key),
+            )
+        if key.resource == PODS:
+            return self._delete_pod(key, gone, options.get("gracePeriodSeconds"))
+        self._remove(key)
         details = {**_details(key), "uid": gone["metadata"]["uid"]}
         return {
             "apiVersion": "v1",
@@ -188,6 +219,35 @@ class Store:
             "metadata": {},
             "status": "Success",
         }
+
+    def _delete_pod(self, key: Key, pod: Object, grace: object) -> Object:
+        spec, metadata = pod["spec"], pod["metadata"]
+        seconds = int(str(spec["terminationGracePeriodSeconds"] if grace is None else grace))
+        before = metadata.get("deletionGracePeriodSeconds")
+        if not spec.get("nodeName") or pod["status"].get("phase") in _OVER:
+            seconds = 0
+        if before is None or seconds < before:
+            metadata["deletionTimestamp"] = stamp(seconds)
+            metadata["deletionGracePeriodSeconds"] = seconds
+            metadata["generation"] = metadata.get("generation", 1) + (before is None)
+            if spec.get("nodeName"):
+                pod = self._put("MODIFIED", key, pod)
+        if seconds == 0:
+            self._remove(key)
+        return pod
+
+    def _remove(self, key: Key) -> None:
+        gone = self._objects.pop(key)
+        self._note("DELETED", key, gone)
+        for other, found in list(self._objects.items()):
+            if self._is_orphan(found) and other in self._objects:
+                self._remove(other)
+
+    def _is_orphan(self, found: Object) -> bool:
+        """Whether it belongs to objects of which none is left."""
+        owners = found["metadata"].get("ownerReferences") or ()
+        alive = {each["metadata"]["uid"] for each in self._objects.values()} if owners else set()
+        return bool(owners) and not any(owner.get("uid") in alive for owner in owners)
 
     def expire(self) -> None:
         """Forget the changes so far, as the real one does after some minutes."""
@@ -208,6 +268,10 @@ class Store:
     def _changed(self, key: Key, before: Object, made: Object) -> Object:
         made.update(apiVersion=key.resource.api_version, kind=KINDS[key.resource])
         made["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
+        if key.resource == PODS:
+            made["status"] = copy.deepcopy(
+                before["status"]
+            )  # another resource, which is the kubelet's
         if made == before:
             return before  # a write that changes nothing gives no new version
         _check(key, made)
@@ -217,7 +281,10 @@ class Store:
         made.update(apiVersion=key.resource.api_version, kind=KINDS[key.resource])
         self._objects[key] = made
         self._note(type_, key, made)
-        return copy.deepcopy(made)
+        answer = copy.deepcopy(made)
+        if self._is_orphan(made):
+            self._remove(key)
+        return answer
 
     def _note(self, type_: str, key: Key, changed: Object) -> None:
         self.version += 1
@@ -225,7 +292,48 @@ class Store:
         self.changes.append(Change(self.version, type_, key, copy.deepcopy(changed)))
         if len(self.changes) > HISTORY:
             self.oldest = self.changes.pop(0).version
-        self.on_change()
+        for listener in self.listeners:
+            listener()
+
+    def since(self, version: int) -> list[Change]:
+        """The changes after a version; each has the number after that of the one before."""
+        return self.changes[max(version - self.version + len(self.changes), 0) :]
+
+
+def stamp(seconds: float = 0) -> str:
+    """The time so many seconds from now, as it is in the objects."""
+    return f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _new_pod(pod: Object) -> None:
+    """What the server adds to a pod that is sent."""
+    spec = pod.setdefault("spec", {})
+    pod["metadata"]["generation"] = 1
+    for name, value in (
+        ("restartPolicy", "Always"),
+        ("terminationGracePeriodSeconds", 30),
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+        ("enableServiceLinks", True),
+        ("priority", 0),
+        ("preemptionPolicy", "PreemptLowerPriority"),
+    ):
+        spec.setdefault(name, value)
+    spec.pop("nodeName", None)
+    asked = any((each.get("resources") or {}) for each in spec.get("containers") or ())
+    pod["status"] = {"phase": "Pending", "qosClass": "Burstable" if asked else "BestEffort"}
+    if spec.get("schedulingGates"):
+        pod["status"]["conditions"] = [
+            {
+                "lastProbeTime": None,
+                "lastTransitionTime": stamp(),
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "observedGeneration": 1,
+                "reason": "SchedulingGated",
+                "status": "False",
+                "type": "PodScheduled",
+            }
+        ]
 
 
 def covers(wide: Key, key: Key) -> bool:
