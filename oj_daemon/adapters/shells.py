@@ -68,10 +68,21 @@ class PlaceShell:
 
     async def start(self, spec: RunSpec) -> None:
         """Start a run unless it was started before. Raises AdapterError."""
-        client = await self._places.client(self._route)
-        await client.start(
-            spec.run_id, spec.script, env=spec.env, cwd=str(spec.cwd), umask=spec.umask
-        )
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                client = await self._places.client(self._route)
+                await client.start(
+                    spec.run_id, spec.script, env=spec.env, cwd=str(spec.cwd), umask=spec.umask
+                )
+            except AdapterError as error:
+                if error.code not in UNREACHABLE or self._places.why_gone(self._route):
+                    raise
+                logger.info("run %s: %s; trying again", spec.run_id, error.message)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def wait(self, run_id: str) -> Found:
         """Copy what the run prints until it is over; LOST, with the reason, when its place is gone."""

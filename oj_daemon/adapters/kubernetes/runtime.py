@@ -173,7 +173,7 @@ class KubernetesPlaces:
         finally:
             self._making.discard(name)
             self._waits(owner, "")
-            del self._status[owner]
+            self._status.pop(owner, None)
 
     async def _make(
         self, wanted: CreateWorkspace, owner: str, spawn: int, notes: list[str]
@@ -385,6 +385,7 @@ class KubernetesPlaces:
     async def client(self, route: Mapping[str, str]) -> PlaceClient:
         """The way to a place that is there. Raises AdapterError: gone, unreachable."""
         name, uid = route["pod"], route["uid"]
+        await self._listed()
         gone = self.why_gone(route)
         if gone:
             raise AdapterError(gone, code="gone")

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.kube import shapes
 from tests.support.kube.container import Container, expand
 from tests.support.kube.forward import Forward
 from tests.support.kube.shapes import NO_NODE, NODE, Status

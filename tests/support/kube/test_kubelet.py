@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import subprocess
 import tempfile
-import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,10 @@ import pytest
 from oj_daemon.adapters.kubernetes import pod as builder
 from oj_daemon.adapters.kubernetes.pod import Clone, PodPlan
 from oj_daemon.adapters.place import PlaceClient
-from oj_daemon.errors import AdapterError
 from oj_daemon.settings import Secret
 from oj_daemon.shell import RunState
 from tests.support.kube.container import unsupported
-from tests.support.kube.process import Cluster, cluster, is_ready, state
+from tests.support.kube.process import Cluster, cluster, state
 from tests.support.places import NAME, TOKEN, Papers
 from tests.support.waiting import until
 
