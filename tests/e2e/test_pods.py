@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.agents import FAST
+from tests.support.agents import FAST, agents, decision
 from tests.support.far import Far
 from tests.support.kube.container import unsupported
 from tests.support.kube.process import Cluster, cluster
@@ -143,4 +145,70 @@ def test_steps_survive_the_daemon(ward: Ward) -> None:
     assert log.count("began") == log.count("went") == log.count("bee") == 1
     assert ward.world.show(job)["workspace"] is None
     assert pod.startswith("oj-wks-")
+    ward.until_clean()
+
+
+AGENT = """
+    agent "coder" {
+      run     = "claude"
+      prompt  = "Please do it."
+      on_idle = { action = "gate", run = "test -e more.txt", attempts = 3 }
+    }
+    command "build" { run = { job = "build" } }
+    job "build" {
+      source = { git = true }
+      step "code" {
+        run     = { agent = "coder" }
+        on_done = { step = "ship" }
+      }
+      step "ship" {
+        run = "git add -A && git -c user.name=t -c user.email=t@example.com commit -qm made && git push -q origin HEAD:made"
+      }
+    }
+"""
+
+
+def scenario(ward: Ward, *turns: dict[str, Any]) -> None:
+    """What agents do; it is in the repository, so that they find it in their clone."""
+    (ward.world.project / "agent-scenario.json").write_text(
+        json.dumps({"turns": list(turns), "otherwise": [{"say": "Is that all?"}]})
+    )
+
+
+def test_the_runbook_of_the_readme_clone_agent_gate_commit_and_push(ward: Ward) -> None:
+    ward.world.runbook(AGENT)
+    scenario(
+        ward,
+        {"when": "did not pass", "do": [{"write": "more.txt", "text": "more\n"}, {"say": "Done."}]},
+        {"do": [{"write": "made.txt", "text": "made\n"}, {"say": "Done?"}]},
+    )
+    ward.push()
+    job = ward.world.start("build")
+    assert ran(ward.world.finish(job, 120)) == ["code completed", "ship completed"]
+    shown = ward.world.git("--git-dir", str(ward.bare), "show", "--stat", "--format=%s", "made")
+    assert "made.txt" in shown
+    assert "more.txt" in shown
+    (agent,) = agents(ward.world, job)
+    assert agent["runtime"] == "kubernetes"
+    assert agent["usage"]["input_tokens"] > 0
+    assert "Done." in ward.world.oj("peek", agent["id"]).out
+    assert "wrote: /workspace/more.txt" in ward.world.oj("agent", "logs", agent["id"]).out
+    ward.until_clean()
+
+
+def test_an_agent_in_a_pod_is_asked_answered_and_outlives_the_daemon(ward: Ward) -> None:
+    ward.world.runbook(
+        AGENT.replace(
+            'action = "gate", run = "test -e more.txt", attempts = 3', 'action = "escalate"'
+        )
+    )
+    scenario(ward, {"do": [{"write": "made.txt", "text": "x"}, {"say": "Hello from a pod."}]})
+    ward.push()
+    job = ward.world.start("build")
+    view = decision(ward.world)
+    assert "idle" in view["summary"]
+    ward.restart()
+    assert "Hello from a pod." in ward.world.oj("peek", job).out
+    ward.world.oj("decision", "resolve", view["id"], "2")
+    assert ran(ward.world.finish(job, 120)) == ["code completed", "ship completed"]
     ward.until_clean()
