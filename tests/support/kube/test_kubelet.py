@@ -401,7 +401,7 @@ def test_the_pod_of_a_lost_node_hangs_until_it_is_deleted_without_grace(kube: Cl
     assert lost is not None
     assert "deletionTimestamp" in lost["metadata"]
     assert kind(kube, lost) is Kind.NODE_LOST
-    assert {status_of(pid) for pid in pids} == {"T"}
+    until(lambda: {status_of(pid) for pid in pids} == {"T"}, SECONDS, "all have stopped")
     kube.ask("DELETE", kube.path("pods", NAME), {"gracePeriodSeconds": 0})
     kube.until_gone(NAME)
     until(lambda: not alive(pids), SECONDS, "its processes are gone")
@@ -472,7 +472,7 @@ async def test_a_frozen_pod_is_silent_and_a_cut_one_only_loses_its_connections(
     boot = (await place.health()).boot
     kube.freeze(NAME)
     pids = kube.pids()[NAME]
-    assert {status_of(pid) for pid in pids} == {"T"}
+    until(lambda: {status_of(pid) for pid in pids} == {"T"}, SECONDS, "all have stopped")
     asking = asyncio.ensure_future(place.health())
     done, _ = await asyncio.wait([asking], timeout=0.5)
     assert not done
