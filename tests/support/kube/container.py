@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENTER = Path(__file__).with_name("enter.py")
-POLL_SECONDS = 0.02
 DIES = ("setpriv", "--pdeathsig", "KILL")
 """Whatever follows dies with its parent."""
 # Not `unshare --fork`, which says 1 for what was killed. The shell's first child is process 1 of the new namespace.
@@ -135,9 +134,13 @@ class Container:
 
     def freeze(self, *, is_frozen: bool) -> None:
         """STOP everything in it, or let it go on."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
+        done: set[int] = set()
+        # Again, because one of them may have forked before it was its turn.
+        while new := set(self.pids()) - done:
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
+            done |= new
 
     def pids(self) -> list[int]:
         """Numbers of its processes, as the machine sees them."""

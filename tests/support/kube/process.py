@@ -181,9 +181,9 @@ class Cluster(KubeProcess):
 
     # -- what there is
 
-    def objects(self, plural: str) -> list[Object]:
+    def list(self, plural: str) -> Sequence[Object]:
         """All of a kind in our namespace: pods, secrets, events."""
-        found: list[Object] = self.ask("GET", self.path(plural))["items"]
+        found: Sequence[Object] = self.ask("GET", self.path(plural))["items"]
         return found
 
     def path(self, plural: str, name: str = "") -> str:
@@ -197,9 +197,7 @@ class Cluster(KubeProcess):
 
     def pod(self, name: str) -> Object | None:
         """A pod, None when there is none."""
-        return next(
-            (each for each in self.objects("pods") if each["metadata"]["name"] == name), None
-        )
+        return next((each for each in self.list("pods") if each["metadata"]["name"] == name), None)
 
     def until_pod(
         self,
@@ -209,20 +207,21 @@ class Cluster(KubeProcess):
         seconds: float = SECONDS,
     ) -> Object:
         """Wait until a pod is so; as it is then."""
-        found: list[Object | None] = [None]
+        last: Object | None = None
 
         def look() -> bool:
-            found[0] = self.pod(name)
-            return found[0] is not None and bool(condition(found[0]))
+            nonlocal last
+            last = self.pod(name)
+            return last is not None and bool(condition(last))
 
         until(
             look,
             seconds,
-            lambda: f"{name} {what or condition}: {found[0] and found[0]['status']}",
+            lambda: f"{name} {what or condition}: {last and last['status']}",
             0.05,
         )
-        assert found[0] is not None
-        return found[0]
+        assert last is not None
+        return last
 
     def until_ready(self, name: str) -> Object:
         """Wait until it is ready."""
@@ -237,16 +236,16 @@ class Cluster(KubeProcess):
         query = f"?container={container}" + (f"&tailLines={tail}" if tail is not None else "")
         return self._text("GET", self.url + self.path("pods", name) + "/log" + query)
 
-    def history(self, since: Object, plural: str = "pods") -> list[tuple[str, Object]]:
+    def history(self, since: Object, plural: str = "pods") -> Sequence[tuple[str, Object]]:
         """Everything that a watch says about a kind since an object was as given: type and object of each line."""
         version = since["metadata"]["resourceVersion"]
         query = f"?watch=1&resourceVersion={version}&timeoutSeconds=1"
         lines = self._text("GET", self.url + self.path(plural) + query).splitlines()
         return [(each["type"], each["object"]) for each in map(json.loads, lines)]
 
-    def pids(self) -> dict[str, list[int]]:
+    def pids(self) -> dict[str, Sequence[int]]:
         """Numbers of the processes of each pod."""
-        found: dict[str, list[int]] = self._let("pids")
+        found: dict[str, Sequence[int]] = self._let("pids")
         return found
 
     # -- what happens to pods that are still to come, until it is lifted

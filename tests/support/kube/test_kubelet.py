@@ -13,7 +13,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 from oj_daemon.adapters.kubernetes import pod as builder
 from oj_daemon.adapters.kubernetes.diagnose import diagnose_pod
 from oj_daemon.adapters.kubernetes.diagnosis import Kind
-from oj_daemon.adapters.kubernetes.pod import Clone, KeyOf, PodPlan, Probes
+from oj_daemon.adapters.kubernetes.pod import Clone, KeyOf, PodPlan, Probe, Probes
 from oj_daemon.adapters.kubernetes.refusals import diagnose_error
 from oj_daemon.adapters.place import PlaceClient
 from oj_daemon.errors import AdapterError
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())
 
 Object = dict[str, Any]
 SECONDS = 60.0
+RECORDED = Path(__file__).resolve().parents[2] / "data" / "kubernetes" / "recorded"
 NO_PROBES = Probes(startup=None, readiness=None, liveness=None)
 
 
@@ -130,7 +131,7 @@ async def test_a_pod_of_the_builder_is_cloned_started_used_and_deleted_without_a
     assert on_machine() == []
     kube.ask("DELETE", kube.path("pods", NAME))
     kube.until_gone(NAME)
-    assert kube.objects("secrets") == []
+    assert kube.list("secrets") == []
     until(lambda: not alive(pids), SECONDS, "its processes are gone")
     until(lambda: list((folder / "node").iterdir()) == [folder / "node" / "claims"], SECONDS, "its files are gone")  # fmt: skip
 
@@ -140,7 +141,7 @@ def on_machine() -> list[str]:
     return [path for path in ("/home/oj", "/workspace", "/etc/oj") if os.path.lexists(path)]
 
 
-def alive(pids: list[int]) -> list[int]:
+def alive(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
@@ -157,7 +158,7 @@ def create_plain(kube: Cluster, wanted: PodPlan) -> Object:
 
 def kind(kube: Cluster, pod: Object) -> Kind:
     """What the daemon makes of it."""
-    return diagnose_pod(pod, events=kube.objects("events")).kind
+    return diagnose_pod(pod, events=kube.list("events")).kind
 
 
 def refusal(work: Callable[[], object]) -> Object:
@@ -166,6 +167,53 @@ def refusal(work: Callable[[], object]) -> Object:
     with failure.value:
         found: Object = json.loads(failure.value.read())
     return found
+
+
+def shape(found: Any) -> Any:
+    """What is there, without the values."""
+    if isinstance(found, dict):
+        return {name: shape(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [shape(each) for each in found]
+    return type(found).__name__
+
+
+def without(found: Object, *names: str) -> Object:
+    return {name: value for name, value in found.items() if name not in names}
+
+
+def test_statuses_have_the_shape_of_recorded_ones(kube: Cluster) -> None:
+    recorded = {
+        name: json.loads((RECORDED / f"pod-{name}.json").read_text())["status"]
+        for name in ("running", "err-image-pull", "oom-killed")
+    }
+    kube.unpullable("oj:1")
+    create_plain(kube, shell("sleep 600"))
+    found = {
+        "err-image-pull": kube.until_pod(
+            NAME, lambda pod: state(pod).get("waiting", {}).get("message")
+        )
+    }
+    kube.lift()
+    found["running"] = kube.until_ready(NAME)
+    made = found["running"]
+    kube.oom(NAME)
+    kube.until_pod(NAME, lambda pod: pod["status"]["phase"] == "Failed")
+    found["oom-killed"] = next(pod for _, pod in kube.history(made) if "terminated" in state(pod))
+    for name, pod in found.items():
+        # Where memory and mounts have been asked for, there is more in ours or in theirs.
+        drop = ("allocatedResources", "containerStatuses", "resources")
+        ours, theirs = without(pod["status"], *drop), without(recorded[name], *drop)
+        assert shape(ours) == shape(theirs), name
+        assert [
+            (each["type"], each["status"], each.get("reason")) for each in ours["conditions"]
+        ] == [(each["type"], each["status"], each.get("reason")) for each in theirs["conditions"]]
+        drop = ("allocatedResources", "resources", "volumeMounts")
+        ours, theirs = (
+            without(status["containerStatuses"][0], *drop)
+            for status in (pod["status"], recorded[name])
+        )
+        assert shape(ours) == shape(theirs), name
 
 
 # -- how containers end
@@ -294,7 +342,7 @@ def test_a_pod_waits_for_its_secrets(kube: Cluster) -> None:
     wanted = shell("echo got $VALUE; sleep 600", secret_env={"VALUE": key})
     kube.create("pods", builder.build(wanted).pod)
     until(
-        lambda: [each for each in kube.objects("events") if each["reason"] == "FailedMount"],
+        lambda: [each for each in kube.list("events") if each["reason"] == "FailedMount"],
         SECONDS,
         "it is said",
     )
@@ -334,7 +382,7 @@ def test_an_evicted_pod_has_failed_and_stays_until_it_is_deleted(
     kube.evict(NAME)
     over = kube.until_pod(NAME, lambda pod: pod["status"]["phase"] == "Failed")
     assert over["status"]["reason"] == "Evicted"
-    found = diagnose_pod(over, events=kube.objects("events"))
+    found = diagnose_pod(over, events=kube.list("events"))
     assert (found.kind, found.has_run) == (Kind.EVICTED, is_running)
     assert alive(pids) == []
     kube.ask("DELETE", kube.path("pods", NAME))
@@ -353,7 +401,7 @@ def test_the_pod_of_a_lost_node_hangs_until_it_is_deleted_without_grace(kube: Cl
     assert lost is not None
     assert "deletionTimestamp" in lost["metadata"]
     assert kind(kube, lost) is Kind.NODE_LOST
-    assert {status_of(pid) for pid in pids} == {"T"}
+    until(lambda: {status_of(pid) for pid in pids} == {"T"}, SECONDS, "all have stopped")
     kube.ask("DELETE", kube.path("pods", NAME), {"gracePeriodSeconds": 0})
     kube.until_gone(NAME)
     until(lambda: not alive(pids), SECONDS, "its processes are gone")
@@ -394,7 +442,7 @@ def test_somebody_else_deletes_or_replaces_a_pod(kube: Cluster, folder: Path) ->
     )
     kube.delete(NAME, 0)
     assert kube.pod(NAME) is None
-    assert kube.objects("secrets") == []
+    assert kube.list("secrets") == []
 
 
 async def test_a_pod_that_moves_answers_at_its_new_address_alone(
@@ -424,7 +472,7 @@ async def test_a_frozen_pod_is_silent_and_a_cut_one_only_loses_its_connections(
     boot = (await place.health()).boot
     kube.freeze(NAME)
     pids = kube.pids()[NAME]
-    assert {status_of(pid) for pid in pids} == {"T"}
+    until(lambda: {status_of(pid) for pid in pids} == {"T"}, SECONDS, "all have stopped")
     asking = asyncio.ensure_future(place.health())
     done, _ = await asyncio.wait([asking], timeout=0.5)
     assert not done
@@ -443,6 +491,59 @@ async def test_a_frozen_pod_is_silent_and_a_cut_one_only_loses_its_connections(
 
 def status_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_container_that_does_not_answer_is_not_ready_and_then_given_up(
+    kube: Cluster, folder: Path
+) -> None:
+    papers = Papers(folder / "papers")
+    patient = Probes(startup=None, readiness=Probe(1, 1, timeout=1), liveness=None)
+    create(kube, papers, plan(probes=patient))
+    create(
+        kube,
+        papers,
+        plan(
+            name="oj-job-2",
+            job_id="job-2",
+            probes=Probes(liveness=Probe(1, 2, timeout=1)),
+            grace_seconds=1,
+        ),
+    )
+    kube.until_ready("oj-job-2")
+    kube.until_ready(NAME)
+    kube.freeze(NAME)
+    unready = kube.until_pod(NAME, lambda pod: not is_ready(pod))
+    assert (unready["status"]["phase"], kind(kube, unready)) == ("Running", Kind.RUNNING)
+    kube.thaw(NAME)
+    kube.until_ready(NAME)
+    kube.freeze("oj-job-2")
+    over = kube.until_pod("oj-job-2", lambda pod: pod["status"]["phase"] == "Failed")
+    assert state(over)["terminated"]["exitCode"] == 137
+    found = diagnose_pod(over, events=kube.list("events"))
+    assert (found.kind, found.reason) == (Kind.CRASHED, "Unhealthy")
+
+
+def test_a_sidecar_container_runs_beside_the_others_and_ends_with_them(
+    kube: Cluster, folder: Path
+) -> None:
+    proxy = {
+        "name": "proxy",
+        "image": "proxy:1",
+        "restartPolicy": "Always",
+        "command": ["sh", "-c", "exec sleep 600"],
+    }
+    extra = {"spec": {"initContainers": [proxy], "terminationGracePeriodSeconds": 1}}
+    create_plain(
+        kube, shell(f"until [ -e {folder}/go ]; do sleep 0.05; done", templates=(("test", extra),))
+    )
+    pod = kube.until_ready(NAME)
+    assert "running" in state(pod, "proxy")
+    pids = kube.pids()[NAME]
+    (folder / "go").touch()
+    over = kube.until_pod(NAME, lambda pod: pod["status"]["phase"] == "Succeeded")
+    assert "terminated" in state(over, "proxy")
+    assert alive(pids) == []
+    kube.ask("DELETE", kube.path("pods", NAME))
 
 
 # -- the API
@@ -484,12 +585,12 @@ def test_requests_are_forbidden_throttled_and_refused_on_demand(kube: Cluster) -
     kube.heal()
     kube.throttle(times=1, seconds=7)
     with pytest.raises(urllib.error.HTTPError) as failure:
-        kube.objects("pods")
+        kube.list("pods")
     with failure.value:
         assert (failure.value.code, failure.value.headers["Retry-After"]) == (429, "7")
     kube.fault("status", status=500, times=1, match="/pods")
-    assert refusal(lambda: kube.objects("pods"))["reason"] == "InternalError"
-    assert kube.objects("pods") == []
+    assert refusal(lambda: kube.list("pods"))["reason"] == "InternalError"
+    assert kube.list("pods") == []
     kube.create("secrets", secret)
     assert refusal(lambda: kube.create("secrets", secret))["reason"] == "AlreadyExists"
 
@@ -499,9 +600,9 @@ def test_a_server_that_is_down_refuses_connections_until_it_is_up(kube: Cluster)
     kube.until_ready(NAME)
     kube.down()
     with pytest.raises(urllib.error.URLError, match="refused"):
-        kube.objects("pods")
+        kube.list("pods")
     kube.up()
-    assert is_ready(kube.objects("pods")[0])
+    assert is_ready(kube.list("pods")[0])
 
 
 def test_requests_are_counted_by_what_they_ask_for(kube: Cluster) -> None:
