@@ -142,6 +142,11 @@ PORT = click.IntRange(1, 65535)
     help="Port that agents may reach besides DNS, the daemon, 443 and 22; can be repeated.",
 )
 @click.option(
+    "--agent-image",
+    default="",
+    help="Image of agents' pods (target `agent` of the Dockerfile), unless the runbook names one.",
+)
+@click.option(
     "--agent-credential-secret",
     default="",
     metavar="NAME",

@@ -132,6 +132,10 @@ class Metrics(Observer):
         self._api_calls = histogram(
             "oj_k8s_request_seconds", "Calls of the Kubernetes API.", BRIEF, "verb", "code"
         )
+        self._lost = counter(
+            "oj_agent_infra_lost", "Places that the cluster took away.", "diagnosis"
+        )
+        self._readiness = readiness
         self._notified = counter("oj_notify", "Notifications.", "sink", "outcome")
         ProcessCollector(registry=registry)
         self._now = _reader(registry, readiness)
@@ -159,6 +163,19 @@ class Metrics(Observer):
     def note_api_call(self, verb: str, code: int | str, seconds: float) -> None:
         """A call of the Kubernetes API was answered."""
         self._api_calls.labels(verb, str(code)).observe(seconds)
+
+    def note_pods(self, is_fresh: bool, reason: str) -> None:
+        """What is known about pods is as new as it can be, or why not."""
+        self._readiness.set("pods", is_fresh, reason)
+
+    def note_lost(self, diagnosis: str) -> None:
+        """A place was lost through no fault of what ran in it."""
+        self._lost.labels(diagnosis).inc()
+
+    def read_pods(self, count: Callable[[], Mapping[str, int]], age: Callable[[], float]) -> None:
+        """From here on there are pods to count."""
+        self._readiness.set("pods", False, "not listed yet")
+        self._now.pods = (count, age)
 
     def note_notified(self, sink: str, outcome: str) -> None:
         """A notification was sent, or given up."""
@@ -263,6 +280,7 @@ class _Now(Collector):
     """Reads what is so when somebody asks; one generator for each noun."""
 
     def __init__(self, readiness: Readiness) -> None:
+        self.pods: tuple[Callable[[], Mapping[str, int]], Callable[[], float]] | None = None
         self._readiness = readiness
         self._source: tuple[State, Log, Callable[[], int]] | None = None
 
@@ -279,6 +297,12 @@ class _Now(Collector):
             yield _family("oj_agents", "Sessions that are known.", "state", _agents(state))
             yield from _decisions(state, now())
             yield from _log(log, now())
+        if self.pods is not None:
+            count, age = self.pods
+            yield _family("oj_agent_pods", "Pods of places.", "diagnosis", dict(count()))
+            yield _single(
+                "oj_k8s_watch_age_seconds", "Since the API server last told of pods.", age()
+            )
 
 
 def _reader(registry: CollectorRegistry, readiness: Readiness) -> _Now:

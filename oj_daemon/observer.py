@@ -6,12 +6,23 @@ Rule: only the standard library, and harmless: without an HTTP port this very cl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 
 class Observer:
     """Listens and forgets."""
 
     def note_api_call(self, verb: str, code: int | str, seconds: float) -> None:
         """A call of the Kubernetes API was answered: `get`, `watch` ..., and the status or `error` when there was none."""
+
+    def note_pods(self, is_fresh: bool, reason: str) -> None:
+        """What is known about pods is as new as it can be, or why not."""
+
+    def note_lost(self, diagnosis: str) -> None:
+        """A place was lost through no fault of what ran in it: the kind of the diagnosis."""
+
+    def read_pods(self, count: Callable[[], Mapping[str, int]], age: Callable[[], float]) -> None:
+        """From here on there are pods to count, by diagnosis; and seconds since the cluster last told of them."""
 
     def note_notified(self, sink: str, outcome: str) -> None:
         """A notification was sent, or given up: `webhook` or `desktop`, and what became of it."""

@@ -101,6 +101,9 @@ class Works:
             logger.warning("%s", self._warnings[0])
             return
         places.known = self._owners
+        places.on_loss = observer.note_lost
+        places.cache.on_fresh = observer.note_pods
+        observer.read_pods(places.cache.tally, lambda: places.cache.age)
         self.executor.use(places)
         self.places = places
         self.engine.policy = msgspec.structs.replace(self.engine.policy, runtime=places.name)

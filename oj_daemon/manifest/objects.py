@@ -357,7 +357,13 @@ def _certificate_names(options: Options) -> Iterator[str]:
 
 def _agent_defaults(options: Options) -> dict[str, str]:
     """What kubernetes.md 2 calls OJ_K8S_*; all empty for places of another kind."""
+    is_cluster = options.runtime == "kubernetes"
     return {
+        "OJ_K8S_IMAGE": options.agent_image,
+        # What runs in a pod reaches the daemon by its Service.
+        "OJ_K8S_DAEMON_URL": f"tls://{options.name}.{options.namespace}.svc:{TCP_PORT}"
+        if is_cluster
+        else "",
         "OJ_K8S_CREDENTIAL_SECRET": options.agent_credential_secret,
         "OJ_K8S_SSH_SECRET": options.agent_ssh_secret,
         "OJ_K8S_CPU_REQUEST": options.agent_cpu_request,

@@ -75,6 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Further ports that the daemon may reach."""
     agent_egress_ports: tuple[int, ...] = ()
     """Further ports that places may reach."""
+    agent_image: str = ""
+    """Of pods whose runbook names none; empty: every runbook has to."""
     agent_credential_secret: str = ""
     agent_ssh_secret: str = ""
     agent_cpu_request: str = ""

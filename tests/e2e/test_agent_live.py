@@ -304,7 +304,8 @@ def test_a_message_is_typed_once_although_the_daemon_dies_before_it_hears_of_tha
     studio: Studio,
 ) -> None:
     studio.world.environ["OJ_SIDECAR_INPUT_DELAY_MS"] = "2000"
-    studio.begin({"await": str(studio.file("go"))})
+    studio.begin({"say": "Ready."}, {"await": str(studio.file("go"))})
+    studio.until_shown("Ready.")
     sending = studio.world.spawn("agent", "send", studio.agent, "Remember the milk")
     until(lambda: b"Remember the milk" in studio.typed(), SECONDS, lambda: str(studio.typed()))
     # Enter follows in two seconds; until then the sidecar owes an answer to a daemon that is dead by now.

@@ -85,6 +85,8 @@ class KubernetesPlaces:
     ) -> None:
         self.environ = environ
         self.cache = PodCache(kube, instance)
+        self.on_loss: Callable[[str], None] = _ignore
+        """Told of each place that the cluster took away: the kind of the diagnosis."""
         self.known: Callable[[], Collection[str]] = tuple
         """The owners that have a place now; pods of others are swept away."""
         self._kube = kube
@@ -165,6 +167,9 @@ class KubernetesPlaces:
                     if isinstance(seen, Seen):
                         return PlaceReady(route, base=route.get("base", ""))
                     gone = _words(seen)
+                fate = self.cache.fate(name, route["uid"])
+                if fate is not None and fate.is_infra:
+                    self.on_loss(str(fate.kind))
                 notes.append(f"{gone}; it is made again")
                 await self._clear(name, route["uid"])
             return await self._make(wanted, owner, spawn + 1, notes)
@@ -203,6 +208,8 @@ class KubernetesPlaces:
                 if base:
                     route["base"] = base
                 return PlaceReady(route, base, (*notes, *told))
+            if outcome.is_infra:
+                self.on_loss(str(outcome.kind))
             words = await self._last_words(name, outcome)
             await self._clear(name, uid)
             if not (outcome.is_infra and not outcome.has_run) or losses == MOST_LOSSES:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +90,10 @@ class PodCache:
     def all(self) -> Mapping[str, Seen]:
         """Every pod, by name."""
         return self._pods
+
+    def tally(self) -> Mapping[str, int]:
+        """How many pods there are of each diagnosis."""
+        return Counter(str(seen.diagnosis.kind) for seen in self._pods.values())
 
     def fate(self, name: str, uid: str) -> Diagnosis | None:
         """Why that very pod is over; None while it may still be there."""
