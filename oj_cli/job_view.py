@@ -76,7 +76,9 @@ def _header(job: dict[str, Any], now: int, where: str) -> list[Line]:
     status = job["status"]
     place = job["workspace_path"]
     workspace = job["workspace"]
+    waits_for = ""
     if workspace is not None:
+        waits_for = workspace.get("waits_for", "")
         notes = [
             workspace["kind"],
             *([f"branch {workspace['branch']}"] if workspace["branch"] else []),
@@ -96,6 +98,7 @@ def _header(job: dict[str, Any], now: int, where: str) -> list[Line]:
         ("Project", [job["project"]]),
         ("Status", [output.status(status), f" (after {age})" if ended else f" (for {age})"]),
         ("Now", [now_doing]),
+        ("Waits", [waits_for]),
         ("Reason", [reason]),
         ("Error", [output.Span(job["error"], output.RED if job["error"] else "")]),
         ("Started", [moment(job["created_at_ms"])]),

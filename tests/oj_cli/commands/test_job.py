@@ -309,6 +309,16 @@ def test_a_job_without_an_active_step_says_what_it_waits_for(
     assert f"\nNow:       {now}\n" in daemon_cli.oj("job", "show", "4f9").out
 
 
+def test_a_job_whose_place_does_not_come_says_in_full_what_that_waits_for(
+    daemon_cli: Harness,
+) -> None:
+    text = "no node takes the pod: 0/1 nodes are available: 1 Insufficient cpu.; ask for less cpu, or add nodes"
+    place = workspace(status="creating", waits_for=text)
+    daemon_cli.daemon.answer("JobShow", detail(status="pending", workspace=place))
+    shown = daemon_cli.oj("job", "show", "4f9").out
+    assert f"\nNow:       getting ready (for 5s)\nWaits:     {text}\n" in shown
+
+
 def test_repeated_visits_are_numbered_and_details_that_say_nothing_left_out(
     daemon_cli: Harness,
 ) -> None:
