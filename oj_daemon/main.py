@@ -88,6 +88,9 @@ class Works(Protocol):
     def figures(self) -> Figures:
         """How things are."""
 
+    def tell(self, readiness: Readiness) -> None:
+        """Keep it told of the conditions that are known here."""
+
     async def drain(self, *, kill: bool) -> None:
         """Let no further order leave; return when none is in flight. With `kill`, end what runs first.
 
@@ -208,6 +211,7 @@ async def _act(  # noqa: PLR0913 - the parts of a daemon
                 probes.readiness.set("lease", True, "none is asked for")
             certificate = _certificate(config)
             works = await start(config, tenure.guard)
+            works.tell(probes.readiness)
             works.broken.add_done_callback(lambda _: probes.readiness.fail(LOG_BROKEN))
             warnings = (*_warnings(config), *tenure.warnings, *warned)
             gate = Gate(config, works, stop, Shown(warnings, tenure.choices, certificate))

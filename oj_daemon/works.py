@@ -29,6 +29,7 @@ from oj_daemon.engine import Engine
 from oj_daemon.errors import AdapterError, OjError, Rejected
 from oj_daemon.executor import Executor
 from oj_daemon.observer import Observer
+from oj_daemon.readiness import Readiness
 from oj_daemon.runbook.model import RunShell
 from oj_daemon.settings import Settings
 from oj_daemon.wire import replies, requests
@@ -108,6 +109,11 @@ class Works:
         self.places = places
         self.engine.policy = msgspec.structs.replace(self.engine.policy, runtime=places.name)
         self.executor.chore(places.run())
+
+    def tell(self, readiness: Readiness) -> None:
+        """Keep it told whether the cluster can be asked."""
+        if self.places is not None:
+            self.places.cache.on_fresh = partial(readiness.set, "pods")
 
     def has_place(self, job_id: JobId) -> bool:
         """Whether the job works somewhere else than on this machine."""

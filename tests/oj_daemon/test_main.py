@@ -21,6 +21,7 @@ from oj_daemon.core.state import State
 from oj_daemon.errors import OjError, StoreError, WireError
 from oj_daemon.main import AlreadyRunning, Ending, run
 from oj_daemon.probes import Probes
+from oj_daemon.readiness import Readiness
 from oj_daemon.settings import READY, START_MARKER, Settings
 from oj_daemon.store import lock
 from oj_daemon.wire.client import Client, RemoteError, Reply
@@ -70,6 +71,9 @@ class FakeWorks:
 
     def authenticate(self, token: str) -> Principal | None:
         return FULL_TOKEN if token == "full" else None
+
+    def tell(self, readiness: Readiness) -> None:
+        """Nothing is known here."""
 
     def local_principal(self, token: str) -> Principal | None:
         return self.authenticate(token) if token else OWNER

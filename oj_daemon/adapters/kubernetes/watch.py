@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ WATCH_SECONDS: Final = 240
 """After which the server ends a watch: what it forgot to tell us is found by the list that follows."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
+SHORT_SECONDS: Final = 1.0
+"""A watch that did not last longer is no reason to ask again at once."""
+NO_ANSWER: Final = "the API server cannot be asked"
 STALE_SECONDS: Final = 120.0
 """Age from which the cache is not fresh any more; bookmarks come about once a minute."""
 
@@ -71,10 +75,14 @@ class PodCache:
         self._pods: dict[str, Seen] = {}
         self._gone: dict[str, Diagnosis] = {}
         """By UID: what became of pods that are not there any more."""
+        self._put: set[str] = set()
+        """UIDs of pods that were made while a list was on its way, and so may not be in it."""
         self._fresh_at = 0.0
         self._news = asyncio.Event()
         self.is_listed = False
         """There was a list, so a pod that is not in it is not there."""
+        self.is_fresh = False
+        """The API server could be asked when that was last tried."""
         self.on_fresh: Callable[[bool, str], None] = _ignore
         """Told whether the cache is fresh, and why not."""
 
@@ -119,6 +127,7 @@ class PodCache:
             if seen is not None:
                 self._bury(seen)
             if uid not in self._gone:
+                self._put.add(uid)
                 self._pods[name] = Seen(pod, diagnose_pod(pod))
                 self._tell()
 
@@ -126,17 +135,23 @@ class PodCache:
         """List, then watch, again and again, until cancelled."""
         pause = FIRST_PAUSE
         while True:
+            began, wanted = math.inf, 0.0
             try:
                 version = await self._list()
-                pause = FIRST_PAUSE
+                began = time.monotonic()
                 await self._watch(version)
             except KubeError as error:
-                self.on_fresh(False, "the API server cannot be asked")
-                logger.warning("watching pods: %s", error.message)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
-                pause = min(2 * pause, LONGEST_PAUSE)
+                wanted = error.retry_after or 0.0
+                self._miss(error)
+            if time.monotonic() - began > SHORT_SECONDS:
+                pause = FIRST_PAUSE
+                if self.is_fresh:
+                    continue
+            await asyncio.sleep(max(pause, wanted))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _list(self) -> str:
+        self._put.clear()
         listed = await self._kube.request(
             "GET", self._path, query={"labelSelector": self._selector}, seconds=30.0
         )
@@ -148,7 +163,9 @@ class PodCache:
             self._pods[name] = Seen(pod, diagnose_pod(pod, before=known))
         for name, seen in before.items():
             now = self._pods.get(name)
-            if now is None or now.uid != seen.uid:
+            if now is None and seen.uid in self._put:
+                self._pods[name] = seen  # the watch, which begins at this list, tells more
+            elif now is None or now.uid != seen.uid:
                 self._gone[seen.uid] = diagnose_missing(name, seen.diagnosis)
         self.is_listed = True
         self._touch()
@@ -191,7 +208,18 @@ class PodCache:
 
     def _touch(self) -> None:
         self._fresh_at = time.monotonic()
-        self.on_fresh(True, "")
+        if not self.is_fresh:
+            self.is_fresh = True
+            logger.info("watching pods: the API server answers")
+            self.on_fresh(True, "")
+
+    def _miss(self, error: KubeError) -> None:
+        """It could not be asked; nothing that runs is lost by that."""
+        logger.warning("watching pods: %s", error.message)
+        self.is_fresh = False
+        status = f": it answers with status {error.status}" if error.status else ""
+        self.on_fresh(False, f"{NO_ANSWER}{status}")
+        self._tell()
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
