@@ -26,8 +26,9 @@ from oj_daemon.adapters.kubernetes.api import Kube, KubeError
 from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis, Kind
 from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
 from oj_daemon.adapters.kubernetes.refusals import diagnose_error
-from oj_daemon.adapters.kubernetes.watch import PodCache, Seen
+from oj_daemon.adapters.kubernetes.watch import NO_ANSWER, PodCache, Seen
 from oj_daemon.adapters.place import PlaceClient
+from oj_daemon.adapters.shells import UNREACHABLE
 from oj_daemon.core.effects import CreateWorkspace, DeleteWorkspace
 from oj_daemon.errors import AdapterError, Rejected
 from oj_daemon.settings import Cluster, Secret
@@ -40,7 +41,7 @@ MOST_LOSSES: Final = 3
 """How often a place that the cluster took away before it was ready is made again (kubernetes.md 3)."""
 QUOTA_FIRST: Final = 30.0
 QUOTA_LONGEST: Final = 300.0
-"""Seconds between two tries where a quota is full (kubernetes.md 3)."""
+"""Seconds between two tries where a quota is full (kubernetes.md 3); sooner when a place of ours has gone."""
 RETRY_FIRST: Final = 0.5
 RETRY_LONGEST: Final = 30.0
 """Seconds between two tries where the API server cannot be asked."""
@@ -102,6 +103,8 @@ class KubernetesPlaces:
         self.on_status: Callable[[str, str], None] = _ignore
         """Told what the place of an owner waits for, whenever that changes; empty: for nothing any more."""
         self._slots = asyncio.Condition()
+        self._room = asyncio.Condition()
+        """What waits for a quota; one of them tries again when a pod of ours has gone."""
         self._holding: set[str] = set()
         """Names of pods that are, or are about to be."""
         self._writes = _Bucket(20, 30)
@@ -160,17 +163,13 @@ class KubernetesPlaces:
             await self._listed()
             spawn, route = int(wanted.route.get("spawn", "0")), dict(wanted.route)
             if route:
-                gone = self.why_gone(route)
-                if not gone:
-                    self._holding.add(name)
-                    seen = await self._await_ready(owner, name, route["uid"])
-                    if isinstance(seen, Seen):
-                        return PlaceReady(route, base=route.get("base", ""))
-                    gone = _words(seen)
-                fate = self.cache.fate(name, route["uid"])
-                if fate is not None and fate.is_infra:
-                    self.on_loss(str(fate.kind))
-                notes.append(f"{gone}; it is made again")
+                self._holding.add(name)
+                seen = await self._await_ready(owner, name, route["uid"])
+                if isinstance(seen, Seen):
+                    return PlaceReady(route, base=route.get("base", ""))
+                if seen.is_infra:
+                    self.on_loss(str(seen.kind))
+                notes.append(f"{await self._last_words(name, seen)}; it is made again")
                 await self._clear(name, route["uid"])
             return await self._make(wanted, owner, spawn + 1, notes)
         except Rejected as error:
@@ -197,26 +196,51 @@ class KubernetesPlaces:
             built = pods.build(plan)
             if not losses:
                 notes += built.left_out
-            made = await self._create(owner, plan, built.pod)
+            try:
+                made = await self._create(owner, plan, built.pod)
+            except AdapterError:
+                await self._clear(name, "")  # its Secret, and its turn
+                raise
             uid = made["metadata"]["uid"]
             # One that a daemon before us made may have been its second or third.
             spawn = int(made["metadata"]["annotations"][pods.SPAWN])
-            outcome = await self._await_ready(owner, name, uid)
-            if isinstance(outcome, Seen):
-                route = {"pod": name, "uid": uid, "spawn": str(spawn)}
-                base, told = await self._furnish(wanted, route)
-                if base:
-                    route["base"] = base
-                return PlaceReady(route, base, (*notes, *told))
+            outcome = await self._try_out(wanted, owner, name, uid, spawn)
+            if isinstance(outcome, PlaceReady):
+                return outcome._replace(notes=(*notes, *outcome.notes))
             if outcome.is_infra:
                 self.on_loss(str(outcome.kind))
             words = await self._last_words(name, outcome)
             await self._clear(name, uid)
-            if not (outcome.is_infra and not outcome.has_run) or losses == MOST_LOSSES:
+            # Nothing of the job has run in it yet, whatever its sidecar did.
+            if not outcome.is_infra or losses == MOST_LOSSES:
                 raise AdapterError(words, code="place", hint=outcome.advice)
             notes.append(f"{outcome.message}; it is made again")
             spawn += 1
         raise AssertionError("unreachable")
+
+    async def _try_out(
+        self, wanted: CreateWorkspace, owner: str, name: str, uid: str, spawn: int
+    ) -> PlaceReady | Diagnosis:
+        """The place with everything in it, or why nothing comes of this pod. Raises AdapterError."""
+        outcome = await self._await_ready(owner, name, uid)
+        if isinstance(outcome, Diagnosis):
+            return outcome
+        route = {"pod": name, "uid": uid, "spawn": str(spawn)}
+        pause = RETRY_FIRST
+        while True:
+            try:
+                base, notes = await self._furnish(wanted, route)
+            except AdapterError as error:
+                if (fate := self.cache.fate(name, uid)) is not None:
+                    return fate
+                if error.code not in UNREACHABLE:
+                    await self._clear(name, uid)
+                    raise
+                logger.info("%s: %s; trying again", owner, error.message)
+            else:
+                return PlaceReady({**route, "base": base} if base else route, base, notes)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_LONGEST)
 
     async def _create(self, owner: str, plan: pods.PodPlan, pod: dict[str, Any]) -> dict[str, Any]:
         """Secret, then pod; or the pod that is there. Waits for a slot, for room in a quota, for the server."""
@@ -246,13 +270,19 @@ class KubernetesPlaces:
 
     async def _look(self, plan: pods.PodPlan) -> dict[str, Any] | None:
         """The pod that has our name, if it is ours; None when there is none after all. Raises AdapterError."""
-        try:
-            found = await self._kube.request("GET", self._path("pods", plan.name))
-        except KubeError as error:
-            if error.status == 404:
-                return None
-            raise
-        return await self._ours(plan, found)
+        pause = RETRY_FIRST
+        while True:
+            try:
+                found = await self._kube.request("GET", self._path("pods", plan.name))
+                return await self._ours(plan, found)
+            except KubeError as error:
+                if error.status == 404:
+                    return None
+                if _diagnosis(error).is_final:
+                    raise
+                logger.info("look for the pod %s: %s", plan.name, error.message)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                pause = min(2 * pause, RETRY_LONGEST)
 
     async def _ours(self, plan: pods.PodPlan, found: Mapping[str, Any]) -> dict[str, Any] | None:
         """The pod, if we may go on with it; None once one that is on its way out is gone. Raises AdapterError."""
@@ -269,6 +299,11 @@ class KubernetesPlaces:
                 code="place",
                 hint="if no daemon of yours has made it, delete it",
             )
+        if int(spawn) < int(plan.spawn):
+            logger.warning("removing the pod %s: it is a copy of one that is over", plan.name)
+            await self._clear(plan.name, metadata["uid"])
+            self._holding.add(plan.name)
+            return None
         return dict(found)
 
     async def _slot(self, owner: str, name: str) -> None:
@@ -289,6 +324,14 @@ class KubernetesPlaces:
             self._holding.discard(name)
             self._slots.notify()
 
+        async with self._room:
+            self._room.notify()
+
+    async def _quota_may_have_room(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._room:
+                await self._room.wait()
+
     async def _post(self, owner: str, plural: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """What was made; None when something has that name already. Waits for room and for the server. Raises AdapterError."""
         quota, pause = QUOTA_FIRST, RETRY_FIRST
@@ -302,9 +345,9 @@ class KubernetesPlaces:
                     return None
                 if said.is_final:
                     raise AdapterError(said.message, code="place", hint=said.advice) from error
-                self._waits(owner, said.message)
+                self._waits(owner, _advised(said))
                 if said.kind is Kind.QUOTA:
-                    await asyncio.sleep(quota)
+                    await self._quota_may_have_room(quota)
                     quota = min(2 * quota, QUOTA_LONGEST)
                 else:
                     await asyncio.sleep(max(pause, (said.retry_after_ms or 0) / 1000))
@@ -323,12 +366,13 @@ class KubernetesPlaces:
                 if seen.is_ready:
                     return seen
                 said = seen.diagnosis
-                self._waits(
-                    owner, f"{said.message}; {said.advice}" if said.advice else said.message
-                )
+                words = _advised(said)
+                if not self.cache.is_fresh:
+                    words = f"{NO_ANSWER}; before, {words}"
+                self._waits(owner, words)
                 if said.is_hopeless:
                     return said
-                if said.kind is Kind.GATED:
+                if said.kind is Kind.GATED or not self.cache.is_fresh:
                     began = time.monotonic()
                 elif time.monotonic() - began > limit:
                     return _too_late(said, limit)
@@ -414,7 +458,9 @@ class KubernetesPlaces:
     def why_gone(self, route: Mapping[str, str]) -> str:
         """What became of a place, in words; empty while it may still be there."""
         fate = self.cache.fate(route["pod"], route["uid"])
-        return "" if fate is None else _words(fate)
+        if fate is None:
+            return ""
+        return f"{fate.message} ({fate.advice})" if fate.advice else fate.message
 
     def _waits(self, owner: str, text: str) -> None:
         if self._status.get(owner, "") != text:
@@ -435,8 +481,7 @@ class KubernetesPlaces:
         note = ""
         if order.route and not self.why_gone(order.route) and not order.force:
             note = await self._save(owner, order)
-        uid = order.route.get("uid", "")
-        await self._clear(name, uid)
+        await self._clear(name, "")  # a copy that somebody made of it as well
         return note
 
     async def _save(self, owner: str, order: DeleteWorkspace) -> str:
@@ -459,15 +504,17 @@ class KubernetesPlaces:
         return f"what was not pushed is kept in {path}: git fetch {path} refs/oj/checkpoint"
 
     async def _clear(self, name: str, uid: str) -> None:
-        """Remove the pod and its Secret, and return when both are gone."""
-        pause = RETRY_FIRST
+        """Remove the pod (any of that name when no UID is given) and its Secret, and return when both are gone."""
+        pause, uids = RETRY_FIRST, {uid}
         while True:
             try:
                 seen = self.cache.get(name)
-                if seen is not None and (not uid or seen.uid == uid):
-                    await self._delete(name, seen.uid)
-                with contextlib.suppress(_NotFound):
-                    await self._erase("secrets", name, {})
+                if seen is None or not uid or seen.uid == uid:
+                    if seen is not None:
+                        uids.add(seen.uid)
+                        await self._delete(name, seen.uid)
+                    with contextlib.suppress(_NotFound):
+                        await self._erase("secrets", name, {})
                 break
             except KubeError as error:
                 logger.warning("remove the pod %s: %s", name, error.message)
@@ -478,9 +525,10 @@ class KubernetesPlaces:
             if seen is None or (uid and seen.uid != uid):
                 break
             await self.cache.change(2.0)
-        client = self._clients.pop(uid, None)
-        if client is not None:
-            await client.close()
+        for each in uids:
+            client = self._clients.pop(each, None)
+            if client is not None:
+                await client.close()
         await self._free(name)
 
     async def _delete(self, name: str, uid: str) -> None:
@@ -499,8 +547,8 @@ class KubernetesPlaces:
 
     async def _last_words(self, name: str, said: Diagnosis) -> str:
         """The diagnosis with the last lines of the container's log, read while the pod is there."""
-        words = _words(said)
-        if not said.container:
+        words = said.message
+        if not said.container or said.is_infra:
             return words
         query = {"container": said.container, "tailLines": str(LOG_LINES)}
         try:
@@ -549,8 +597,8 @@ def _name(owner: str) -> str:
     return f"oj-{owner}"
 
 
-def _words(said: Diagnosis) -> str:
-    return said.message
+def _advised(said: Diagnosis) -> str:
+    return f"{said.message}; {said.advice}" if said.advice else said.message
 
 
 def _diagnosis(error: KubeError) -> Diagnosis:
