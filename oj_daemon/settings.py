@@ -267,6 +267,11 @@ class Settings(NamedTuple):
         environ["OJ_STATE_DIR"] = self.state_folder
         return environ
 
+    @property
+    def speaks_json(self) -> bool:
+        """Whoever reads what the daemon prints expects one JSON object a line, and nothing beside it."""
+        return self.log_stdout and self.log_format == "json"
+
     def step_environ(self) -> dict[str, str]:
         """The environment for processes that the daemon runs; a nested `oj` in it meets this daemon again."""
         dropped = CALLER_NAMES | DAEMON_NAMES
@@ -278,7 +283,7 @@ class Settings(NamedTuple):
 
 
 def inherited() -> Secret[dict[str, str]]:
-    """The environment of this process, for `oj-sidecar`, which has options of its own and none of the daemon's."""
+    """The environment of this process, for who has no settings: `oj-sidecar`, and a daemon whose settings are wrong."""
     return Secret(dict(os.environ))  # noqa: TID251 - the one place
 
 
@@ -331,7 +336,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         tls_names=tuple(reader.text("OJ_TLS_NAMES", "", "default").replace(",", " ").split()),
         http_port=reader.port("OJ_HTTP_PORT", HTTP_PORT if cluster else None, because),
         http_bind=reader.text("OJ_HTTP_BIND", EVERYWHERE if cluster else HERE_ONLY, because),
-        lease=reader.word("OJ_LEASE", ("auto", "on", "off"), "auto", "default"),
+        lease=_lease(reader),
         lease_name=reader.text("OJ_LEASE_NAME", "oj-daemon", "default"),
         lease_duration_ms=reader.ms(("OJ_LEASE_DURATION_MS",), 15_000),
         lease_renew_ms=reader.ms(("OJ_LEASE_RENEW_MS",), 10_000),
@@ -351,6 +356,16 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         warnings=tuple(reader.warnings),
         reasons=tuple(reader.reasons),
     )
+
+
+def log_alone(environ: Mapping[str, str] | None = None) -> Settings:
+    """Where the log goes, decided without all the rest: for a daemon whose settings as a whole raise OjError."""
+    given = os.environ if environ is None else environ  # noqa: TID251 - the one place
+    names = ("KUBERNETES_SERVICE_HOST", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT")
+    kept = {name: given[name] for name in names if given.get(name)}
+    if kept.get("OJ_PROFILE", "").lower() not in tuple(Profile):
+        kept.pop("OJ_PROFILE", None)
+    return load({**kept, "OJ_STATE_DIR": "/"})
 
 
 class _Reader:
@@ -511,6 +526,19 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
         "this is a cluster, but no credentials of a service account are mounted: running everything locally"
     )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
+
+
+def _lease(reader: _Reader) -> str:
+    asked = reader.get("OJ_LEASE") or "auto"
+    words = ("auto", "on", "off")
+    if asked.lower() not in words:
+        # Whoever names it counts on it: two daemons would act where `on` was only misspelt.
+        raise OjError(
+            f"OJ_LEASE={asked}: no such choice",
+            code="invalid",
+            hint=f"set it to {' or '.join(words)}",
+        )
+    return reader.word("OJ_LEASE", words, "auto", "default")
 
 
 def _token(reader: _Reader) -> Secret[str]:
