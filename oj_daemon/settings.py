@@ -379,6 +379,11 @@ class _Reader:
     def get(self, name: str) -> str | None:
         return self.environ.get(name) or None
 
+    def warn(self, text: str) -> None:
+        """Of how a daemon of this place would be: nothing to whoever talks to one elsewhere, or works for one."""
+        if not any(map(self.get, ("OJ_DAEMON_URL", "OJ_JOB_ID", "OJ_AGENT_ID"))):
+            self.warnings.append(text)
+
     def decide(self, name: str, value: T, reason: str, *, shown: str | None = None) -> T:
         self.reasons.append(Choice(name, str(value) if shown is None else shown, reason))
         return value
@@ -522,7 +527,7 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
         return reader.decide(
             "runtime", "kubernetes", "credentials of a service account are mounted"
         )
-    reader.warnings.append(
+    reader.warn(
         "this is a cluster, but no credentials of a service account are mounted: running everything locally"
     )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
@@ -560,7 +565,7 @@ def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | No
         return reader.port("OJ_TCP_PORT", None, "")
     if token or reader.get("OJ_TCP_PORT") is not None:
         return reader.port("OJ_TCP_PORT", TCP_PORT, "profile cluster, and there is a token")
-    reader.warnings.append(
+    reader.warn(
         "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
     )
     return reader.decide("tcp_port", None, "there is no token", shown="off")

@@ -194,7 +194,11 @@ def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
     path = ctx.settings.log_path
     file = _open(path)
     if file is None and not ctx.json:
-        diagnostics.say(f"No log at {path}")
+        diagnostics.say(
+            "The daemon logs to its stdout here: see kubectl logs, docker logs or journalctl"
+            if ctx.settings.log_stdout
+            else f"No log at {path}"
+        )
     text = b"" if file is None else _tail(file, None if no_limit else limit or None)
     if ctx.json:
         if follow:

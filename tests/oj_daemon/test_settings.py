@@ -106,6 +106,14 @@ def test_a_cluster_without_credentials_falls_back_and_everybody_is_told(tmp_path
     )
 
 
+@pytest.mark.parametrize("name", ["OJ_DAEMON_URL", "OJ_JOB_ID", "OJ_AGENT_ID"])
+def test_whoever_talks_to_a_daemon_elsewhere_is_not_warned_of_how_one_would_be_here(
+    tmp_path: Path, name: str
+) -> None:
+    environ = {**HERE, "KUBERNETES_SERVICE_HOST": "10.0.0.1", name: "x"}
+    assert load(environ, tmp_path).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "field", "expected"),
     [
