@@ -356,6 +356,24 @@ def test_item_2_what_is_asked_for_by_name_and_cannot_be_ends_the_daemon_with_the
     assert not (world.state / "daemon.sock").exists()
 
 
+@pytest.mark.parametrize(
+    ("environ", "cause"),
+    [
+        ({**QUIET, "OJ_TCP_PORT": "7777"}, "without a token anybody could connect"),
+        ({**QUIET, "OJ_TCP_PORT": "imap"}, "OJ_TCP_PORT=imap: not a port"),
+        ({"OJ_TCP_PORT": "7777"}, "without a token anybody could connect"),
+    ],
+    ids=["pod", "pod with a wrong setting", "workstation"],
+)
+def test_item_2_whoever_starts_it_in_the_background_is_told_the_cause_too(
+    world: World, environ: dict[str, str], cause: str
+) -> None:
+    refused = world.oj("daemon", "start", code=1, environ=environ)
+    assert refused.err.count(cause) == 1
+    assert "Hint: " in refused.err
+    assert "Traceback" not in refused.err
+
+
 # -- 5: build identity -----------------------------------------------------------------------------------------------------
 
 
