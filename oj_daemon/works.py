@@ -101,7 +101,7 @@ class Works:
         """Answer one request, as far as this principal may make it; raises Rejected where it may not."""
         request = self.check(request, who)
         if isinstance(request, requests.AgentAttach):
-            return self._attach(request)
+            return self._attach(request, who)
         return await self._dispatch.handle(request, who)
 
     def check(self, request: requests.AnyRequest, who: Principal) -> requests.AnyRequest:
@@ -116,7 +116,7 @@ class Works:
         """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
         return access.local_principal(token, self.authenticate, self.executor.tokens.is_ours)
 
-    def _attach(self, request: requests.AgentAttach) -> Upgrade:
+    def _attach(self, request: requests.AgentAttach, who: Principal) -> Upgrade:
         agent = self.engine.state.find_agent(request.id)
         if not agent.is_alive or not agent.route:
             short = short_id(agent.id)
@@ -130,7 +130,13 @@ class Works:
         session = self.executor.session(agent.id, agent.job_id, agent.route)
         return Upgrade(
             replies.AgentAttached(agent_id=agent.id, name=agent.name),
-            partial(attach.serve, session=session, cols=request.cols, rows=request.rows),
+            partial(
+                attach.serve,
+                session=session,
+                cols=request.cols,
+                rows=request.rows,
+                ended=lambda: access.ended(self.engine.state, who, self.engine.now()),
+            ),
         )
 
     async def measure(self, seconds: float) -> None:
