@@ -54,6 +54,13 @@ def set_up(settings: Settings, *, version: str, pid: int) -> None:
         _mark(handler, f"{START_MARKER} {version} pid={pid} {_utc(time.time())} ---")  # noqa: TID251 - a line for people
 
 
+def speak_json() -> None:
+    """Send records to stdout as JSON although there are no settings: for the word why there are none."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+
+
 def tear_down() -> None:
     """Close what set_up opened."""
     root = logging.getLogger()

@@ -2,7 +2,7 @@
 
 Rule: the composition root; the only place that knows all parts, and the only one that ends the process. Nothing of the state
 folder is touched before its lock is held, except to make the folder. Whatever goes wrong on the way is one line on stderr, the
-same in the log, and exit code 1.
+same in the log, and exit code 1; where stdout is a log of JSON it is the only one who is told.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger().addHandler(
         logging.NullHandler()
     )  # until there is a log, stderr is told by us, once
+    is_json = not detached and settings.speaks_json()
+    config = None
     try:
         config = settings.load()
         os.chdir(
@@ -131,12 +133,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=pulse.loop) as runner:
             ending = runner.run(run(config, works, probes, detached=detached, pulse=pulse))
     except OjError as exc:
-        logger.critical("%s", exc.message)
-        _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
+        if is_json and config is None:
+            log.speak_json()
+        logger.critical("%s", exc.message, extra={"hint": exc.hint} if exc.hint else None)
+        if not is_json:
+            _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
         return ALREADY_RUNNING if detached and isinstance(exc, AlreadyRunning) else 1
     except BaseException:
         # A bug: whoever started us sees the traceback, but only the log keeps it.
         logger.critical("the daemon crashed", exc_info=True)
+        if is_json and config is not None:
+            return 1  # the traceback is in the log, which is all that a cluster reads of us
         raise
     finally:
         log.tear_down()
@@ -226,7 +233,8 @@ def _end_at_once(why: str) -> NoReturn:
     """Another daemon may be at work: no drain, no snapshot, no file is removed, nothing that is due is done."""
     message = f"this daemon may act no more: {why}"
     logger.critical("%s", message)
-    _tell(sys.stderr, f"Error: {message}")
+    if not settings.speaks_json():
+        _tell(sys.stderr, f"Error: {message}")
     log.tear_down()
     os._exit(1)
 

@@ -289,6 +289,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
     token = _token(reader)
+    log_format, log_stdout = _log_form(reader, cluster=cluster)
 
     return Settings(
         profile=profile,
@@ -314,10 +315,8 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         notify_severity=reader.word(
             "OJ_NOTIFY_SEVERITY", ("info", "warning", "critical"), "info", "default"
         ),
-        log_format=reader.word(
-            "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
-        ),
-        log_stdout=reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+        log_format=log_format,
+        log_stdout=log_stdout,
         log_level=reader.word(
             "OJ_LOG", ("debug", "info", "warning", "error"), "info", "default"
         ).upper(),
@@ -351,6 +350,17 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         warnings=tuple(reader.warnings),
         reasons=tuple(reader.reasons),
     )
+
+
+def speaks_json(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the log goes to stdout as JSON; also known where something else keeps the settings from being decided."""
+    reader = _Reader(os.environ if environ is None else environ)  # noqa: TID251 - the one place
+    try:
+        cluster = _profile(reader) is Profile.CLUSTER
+    except OjError:
+        cluster = reader.get("KUBERNETES_SERVICE_HOST") is not None
+    form, to_stdout = _log_form(reader, cluster=cluster)
+    return form == "json" and to_stdout
 
 
 class _Reader:
@@ -457,6 +467,11 @@ class _Reader:
             hint=f"set {name} to a number from 1 to 65535, or to off",
         )
 
+    def warn_daemon(self, text: str) -> None:
+        """Say it, but not to a caller of another daemon, as `oj` in the pod of an agent is."""
+        if self.get("OJ_DAEMON_URL") is None:
+            self.warnings.append(text)
+
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
         self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")
 
@@ -471,6 +486,15 @@ def _profile(reader: _Reader) -> Profile:
     if reader.get("KUBERNETES_SERVICE_HOST") is not None:
         return reader.decide("profile", Profile.CLUSTER, "KUBERNETES_SERVICE_HOST is set")
     return reader.decide("profile", Profile.WORKSTATION, "KUBERNETES_SERVICE_HOST is not set")
+
+
+def _log_form(reader: _Reader, *, cluster: bool) -> tuple[str, bool]:
+    because = f"profile {Profile.CLUSTER if cluster else Profile.WORKSTATION}"
+    default = "json" if cluster else "text"
+    return (
+        reader.word("OJ_LOG_FORMAT", ("text", "json"), default, because),
+        reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+    )
 
 
 def _state_folder(reader: _Reader) -> str:
@@ -507,7 +531,7 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
         return reader.decide(
             "runtime", "kubernetes", "credentials of a service account are mounted"
         )
-    reader.warnings.append(
+    reader.warn_daemon(
         "this is a cluster, but no credentials of a service account are mounted: running everything locally"
     )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
@@ -532,7 +556,7 @@ def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | No
         return reader.port("OJ_TCP_PORT", None, "")
     if token or reader.get("OJ_TCP_PORT") is not None:
         return reader.port("OJ_TCP_PORT", TCP_PORT, "profile cluster, and there is a token")
-    reader.warnings.append(
+    reader.warn_daemon(
         "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
     )
     return reader.decide("tcp_port", None, "there is no token", shown="off")
