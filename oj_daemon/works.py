@@ -114,7 +114,8 @@ class Works:
 
     def local_principal(self, token: str) -> Principal | None:
         """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
-        return access.local_principal(token, self.authenticate, self.executor.tokens.is_ours)
+        is_ours = partial(self.executor.tokens.is_ours, self.engine.state)
+        return access.local_principal(token, self.authenticate, is_ours)
 
     def _attach(self, request: requests.AgentAttach, who: Principal) -> Upgrade:
         agent = self.engine.state.find_agent(request.id)
