@@ -102,7 +102,10 @@ class Works:
         request = self.check(request, who)
         if isinstance(request, requests.AgentAttach):
             return self._attach(request, who)
-        return await self._dispatch.handle(request, who)
+        reply = await self._dispatch.handle(request, who)
+        if isinstance(request, requests.JobWatch):  # its token may have been revoked meanwhile
+            self.check(request, who)
+        return reply
 
     def check(self, request: requests.AnyRequest, who: Principal) -> requests.AnyRequest:
         """The request as far as this principal may make it; raises Rejected."""
