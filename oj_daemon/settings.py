@@ -294,6 +294,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
     token = _token(reader)
+    log_format, log_stdout = _log_form(reader, cluster=cluster)
 
     return Settings(
         profile=profile,
@@ -319,10 +320,8 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         notify_severity=reader.word(
             "OJ_NOTIFY_SEVERITY", ("info", "warning", "critical"), "info", "default"
         ),
-        log_format=reader.word(
-            "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
-        ),
-        log_stdout=reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+        log_format=log_format,
+        log_stdout=log_stdout,
         log_level=reader.word(
             "OJ_LOG", ("debug", "info", "warning", "error"), "info", "default"
         ).upper(),
@@ -477,6 +476,11 @@ class _Reader:
             hint=f"set {name} to a number from 1 to 65535, or to off",
         )
 
+    def warn_daemon(self, text: str) -> None:
+        """Say it, but not to a caller of another daemon, as `oj` in the pod of an agent is."""
+        if self.get("OJ_DAEMON_URL") is None:
+            self.warnings.append(text)
+
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
         self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")
 
@@ -491,6 +495,15 @@ def _profile(reader: _Reader) -> Profile:
     if reader.get("KUBERNETES_SERVICE_HOST") is not None:
         return reader.decide("profile", Profile.CLUSTER, "KUBERNETES_SERVICE_HOST is set")
     return reader.decide("profile", Profile.WORKSTATION, "KUBERNETES_SERVICE_HOST is not set")
+
+
+def _log_form(reader: _Reader, *, cluster: bool) -> tuple[str, bool]:
+    because = f"profile {Profile.CLUSTER if cluster else Profile.WORKSTATION}"
+    default = "json" if cluster else "text"
+    return (
+        reader.word("OJ_LOG_FORMAT", ("text", "json"), default, because),
+        reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+    )
 
 
 def _state_folder(reader: _Reader) -> str:

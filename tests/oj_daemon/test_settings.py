@@ -332,3 +332,10 @@ def test_settings_load_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_caller_in_a_pod_is_not_warned_about_a_daemon_that_is_elsewhere() -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "192.0.2.1", "HOME": "/h"}
+    assert len(load(pod, "/nowhere").warnings) == 2
+    afar = {**pod, "OJ_DAEMON_URL": "tls://oj-daemon:7777"}
+    assert load(afar, "/nowhere").warnings == ()
