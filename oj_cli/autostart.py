@@ -178,6 +178,11 @@ def _stop_afar(settings: Settings, *, kill: bool) -> Stopped:
 
 def command(settings: Settings, *arguments: str) -> Command:
     """The command line of a daemon, with the folder and the environment to run it in."""
+    return program(settings.daemon_environ(), *arguments)
+
+
+def program(environ: dict[str, str], *arguments: str) -> Command:
+    """The same in a given environment."""
     from pathlib import Path  # noqa: PLC0415 - 4 ms; only when a daemon is started
 
     import oj_daemon  # noqa: PLC0415 - the same
@@ -192,7 +197,7 @@ def command(settings: Settings, *arguments: str) -> Command:
             "Failed to start daemon: Python does not know its own path", code="start_failed"
         )
     argv = [sys.executable, *isolated, "-m", "oj_daemon", *arguments]
-    return Command(argv, "/" if installed else str(folder), settings.daemon_environ())
+    return Command(argv, "/" if installed else str(folder), environ)
 
 
 def note_failure(settings: Settings, failure: OjError) -> None:

@@ -250,6 +250,12 @@ def connect(
         raise click.UsageError("--save and --show-token exclude each other")
     if not kube:
         _refuse_options_of_a_cluster()
+        if ctx.settings.daemon_url is not None:
+            raise OjError(
+                f"OJ_DAEMON_URL={ctx.settings.daemon_url} is the way to a daemon elsewhere already",
+                code="invalid",
+                hint="unset OJ_DAEMON_URL for the way to the daemon of this machine",
+            )
     from oj_daemon import connect as ways  # noqa: PLC0415 - only for this command
 
     way = (

@@ -166,7 +166,7 @@ def local_principal(
     """Who a peer on the unix socket is, which runs as our own user; None when it is refused.
 
     A token narrows it. One that means nothing here is of another daemon, and takes nothing away from the person in whose shell
-    it is set; but a step of ours does not become the owner by outliving its token.
+    it is set; but nobody becomes the owner by outliving a token of ours.
     """
     found = authenticate(token) if token else OWNER
     if found is None and not is_ours(token):

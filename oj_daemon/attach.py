@@ -58,13 +58,24 @@ def goodbye(reason: str, *, again: bool = False) -> bytes:
     return bytes([DETACH]) + msgspec.json.encode({"reason": reason, "again": again})
 
 
-async def serve(channel: Channel, session: Session, cols: int, rows: int) -> None:
-    """Carry bytes both ways until one side has had enough."""
+def _never() -> str:
+    return ""
+
+
+async def serve(
+    channel: Channel,
+    session: Session,
+    cols: int,
+    rows: int,
+    *,
+    ended: Callable[[], str] = _never,
+) -> None:
+    """Carry bytes both ways until one side has had enough, or `ended` says why nothing may pass any more."""
     try:
         async with session.terminal(*_bounded(cols, rows)) as socket, asyncio.TaskGroup() as group:
-            typing = group.create_task(_up(channel, socket))
-            farewell = await _down(socket, channel)
-            is_left = typing.done()
+            typing = group.create_task(_up(channel, socket, ended))
+            farewell = await _down(socket, channel, ended)
+            is_left = typing.done() and not ended()
             typing.cancel()
             if not is_left:
                 await channel.send(farewell)
@@ -72,10 +83,10 @@ async def serve(channel: Channel, session: Session, cols: int, rows: int) -> Non
         await channel.send(goodbye(error.message))
 
 
-async def _up(channel: Channel, socket: ClientWebSocketResponse) -> None:
-    """What the person types, until they leave."""
+async def _up(channel: Channel, socket: ClientWebSocketResponse, ended: Callable[[], str]) -> None:
+    """What the person types, until they leave or may not."""
     try:
-        while (payload := await channel.receive()) is not None:
+        while (payload := await channel.receive()) is not None and not ended():
             kind, data = payload[0], payload[1:]
             if kind == DATA:
                 await socket.send_bytes(data)
@@ -92,20 +103,24 @@ async def _up(channel: Channel, socket: ClientWebSocketResponse) -> None:
     await socket.close()
 
 
-async def _down(socket: ClientWebSocketResponse, channel: Channel) -> bytes:
+async def _down(
+    socket: ClientWebSocketResponse, channel: Channel, ended: Callable[[], str]
+) -> bytes:
     """What the agent shows, until it ends; returns what to say to the person then."""
     import aiohttp  # noqa: PLC0415 - loaded by the session
 
     async for message in socket:
+        if ended():
+            break
         if message.type is aiohttp.WSMsgType.BINARY:
             for start in range(0, len(message.data), PIECE):
                 await channel.send(bytes([DATA]) + message.data[start : start + PIECE])
         elif message.type is aiohttp.WSMsgType.TEXT:
             frame = msgspec.json.decode(message.data, type=dict[str, object])
             if frame.get("event") == "exit":
-                ended = {"code": frame.get("code"), "signal": frame.get("signal")}
-                return bytes([EXIT]) + msgspec.json.encode(ended)
-    return goodbye("its session has ended")
+                how = {"code": frame.get("code"), "signal": frame.get("signal")}
+                return bytes([EXIT]) + msgspec.json.encode(how)
+    return goodbye(ended() or "its session has ended")
 
 
 def _bounded(cols: int, rows: int) -> tuple[int, int]:

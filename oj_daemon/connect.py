@@ -73,6 +73,12 @@ class _Found(NamedTuple):
 def to_here(info: Mapping[str, Any], settings: Settings) -> Way:
     """The way to the daemon that has told this about itself (DaemonInfo), from another machine."""
     chosen = {choice["name"]: choice for choice in info["settings"]}
+    if not chosen:
+        raise OjError(
+            "how to reach the daemon of this machine is only told to who may manage it",
+            code="unauthorized",
+            hint="unset OJ_AUTH_TOKEN, or set it to a token with the verb daemon",
+        )
     port = chosen.get("tcp_port", {"value": "off"})["value"]
     if port == "off":
         raise OjError(
@@ -155,6 +161,7 @@ def _plain(model: object) -> Object:
 
 def _log_in(where: Cluster) -> tuple[str, Any]:
     """Take the kubeconfig's credentials; returns the name of its context and the library's client."""
+    import yaml  # noqa: PLC0415 - the library's
     from kubernetes import client, config  # noqa: PLC0415 - see above
 
     try:
@@ -166,7 +173,12 @@ def _log_in(where: Cluster) -> tuple[str, Any]:
         config.load_kube_config(  # type: ignore[no-untyped-call]  # theirs
             where.kubeconfig, context=name, client_configuration=configuration
         )
-    except (config.ConfigException, OSError, ValueError) as failure:
+    except (
+        config.ConfigException,
+        OSError,
+        yaml.YAMLError,
+        *(AttributeError, KeyError, TypeError, ValueError),  # the library trusts what it reads
+    ) as failure:
         raise AdapterError(
             f"read the kubeconfig: {failure}",
             code="invalid",
@@ -207,7 +219,10 @@ def _token(found: _Found, where: Cluster) -> tuple[Secret[str], str]:
     origin = f"key `{TOKEN_KEY}` of Secret {name} in namespace {where.namespace}"
     try:
         content = _secret(found, name, where).get(TOKEN_KEY, b"")
-        return Secret(content.decode()), origin
+        # As the daemon reads it: whoever made the Secret with `echo` has a line break in it.
+        return Secret(content.decode().strip()), origin
+    except UnicodeDecodeError:
+        return Secret(""), f"{origin} (it is not UTF-8)"
     except AdapterError as failure:
         return Secret(""), f"{origin} ({failure.message})"
 

@@ -187,7 +187,7 @@ class Dispatch:
                     shown = await session.screen()
                     is_live = True
             except (AdapterError, TimeoutError) as error:
-                logger.info("screen of %s: %s", agent.id, error)
+                logger.info("no screen: %s", error, extra={"job": agent.job_id, "agent": agent.id})
         if shown is None:
             shown = self._executor.book.screen(agent.id) or {}
         return replies.AgentScreen(

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon import log
 from oj_daemon.core import machine
 from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.events import AnyEvent, Record
@@ -274,7 +275,8 @@ class Engine:
             seq, at, facts, effects = self._unsaved.popleft()
             if logger.isEnabledFor(logging.DEBUG):
                 for fact in facts:
-                    logger.debug("#%d %s", seq, msgspec.json.encode(fact).decode())
+                    text = msgspec.json.encode(fact).decode()
+                    logger.debug("#%d %s", seq, text, extra=log.ids(fact))
             self.on_facts(facts, at)
             for effect in effects:
                 if not self._may_act():

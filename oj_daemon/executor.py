@@ -19,6 +19,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
+from oj_daemon import log
 from oj_daemon.adapters import git
 from oj_daemon.adapters.base import Places, Shell
 from oj_daemon.adapters.local import NAME as LOCAL
@@ -164,7 +165,7 @@ class Executor:
         try:
             self._deliver(effect, f"#{seq}")
         except Exception as error:  # else the orders behind it would never leave
-            logger.exception("carrying out %s failed", type(effect).__name__)
+            logger.exception("carrying out %s failed", type(effect).__name__, extra=log.ids(effect))
             self._crash(effect, error)
 
     def _deliver(self, effect: AnyEffect, cause: str) -> None:
@@ -216,7 +217,7 @@ class Executor:
             case effects.RunGate():
                 self._spawn(self._run_gate(effect, cause), effect)
             case effects.Notify(title=title, text=text, job_id=job_id):
-                logger.info("notification: %s: %s", title, text)
+                logger.info("notification: %s: %s", title, text, extra=log.ids(effect))
                 self._line(job_id, JOB, f"notification: {text}")
             case effects.DeliverNotification():
                 task = self._spawn(self._deliver_notification(effect, cause), effect)
@@ -245,7 +246,7 @@ class Executor:
         except StoreError as error:
             self._fail(error)
         except Exception as error:
-            logger.exception("carrying out %s failed", type(effect).__name__)
+            logger.exception("carrying out %s failed", type(effect).__name__, extra=log.ids(effect))
             if isinstance(effect, effects.StartStep):
                 # Nobody follows the run any more: it must not go on behind the back of a job that calls it over.
                 with contextlib.suppress(Exception):
@@ -459,7 +460,7 @@ class Executor:
             self.logs.remove(job_id)
             self._forget_agents(job_id)
         except StoreError as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.message, extra={"job": job_id})
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
 
     # Agents
@@ -536,7 +537,7 @@ class Executor:
             session = self.session(effect.agent_id, effect.job_id, effect.route)
             await session.ask("POST", "signal", {"signal": "KILL"})
         except AdapterError as error:
-            logger.warning("%s: kill agent %s: %s", cause, effect.agent_id, error)
+            logger.warning("%s: kill agent: %s", cause, error, extra=log.ids(effect))
 
     async def _end_agent(self, effect: effects.EndAgent, cause: str) -> None:
         following = self._sessions.pop(effect.agent_id, None)

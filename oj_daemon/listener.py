@@ -289,7 +289,9 @@ class Caller:
             )
         except (OSError, EOFError, asyncio.CancelledError) as error:
             # Also the cancellation of `turn_away`; the listener as a whole is never cancelled before it has hung up.
-            logger.debug("%s did not come in: %s", self.peer, error)
+            # A handshake that was refused is worth a line: the client hears little of it, or nothing.
+            level = logging.INFO if isinstance(error, ssl.SSLError) else logging.DEBUG
+            logger.log(level, "%s did not come in: %s", self.peer, error)
             error.__traceback__ = (
                 None  # it holds on to all of the above until the garbage collector comes
             )

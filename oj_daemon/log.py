@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 10_000_000
 BACKUPS: Final = 3
+NAMED: Final = ("job", "agent", "workspace", "decision", "notification")
+"""What has an id."""
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; all else came by `extra`."""
 
@@ -52,6 +54,12 @@ def set_up(settings: Settings, *, version: str, pid: int) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     if not json:
         _mark(handler, f"{START_MARKER} {version} pid={pid} {_utc(time.time())} ---")  # noqa: TID251 - a line for people
+
+
+def ids(about: object) -> dict[str, str]:
+    """What an order or a fact is about, as `extra` of a record: `job`, `agent` and so on."""
+    named = {name: getattr(about, f"{name}_id", "") for name in NAMED}
+    return {name: str(value) for name, value in named.items() if value}
 
 
 def tear_down() -> None:

@@ -2,7 +2,7 @@
 
 Rule: the composition root; the only place that knows all parts, and the only one that ends the process. Nothing of the state
 folder is touched before its lock is held, except to make the folder. Whatever goes wrong on the way is one line on stderr, the
-same in the log, and exit code 1.
+same in the log, and exit code 1; where the log is JSON on stdout, it is one object there and nothing else.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger().addHandler(
         logging.NullHandler()
     )  # until there is a log, stderr is told by us, once
+    config: Settings | None = None
     try:
         config = settings.load()
         os.chdir(
@@ -134,12 +135,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=pulse.loop) as runner:
             ending = runner.run(run(config, works, probes, detached=detached, pulse=pulse))
     except OjError as exc:
-        logger.critical("%s", exc.message)
-        _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
+        is_heard = _hears_json(config) and not detached
+        logger.critical("%s", exc.message, extra={"hint": exc.hint} if exc.hint else {})
+        if not is_heard:
+            _tell(sys.stderr, f"Error: {exc.message}" + (f"\nHint: {exc.hint}" if exc.hint else ""))
         return ALREADY_RUNNING if detached and isinstance(exc, AlreadyRunning) else 1
     except BaseException:
         # A bug: whoever started us sees the traceback, but only the log keeps it.
+        is_heard = _hears_json(config) and not detached
         logger.critical("the daemon crashed", exc_info=True)
+        if is_heard:
+            return 1
         raise
     finally:
         log.tear_down()
@@ -147,6 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Something (a thread, a child's pipe) would not end in time, and the interpreter would wait for it.
         os._exit(ending.code)
     return ending.code
+
+
+def _hears_json(config: Settings | None) -> bool:
+    """Whether the log is what whoever started us reads; then it is open from now on, also if nothing else came to be."""
+    config = config or settings.log_alone()
+    if config.speaks_json:
+        log.set_up(config, version=identity(), pid=os.getpid())
+    return config.speaks_json
 
 
 class Ending(NamedTuple):
@@ -174,7 +188,9 @@ async def run(
     with _signals(stop):
         refuse_nonsense(config)
         async with contextlib.AsyncExitStack() as opened:
-            hooks = Hooks(_end_at_once, probes.on_lease, probes.note_api_call)
+            hooks = Hooks(
+                functools.partial(_end_at_once, config), probes.on_lease, probes.note_api_call
+            )
             if is_contested(config):  # one that stands by is alive, and is not ready
                 await opened.enter_async_context(probes.answering())
             tenure = await opened.enter_async_context(elected(config, stop.asked, hooks, pulse))
@@ -217,7 +233,7 @@ async def _act(  # noqa: PLR0913 - the parts of a daemon
             gate = Gate(config, works, stop, Shown(warnings, tenure.choices, certificate))
             async with _serving(config, gate, certificate):
                 probes.readiness.set("log", True)
-                if not config.log_stdout or config.log_format == "text":  # else the log says it
+                if not config.speaks_json:  # else the log says it
                     _tell(sys.stdout, READY)
                 logger.info(READY)
                 if detached:
@@ -226,11 +242,12 @@ async def _act(  # noqa: PLR0913 - the parts of a daemon
                 return await _drain(config, works, gate, stop)
 
 
-def _end_at_once(why: str) -> NoReturn:
+def _end_at_once(config: Settings, why: str) -> NoReturn:
     """Another daemon may be at work: no drain, no snapshot, no file is removed, nothing that is due is done."""
     message = f"this daemon may act no more: {why}"
     logger.critical("%s", message)
-    _tell(sys.stderr, f"Error: {message}")
+    if not config.speaks_json:
+        _tell(sys.stderr, f"Error: {message}")
     log.tear_down()
     os._exit(1)
 

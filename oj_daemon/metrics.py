@@ -198,7 +198,7 @@ class Metrics(Observer):
         try:
             now = Spent.of(figures)
         except (TypeError, ValueError):  # a sidecar may be another program than ours
-            logger.warning("usage of agent %s cannot be read: %r", agent_id, figures)
+            logger.warning("usage cannot be read: %r", figures, extra={"agent": agent_id})
             return
         before = self._spent.get(agent_id)
         self._spent[agent_id] = now

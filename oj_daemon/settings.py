@@ -293,6 +293,11 @@ class Settings(NamedTuple):
         environ["OJ_STATE_DIR"] = self.state_folder
         return environ
 
+    @property
+    def speaks_json(self) -> bool:
+        """Whoever reads what the daemon prints expects one JSON object a line, and nothing beside it."""
+        return self.log_stdout and self.log_format == "json"
+
     def step_environ(self) -> dict[str, str]:
         """The environment for processes that the daemon runs; a nested `oj` in it meets this daemon again."""
         dropped = CALLER_NAMES | DAEMON_NAMES
@@ -304,7 +309,7 @@ class Settings(NamedTuple):
 
 
 def inherited() -> Secret[dict[str, str]]:
-    """The environment of this process, for `oj-sidecar`, which has options of its own and none of the daemon's."""
+    """The environment of this process, for who has no settings: `oj-sidecar`, and a daemon whose settings are wrong."""
     return Secret(dict(os.environ))  # noqa: TID251 - the one place
 
 
@@ -315,6 +320,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     cluster = profile is Profile.CLUSTER
     because = f"profile {profile}"
     token = _token(reader)
+    log_format, log_stdout = _log_form(reader, cluster=cluster)
 
     return Settings(
         profile=profile,
@@ -340,10 +346,8 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         notify_severity=reader.word(
             "OJ_NOTIFY_SEVERITY", ("info", "warning", "critical"), "info", "default"
         ),
-        log_format=reader.word(
-            "OJ_LOG_FORMAT", ("text", "json"), "json" if cluster else "text", because
-        ),
-        log_stdout=reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+        log_format=log_format,
+        log_stdout=log_stdout,
         log_level=reader.word(
             "OJ_LOG", ("debug", "info", "warning", "error"), "info", "default"
         ).upper(),
@@ -357,7 +361,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         tls_names=tuple(reader.text("OJ_TLS_NAMES", "", "default").replace(",", " ").split()),
         http_port=reader.port("OJ_HTTP_PORT", HTTP_PORT if cluster else None, because),
         http_bind=reader.text("OJ_HTTP_BIND", EVERYWHERE if cluster else HERE_ONLY, because),
-        lease=reader.word("OJ_LEASE", ("auto", "on", "off"), "auto", "default"),
+        lease=_lease(reader),
         lease_name=reader.text("OJ_LEASE_NAME", "oj-daemon", "default"),
         lease_duration_ms=reader.ms(("OJ_LEASE_DURATION_MS",), 15_000),
         lease_renew_ms=reader.ms(("OJ_LEASE_RENEW_MS",), 10_000),
@@ -380,6 +384,16 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
     )
 
 
+def log_alone(environ: Mapping[str, str] | None = None) -> Settings:
+    """Where the log goes, decided without all the rest: for a daemon whose settings as a whole raise OjError."""
+    given = os.environ if environ is None else environ  # noqa: TID251 - the one place
+    names = ("KUBERNETES_SERVICE_HOST", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT")
+    kept = {name: given[name] for name in names if given.get(name)}
+    if kept.get("OJ_PROFILE", "").lower() not in tuple(Profile):
+        kept.pop("OJ_PROFILE", None)
+    return load({**kept, "OJ_STATE_DIR": "/"})
+
+
 class _Reader:
     """Reads single variables and writes down what was decided; an empty variable counts as unset."""
 
@@ -390,6 +404,11 @@ class _Reader:
 
     def get(self, name: str) -> str | None:
         return self.environ.get(name) or None
+
+    def warn(self, text: str) -> None:
+        """Of how a daemon of this place would be: nothing to whoever talks to one elsewhere, or works for one."""
+        if not any(map(self.get, ("OJ_DAEMON_URL", "OJ_JOB_ID", "OJ_AGENT_ID"))):
+            self.warnings.append(text)
 
     def decide(self, name: str, value: T, reason: str, *, shown: str | None = None) -> T:
         self.reasons.append(Choice(name, str(value) if shown is None else shown, reason))
@@ -494,6 +513,11 @@ class _Reader:
             hint=f"set {name} to a number from 1 to 65535, or to off",
         )
 
+    def warn_daemon(self, text: str) -> None:
+        """Say it, but not to a caller of another daemon, as `oj` in the pod of an agent is."""
+        if self.get("OJ_DAEMON_URL") is None:
+            self.warnings.append(text)
+
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
         self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")
 
@@ -508,6 +532,15 @@ def _profile(reader: _Reader) -> Profile:
     if reader.get("KUBERNETES_SERVICE_HOST") is not None:
         return reader.decide("profile", Profile.CLUSTER, "KUBERNETES_SERVICE_HOST is set")
     return reader.decide("profile", Profile.WORKSTATION, "KUBERNETES_SERVICE_HOST is not set")
+
+
+def _log_form(reader: _Reader, *, cluster: bool) -> tuple[str, bool]:
+    because = f"profile {Profile.CLUSTER if cluster else Profile.WORKSTATION}"
+    default = "json" if cluster else "text"
+    return (
+        reader.word("OJ_LOG_FORMAT", ("text", "json"), default, because),
+        reader.flag("OJ_LOG_STDOUT", default=cluster, reason=because),
+    )
 
 
 def _state_folder(reader: _Reader) -> str:
@@ -544,10 +577,23 @@ def _runtime(reader: _Reader, root: str | os.PathLike[str], *, cluster: bool) ->
         return reader.decide(
             "runtime", "kubernetes", "credentials of a service account are mounted"
         )
-    reader.warnings.append(
+    reader.warn(
         "this is a cluster, but no credentials of a service account are mounted: running everything locally"
     )
     return reader.decide("runtime", "local", "no credentials of a service account are mounted")
+
+
+def _lease(reader: _Reader) -> str:
+    asked = reader.get("OJ_LEASE") or "auto"
+    words = ("auto", "on", "off")
+    if asked.lower() not in words:
+        # Whoever names it counts on it: two daemons would act where `on` was only misspelt.
+        raise OjError(
+            f"OJ_LEASE={asked}: no such choice",
+            code="invalid",
+            hint=f"set it to {' or '.join(words)}",
+        )
+    return reader.word("OJ_LEASE", words, "auto", "default")
 
 
 def _token(reader: _Reader) -> Secret[str]:
@@ -569,7 +615,7 @@ def _tcp_port(reader: _Reader, token: Secret[str], *, cluster: bool) -> int | No
         return reader.port("OJ_TCP_PORT", None, "")
     if token or reader.get("OJ_TCP_PORT") is not None:
         return reader.port("OJ_TCP_PORT", TCP_PORT, "profile cluster, and there is a token")
-    reader.warnings.append(
+    reader.warn(
         "no token is configured (OJ_AUTH_TOKEN): only the unix socket of this pod is open, `oj` outside of it cannot connect"
     )
     return reader.decide("tcp_port", None, "there is no token", shown="off")

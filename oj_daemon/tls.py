@@ -59,11 +59,16 @@ class Keeper:
         self._stamp = _stamp(material)
         self._current = _server_context(material)
         self._refused: Stamp | None = None
-        self.fingerprint = fingerprint(material.chain)
-        """SHA-256 of the certificate, lower-case hex: what clients pin."""
+        self._fingerprint = fingerprint(material.chain)
         self.context = _server_context(material)
         """Hands each handshake the newest certificate."""
         self.context.sni_callback = self._choose
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the newest certificate that can be used, lower-case hex: what clients pin."""
+        self.current()
+        return self._fingerprint
 
     def _choose(self, connection: object, _name: str | None, _context: ssl.SSLContext) -> None:
         assert isinstance(connection, ssl.SSLObject)  # noqa: S101 - asyncio's
@@ -81,7 +86,7 @@ class Keeper:
                 self._refused = stamp
                 logger.error("%s; the last good certificate stays in use", error.message)
             else:
-                self._stamp, self._current, self.fingerprint = stamp, renewed, shown
+                self._stamp, self._current, self._fingerprint = stamp, renewed, shown
                 logger.info("TLS certificate read again: SHA-256 %s", shown)
         return self._current
 

@@ -89,9 +89,11 @@ class Tokens:
 
     # Recognised
 
-    def is_ours(self, text: str) -> bool:
-        """Whether the text is, or pretends to be, a token of a step or agent of this daemon."""
-        return text.startswith(f"{STEP_TOKEN}{self._mark}_")
+    def is_ours(self, state: State, text: str) -> bool:
+        """Whether the text is, or pretends to be, a token that this daemon made."""
+        token_id = text.removeprefix(PERSON_TOKEN).partition("_")[0]
+        is_person = text.startswith(PERSON_TOKEN) and token_id in state.tokens
+        return is_person or text.startswith(f"{STEP_TOKEN}{self._mark}_")
 
     def principal(self, state: State, text: str, now: int) -> Principal | None:
         """Whose token this is; None for one that opens nothing (any more)."""

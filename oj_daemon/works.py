@@ -153,8 +153,11 @@ class Works:
         """Answer one request, as far as this principal may make it; raises Rejected where it may not."""
         request = self.check(request, who)
         if isinstance(request, requests.AgentAttach):
-            return self._attach(request)
-        return await self._dispatch.handle(request, who)
+            return self._attach(request, who)
+        reply = await self._dispatch.handle(request, who)
+        if isinstance(request, requests.JobWatch):  # its token may have been revoked meanwhile
+            self.check(request, who)
+        return reply
 
     def check(self, request: requests.AnyRequest, who: Principal) -> requests.AnyRequest:
         """The request as far as this principal may make it; raises Rejected."""
@@ -166,9 +169,10 @@ class Works:
 
     def local_principal(self, token: str) -> Principal | None:
         """Who a peer on the unix socket is, with the token that it brings; None when it is refused."""
-        return access.local_principal(token, self.authenticate, self.executor.tokens.is_ours)
+        is_ours = partial(self.executor.tokens.is_ours, self.engine.state)
+        return access.local_principal(token, self.authenticate, is_ours)
 
-    def _attach(self, request: requests.AgentAttach) -> Upgrade:
+    def _attach(self, request: requests.AgentAttach, who: Principal) -> Upgrade:
         agent = self.engine.state.find_agent(request.id)
         if not agent.is_alive or not agent.route:
             short = short_id(agent.id)
@@ -182,7 +186,13 @@ class Works:
         session = self.executor.session(agent.id, agent.job_id, agent.route)
         return Upgrade(
             replies.AgentAttached(agent_id=agent.id, name=agent.name),
-            partial(attach.serve, session=session, cols=request.cols, rows=request.rows),
+            partial(
+                attach.serve,
+                session=session,
+                cols=request.cols,
+                rows=request.rows,
+                ended=lambda: access.ended(self.engine.state, who, self.engine.now()),
+            ),
         )
 
     async def measure(self, seconds: float) -> None:

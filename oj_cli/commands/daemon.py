@@ -16,6 +16,7 @@ from oj_cli import autostart, diagnostics, interrupt, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.daemon_pod import connect, manifest
 from oj_cli.logs import lines_of
+from oj_daemon import settings
 from oj_daemon.errors import OjError, WireError
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def daemon(context: click.Context, *, wants_version: bool) -> None:
 
 @click.pass_obj
 def _foreground(options: Options) -> NoReturn:
-    ctx = Ctx(options, warn=False)
+    try:
+        ctx = Ctx(options, warn=False)
+    except OjError:
+        if settings.log_alone().speaks_json:  # the daemon finds the same, and says it in its log
+            _become(autostart.program(settings.inherited().reveal()))
+        raise
     if (
         not ctx.settings.log_stdout
     ):  # there the daemon says the same: one object a line in a cluster, and nothing else
@@ -188,7 +194,11 @@ def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
     path = ctx.settings.log_path
     file = _open(path)
     if file is None and not ctx.json:
-        diagnostics.say(f"No log at {path}")
+        diagnostics.say(
+            "The daemon logs to its stdout here: see kubectl logs, docker logs or journalctl"
+            if ctx.settings.log_stdout
+            else f"No log at {path}"
+        )
     text = b"" if file is None else _tail(file, None if no_limit else limit or None)
     if ctx.json:
         if follow:
@@ -285,7 +295,11 @@ def going_on(count: int) -> str:
 
 def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:
     """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
-    argv, folder, environ = autostart.command(ctx.settings, *arguments)
+    _become(autostart.command(ctx.settings, *arguments))
+
+
+def _become(daemon: autostart.Command) -> NoReturn:
+    argv, folder, environ = daemon
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)

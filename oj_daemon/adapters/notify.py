@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from oj_daemon import log
 from oj_daemon.core.effects import DeliverNotification, ReportDrop
 from oj_daemon.core.events import (
     NotificationDelivered,
@@ -69,7 +70,9 @@ class Notices:
                 # One line when it begins, not one for each try: a receiver may be away for a day.
                 level = logging.DEBUG if order.sink in self._failures else logging.WARNING
                 text = "%s did not take notification %s, which is tried again: %s"
-                logger.log(level, text, sink.label, order.notification_id, reason)
+                logger.log(
+                    level, text, sink.label, order.notification_id, reason, extra=log.ids(order)
+                )
                 self._failures[order.sink] = reason
             case NotificationDropped():
                 pass  # the core says it with ReportDrop, as it does when it gives up itself
@@ -81,7 +84,9 @@ class Notices:
         is_expected = order.sink == DESKTOP  # many machines have none; the sink has said so once
         level = logging.DEBUG if is_expected else logging.WARNING
         text = "notification %s was not delivered by %s: %s"
-        logger.log(level, text, order.notification_id, order.sink, order.reason)
+        logger.log(
+            level, text, order.notification_id, order.sink, order.reason, extra=log.ids(order)
+        )
         if not is_expected:
             self._failures[order.sink] = order.reason
 

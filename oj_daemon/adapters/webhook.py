@@ -152,7 +152,7 @@ def retry_after_ms(value: str, now: int) -> int:
         return min(int(value[:9]) * 1000, LONGEST_WAIT_MS)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a day of twenty digits
         return 0
     at = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
     return max(0, min(at - now, LONGEST_WAIT_MS))

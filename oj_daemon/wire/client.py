@@ -195,6 +195,9 @@ class Client:
             return "oj daemon logs"
         if url.startswith("tcp://") and not self._greeted:
             return "does it want TLS? OJ_DAEMON_URL=tls://..."
+        if not self._greeted and not self._settings.tls_client_cert:
+            # With TLS 1.3 a client hears of that only after the handshake, or not at all.
+            return "does it want a certificate of clients? OJ_TLS_CLIENT_CERT=FILE"
         return "see the log of the daemon on its own machine"
 
     def _upgrade_hint(self) -> str:

@@ -73,7 +73,7 @@ def parse(url: str) -> tuple[str, str, int]:
     host, colon, port = address.rstrip("/").rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
     if scheme in ("tls", "tcp") and separator and host and colon and is_port:
         return scheme, host, int(port)
     raise WireError(

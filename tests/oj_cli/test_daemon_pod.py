@@ -249,6 +249,15 @@ def test_options_of_a_cluster_are_not_ignored_without_one(cli: Harness) -> None:
     assert "--local-port is for a cluster: add --kube" in result.err
 
 
+def test_a_daemon_elsewhere_is_not_taken_for_the_one_of_this_machine(
+    cli: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OJ_DAEMON_URL", "tls://far.example:7777")
+    result = cli.oj("daemon", "connect")
+    assert (result.code, result.out) == (1, "")
+    assert "OJ_DAEMON_URL=tls://far.example:7777 is the way" in result.err
+
+
 def test_without_a_daemon_there_is_nothing_to_connect_to(cli: Harness) -> None:
     assert cli.oj("daemon", "connect") == (
         1, "", "Error: Daemon not running\nHint: oj daemon start\n",

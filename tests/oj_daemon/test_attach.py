@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ class Person:
 
 
 @contextlib.asynccontextmanager
-async def attached(folder: Path, *, people: int = 1) -> AsyncIterator[tuple[FakeSidecar, Any]]:
+async def attached(
+    folder: Path, *, people: int = 1, ended: Callable[[], str] = lambda: ""
+) -> AsyncIterator[tuple[FakeSidecar, Any]]:
     """People at the terminal of one agent; the last item hangs up as a daemon that ends."""
     sidecar = FakeSidecar()
     application = web.Application()
@@ -94,7 +96,10 @@ async def attached(folder: Path, *, people: int = 1) -> AsyncIterator[tuple[Fake
         assert isinstance(request, AgentAttach)
         reply = AgentAttached(agent_id="agt-1", name="coder")
         return Upgrade(
-            reply, partial(attach.serve, session=session, cols=request.cols, rows=request.rows)
+            reply,
+            partial(
+                attach.serve, session=session, cols=request.cols, rows=request.rows, ended=ended
+            ),
         )
 
     try:
@@ -133,6 +138,27 @@ async def test_bytes_and_sizes_pass_and_the_end_is_told(folder: Path) -> None:
         assert await person.receive() == bytes([EXIT]) + b'{"code":3,"signal":null}'
         with pytest.raises(EOFError):
             await person.receive()
+
+
+@pytest.mark.parametrize("first", ["key", "picture"])
+async def test_whose_token_was_revoked_types_nothing_and_sees_nothing_more(
+    folder: Path, first: str
+) -> None:
+    why = [""]
+    async with attached(folder, ended=lambda: why[0]) as (sidecar, (person, _)):
+        person.send(DATA, b"before")
+        assert await next_of(sidecar.got) == b"before"
+        why[0] = "its token was revoked"
+        if first == "key":
+            person.send(DATA, b"rm")
+        else:
+            sidecar.outgoing.put_nowait(b"secret")
+        said = await person.receive()
+        assert said[0] == DETACH
+        assert json.loads(said[1:])["reason"] == "its token was revoked"
+        with pytest.raises(EOFError):
+            await person.receive()
+        assert await next_of(sidecar.got) == "closed"
 
 
 @pytest.mark.parametrize("how", ["detach", "close", "nonsense"])

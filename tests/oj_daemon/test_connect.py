@@ -260,6 +260,31 @@ def test_a_kubeconfig_that_does_not_serve_is_an_error(
     assert "--context NAME" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: [", "- a\n- b\n", "a", "current-context: a\ncontexts: [{name: a, context: x}]\nclusters: x\n"],
+)  # fmt: skip
+def test_a_kubeconfig_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(text)
+    with pytest.raises(AdapterError, match=r"^read the kubeconfig: "):
+        connect.to_cluster(Cluster(kubeconfig=str(file)))
+
+
+@pytest.mark.parametrize(("content", "token"), [(f"{TOKEN}\n".encode(), TOKEN), (b"\xff", "")])
+def test_the_token_is_read_as_the_daemon_reads_it(
+    api: ClusterApi, tmp_path: Path, content: bytes, token: str
+) -> None:
+    secret = api.objects[PATHS["Secret"]]
+    secret["data"] = {"token": base64.b64encode(content).decode()}
+    assert ask(api, tmp_path).token.reveal() == token
+
+
+def test_whoever_may_not_know_is_not_told_that_there_is_no_port() -> None:
+    with pytest.raises(OjError, match="only told to who may manage it"):
+        connect.to_here({"settings": []}, settings.load({"HOME": "/"}))
+
+
 def here(**values: str) -> Way:
     chosen = {"tcp_port": "7777", "tcp_bind": "0.0.0.0", "tls": "yes", "token": "***"} | values
     info = {

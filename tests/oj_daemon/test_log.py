@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from oj_daemon import log
+from oj_daemon.core.effects import KillAgent
 from oj_daemon.errors import StoreError
 from oj_daemon.settings import START_MARKER, Settings, load
+from oj_daemon.wire.names import AgentId, JobId
 
 logger = logging.getLogger("oj_daemon.test")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -174,3 +176,14 @@ def test_a_closed_stdout_does_not_end_the_daemon(
     set_up(settings(tmp_path, OJ_LOG_STDOUT="1"))
     logger.info("nobody hears this")
     assert "nobody hears this" in capsys.readouterr().err
+
+
+def test_a_record_about_an_order_names_what_it_is_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up(settings(tmp_path, OJ_PROFILE="cluster"))
+    order = KillAgent(agent_id=AgentId("agt-1"), job_id=JobId("job-2"), runtime="local", route={})
+    logger.warning("no luck", extra=log.ids(order))
+    said = json.loads(capsys.readouterr().out)
+    assert (said["message"], said["job"], said["agent"]) == ("no luck", "job-2", "agt-1")
+    assert "workspace" not in said

@@ -457,6 +457,35 @@ def test_a_mistake_in_the_settings_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("OJ_TCP_PORT", "abc", "OJ_TCP_PORT=abc: not a port"),
+        ("OJ_PROFILE", "laptop", "OJ_PROFILE=laptop: no such profile"),
+        ("OJ_TCP_PORT", "7777", "OJ_TCP_PORT=7777: without a token anybody could connect"),
+    ],
+)
+def test_in_a_cluster_the_cause_of_an_end_is_one_json_line_and_nothing_else(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    name: str,
+    value: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+    monkeypatch.setenv("OJ_STATE_DIR", str(folder))
+    monkeypatch.setenv("OJ_HTTP_PORT", "off")
+    monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)  # and back: a daemon goes to the root
+    assert main.main([]) == 1
+    said = capfd.readouterr()
+    assert said.err == ""
+    last = json.loads(said.out.splitlines()[-1])
+    assert (last["level"], last["message"]) == ("critical", message)
+    assert last["hint"].startswith("set OJ_")
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (61, "1m 1s"), (3600, "1h 0m 0s"), (90_061, "25h 1m 1s")]
 )
 def test_uptime_begins_with_what_is_not_zero(seconds: int, text: str) -> None:

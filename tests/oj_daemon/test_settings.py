@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oj_daemon.errors import OjError
-from oj_daemon.settings import Choice, Cluster, Profile, Secret, Settings, load
+from oj_daemon.settings import Choice, Cluster, Profile, Secret, Settings, load, log_alone
 
 HERE = {"OJ_STATE_DIR": "/s"}
 
@@ -117,6 +117,14 @@ def test_a_cluster_without_credentials_falls_back_and_everybody_is_told(tmp_path
     )
 
 
+@pytest.mark.parametrize("name", ["OJ_DAEMON_URL", "OJ_JOB_ID", "OJ_AGENT_ID"])
+def test_whoever_talks_to_a_daemon_elsewhere_is_not_warned_of_how_one_would_be_here(
+    tmp_path: Path, name: str
+) -> None:
+    environ = {**HERE, "KUBERNETES_SERVICE_HOST": "10.0.0.1", name: "x"}
+    assert load(environ, tmp_path).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "field", "expected"),
     [
@@ -165,6 +173,7 @@ def test_the_profile_can_be_named() -> None:
         ("OJ_TCP_PORT", "0", "OJ_TCP_PORT=0: not a port"),
         ("OJ_TCP_PORT", "70000", "OJ_TCP_PORT=70000: not a port"),
         ("OJ_HTTP_PORT", "http", "OJ_HTTP_PORT=http: not a port"),
+        ("OJ_LEASE", "yes", "OJ_LEASE=yes: no such choice"),
     ],
 )
 def test_what_is_asked_for_by_name_and_cannot_be_is_an_error(
@@ -251,6 +260,23 @@ def test_words_are_checked() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_PROFILE": "moon"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_LOG_FORMAT": "text"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OJ_LOG_STDOUT": "0"}, False),
+        ({"OJ_PROFILE": "cluster", "OJ_TCP_PORT": "x", "OJ_AUTH_TOKEN_FILE": "/nope"}, True),
+    ],
+)
+def test_where_the_log_goes_is_known_also_when_other_settings_are_wrong(
+    environ: dict[str, str], expected: bool
+) -> None:
+    assert log_alone(environ).speaks_json is expected
+
+
 def test_colour_variables_count_when_they_are_not_empty() -> None:
     yes, no = (
         load({**HERE, "NO_COLOR": "yes", "COLOR": "1"}),
@@ -317,3 +343,10 @@ def test_settings_load_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_caller_in_a_pod_is_not_warned_about_a_daemon_that_is_elsewhere() -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "192.0.2.1", "HOME": "/h"}
+    assert len(load(pod, "/nowhere").warnings) == 2
+    afar = {**pod, "OJ_DAEMON_URL": "tls://oj-daemon:7777"}
+    assert load(afar, "/nowhere").warnings == ()

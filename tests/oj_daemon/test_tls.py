@@ -119,6 +119,15 @@ async def test_a_given_certificate_is_used_and_read_again_when_its_files_change(
     assert not (folder / "tls").exists()
 
 
+def test_the_fingerprint_is_that_of_the_file_before_anybody_has_connected(folder: Path) -> None:
+    ca = trustme.CA()
+    given(folder, ca)
+    keeper = tls.keep(config(folder, **files(folder)))
+    before = keeper.fingerprint
+    given(folder, ca)
+    assert keeper.fingerprint == tls.fingerprint(folder / "chain.pem") != before
+
+
 async def test_a_certificate_that_breaks_leaves_the_last_good_one_in_use(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,8 +122,8 @@ def test_a_token_of_another_key_opens_nothing() -> None:
     other = Tokens(bytes(32), Secret(""))
     token = other.of_run(world.job.id, 1)
     assert whose(world.state, token) is None
-    assert not MADE.is_ours(token.reveal())
-    assert other.is_ours(token.reveal())
+    assert not MADE.is_ours(State(), token.reveal())
+    assert other.is_ours(State(), token.reveal())
 
 
 @given(st.data())
@@ -217,7 +217,18 @@ def test_a_token_that_was_made_for_somebody_never_is_the_full_one(other: str) ->
 
 
 def local(state: State, token: str) -> Principal | None:
-    return access.local_principal(token, lambda text: whose(state, text), MADE.is_ours)
+    return access.local_principal(
+        token, lambda text: whose(state, text), lambda text: MADE.is_ours(state, text)
+    )
+
+
+@pytest.mark.parametrize("changes", [{"expires_at": NOW}, {"revoked_at": NOW}])
+def test_on_the_unix_socket_a_person_whose_token_ended_does_not_become_the_owner(
+    changes: dict[str, object],
+) -> None:
+    state, token = person(**changes)
+    assert local(state, token) is None
+    assert local(State(), token) is OWNER
 
 
 def test_on_the_unix_socket_nobody_is_locked_out_but_a_step_stays_a_step() -> None:

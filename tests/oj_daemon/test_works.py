@@ -201,6 +201,22 @@ def test_a_step_ends_what_it_started_and_nothing_else(folder: Path) -> None:
     with_daemon(folder, scenario)
 
 
+def test_who_watches_hears_nothing_more_once_the_token_is_revoked(folder: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        job_id, _, _ = await daemon.step()
+        _, who = await daemon.person(Verb.READ)
+        first = await daemon.ask(requests.JobWatch(ids=(job_id,)), replies.JobChanges, who)
+        watch = requests.JobWatch(ids=(job_id,), since=first.seq, wait_ms=60_000)
+        watching = asyncio.create_task(daemon.code(watch, who))
+        await asyncio.sleep(0)  # its token was good when it asked
+        await daemon.ask(requests.TokenRevoke(id=who.token_id), replies.TokenRevoked)
+        (folder / "shop" / "go").touch()
+        async with asyncio.timeout(PATIENCE):
+            assert await watching == "unauthorized"
+
+    with_daemon(folder, scenario)
+
+
 def test_what_started_a_job_and_tokens_are_known_after_a_restart(folder: Path) -> None:
     async def scenario() -> None:
         async with running(folder) as daemon:

@@ -197,6 +197,7 @@ def test_what_failed_once_is_taken_the_next_time_under_the_same_key() -> None:
         ("Thu, 01 Jan 2026 00:01:30 -0000", 90_000),
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
         ("99999999999999999999", 86_400_000),
+        ("Thu, 99999999999999999999 Jan 2026 00:01:30 GMT", 0),
         ("-5", 0),
         ("soon", 0),
         ("", 0),
