@@ -75,6 +75,11 @@ class Limits(NamedTuple):
     requests: int = 100_000
     """On one connection, which is then closed between two of them; `oj` connects again by itself."""
 
+    @property
+    def from_afar(self) -> int:
+        """From how many connections on none is taken from afar: whoever sits at the machine can always look, and stop it."""
+        return self.connections - self.connections // 4
+
 
 class Remote(NamedTuple):
     """The door for those from afar."""
@@ -382,9 +387,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         listener = self._listener
         refusal = None if self.peer else _check_peer(transport.get_extra_info("socket"))
-        if refusal is None and len(listener.connections) >= self._limits.connections:
+        most = self._limits.from_afar if self.peer else self._limits.connections
+        if refusal is None and len(listener.connections) >= most:
             refusal = Error(
-                f"too many connections ({self._limits.connections})",
+                f"too many connections ({most})",
                 code="unavailable",
                 hint="try again later",
             )
