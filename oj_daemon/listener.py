@@ -48,7 +48,7 @@ WIRE_CODES: Final = frozenset(
     {"not_found", "ambiguous", "invalid", "conflict", "unauthorized", "unavailable", "internal"}
 )
 QUEUED_FRAMES: Final = 64
-"""Requests that may wait on one connection before we stop reading from it."""
+"""Requests that may wait on one connection before we stop reading from it; fewer when together they are as large as one may be."""
 BACKLOG: Final = 128
 STOPPING: Final = "the daemon is stopping"
 """What a person in an agent's terminal is told at the end."""
@@ -431,7 +431,11 @@ class Connection(asyncio.Protocol):
         if is_too_much and not self._frames:
             self._refuse("no Hello has come")
             return
-        if len(self._frames) >= QUEUED_FRAMES or self._reader.problem is not None or is_too_much:
+        is_full = (
+            len(self._frames) >= QUEUED_FRAMES
+            or sum(map(len, self._frames)) >= self._limits.request_bytes
+        )
+        if is_full or self._reader.problem is not None or is_too_much:
             self._pause()
         if (
             (frames or self._reader.problem is not None)
