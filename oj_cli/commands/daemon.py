@@ -49,7 +49,16 @@ def daemon(context: click.Context, *, wants_version: bool) -> None:
 
 @click.pass_obj
 def _foreground(options: Options) -> NoReturn:
-    ctx = Ctx(options, warn=False)
+    try:
+        ctx = Ctx(options, warn=False)
+    except OjError:
+        from oj_daemon import settings  # noqa: PLC0415 - loaded already
+
+        if not settings.speaks_json():
+            raise
+        from oj_daemon.main import main  # noqa: PLC0415 - the daemon says what is wrong, in its own way
+
+        click.get_current_context().exit(main([]))
     if (
         not ctx.settings.log_stdout
     ):  # there the daemon says the same: one object a line in a cluster, and nothing else
@@ -285,6 +294,7 @@ def going_on(count: int) -> str:
 
 def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:
     """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
+    autostart.must_be_ours(ctx.settings, "start")
     argv, folder, environ = autostart.command(ctx.settings, *arguments)
     sys.stdout.flush()
     sys.stderr.flush()
