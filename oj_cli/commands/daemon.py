@@ -54,11 +54,9 @@ def _foreground(options: Options) -> NoReturn:
     except OjError:
         from oj_daemon import settings  # noqa: PLC0415 - loaded already
 
-        if not settings.speaks_json():
+        if options.directory is not None or not settings.speaks_json():
             raise
-        from oj_daemon.main import main  # noqa: PLC0415 - the daemon says what is wrong, in its own way
-
-        click.get_current_context().exit(main([]))
+        _become(autostart.command(None))  # the daemon says what is wrong, in its own way
     if (
         not ctx.settings.log_stdout
     ):  # there the daemon says the same: one object a line in a cluster, and nothing else
@@ -295,7 +293,11 @@ def going_on(count: int) -> str:
 def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:
     """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
     autostart.must_be_ours(ctx.settings, "start")
-    argv, folder, environ = autostart.command(ctx.settings, *arguments)
+    _become(autostart.command(ctx.settings, *arguments))
+
+
+def _become(command: autostart.Command) -> NoReturn:
+    argv, folder, environ = command
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)
