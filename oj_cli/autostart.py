@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from oj_cli import diagnostics
 from oj_daemon.errors import OjError, WireError
-from oj_daemon.settings import READY, START_MARKER, inherited
+from oj_daemon.settings import READY, START_MARKER
 from oj_daemon.wire.client import Client
 from oj_daemon.wire.names import PROTOCOL
 
@@ -176,8 +176,8 @@ def _stop_afar(settings: Settings, *, kill: bool) -> Stopped:
     return Stopped(was_running=True, jobs_active=reply.get("jobs_active", 0))
 
 
-def command(settings: Settings | None, *arguments: str) -> Command:
-    """The command line of a daemon, with the folder and the environment to run it in (ours, without settings)."""
+def command(settings: Settings, *arguments: str) -> Command:
+    """The command line of a daemon, with the folder and the environment to run it in."""
     from pathlib import Path  # noqa: PLC0415 - 4 ms; only when a daemon is started
 
     import oj_daemon  # noqa: PLC0415 - the same
@@ -192,8 +192,7 @@ def command(settings: Settings | None, *arguments: str) -> Command:
             "Failed to start daemon: Python does not know its own path", code="start_failed"
         )
     argv = [sys.executable, *isolated, "-m", "oj_daemon", *arguments]
-    environ = settings.daemon_environ() if settings is not None else inherited().reveal()
-    return Command(argv, "/" if installed else str(folder), environ)
+    return Command(argv, "/" if installed else str(folder), settings.daemon_environ())
 
 
 def note_failure(settings: Settings, failure: OjError) -> None:

@@ -49,20 +49,14 @@ def daemon(context: click.Context, *, wants_version: bool) -> None:
 
 @click.pass_obj
 def _foreground(options: Options) -> NoReturn:
-    try:
-        ctx = Ctx(options, warn=False)
-    except OjError:
-        from oj_daemon import settings  # noqa: PLC0415 - loaded already
-
-        if options.directory is not None or not settings.speaks_json():
-            raise
-        _become(autostart.command(None))  # the daemon says what is wrong, in its own way
+    ctx = Ctx(options, warn=False)
     if (
         not ctx.settings.log_stdout
     ):  # there the daemon says the same: one object a line in a cluster, and nothing else
         for text in ctx.settings.warnings:
             diagnostics.warn(text)
     interrupt.loaded()
+    autostart.must_be_ours(ctx.settings, "start")
     _become_daemon(ctx)
 
 
@@ -87,10 +81,10 @@ def _version(ctx: Ctx) -> None:
 @pass_ctx
 def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     """Start the daemon in the background."""
+    autostart.must_be_ours(ctx.settings, "start")
     arguments = ["--recover"] * recover
     if foreground:
         _become_daemon(ctx, *arguments)
-    autostart.must_be_ours(ctx.settings, "start")
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)
@@ -292,12 +286,7 @@ def going_on(count: int) -> str:
 
 def _become_daemon(ctx: Ctx, *arguments: str) -> NoReturn:
     """Turn this process into the daemon: no trace of click in its memory, and the same process for who supervises it."""
-    autostart.must_be_ours(ctx.settings, "start")
-    _become(autostart.command(ctx.settings, *arguments))
-
-
-def _become(command: autostart.Command) -> NoReturn:
-    argv, folder, environ = command
+    argv, folder, environ = autostart.command(ctx.settings, *arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -142,16 +141,6 @@ def test_in_the_foreground_no_daemon_is_started_beside_the_one_that_is_elsewhere
     result = cli.oj(*words)
     assert result.code == 1
     assert "cannot start tls://far.example:7777" in result.err
-
-
-def test_in_a_cluster_what_is_wrong_with_the_settings_is_one_json_line(oj: Harness) -> None:
-    child = oj.spawn(
-        "daemon", environ={"KUBERNETES_SERVICE_HOST": "192.0.2.1", "OJ_TCP_PORT": "abc"}
-    )
-    out, err = child.communicate(timeout=30)
-    assert (child.returncode, err) == (1, "")
-    (line,) = out.splitlines()
-    assert json.loads(line)["message"] == "OJ_TCP_PORT=abc: not a port"
 
 
 def test_a_second_one_in_the_foreground_says_which_one_runs(oj: Harness) -> None:
