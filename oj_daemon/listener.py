@@ -48,7 +48,7 @@ WIRE_CODES: Final = frozenset(
     {"not_found", "ambiguous", "invalid", "conflict", "unauthorized", "unavailable", "internal"}
 )
 QUEUED_FRAMES: Final = 64
-"""Requests that may wait on one connection before we stop reading from it."""
+"""Requests that may wait on one connection before we stop reading from it; fewer when together they are as large as one may be."""
 BACKLOG: Final = 128
 STOPPING: Final = "the daemon is stopping"
 """What a person in an agent's terminal is told at the end."""
@@ -74,6 +74,11 @@ class Limits(NamedTuple):
     """Connections from afar that have not shown a token yet, those in the middle of a TLS handshake included."""
     requests: int = 100_000
     """On one connection, which is then closed between two of them; `oj` connects again by itself."""
+
+    @property
+    def from_afar(self) -> int:
+        """From how many connections on none is taken from afar: whoever sits at the machine can always look, and stop it."""
+        return self.connections - self.connections // 4
 
 
 class Remote(NamedTuple):
@@ -382,9 +387,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         listener = self._listener
         refusal = None if self.peer else _check_peer(transport.get_extra_info("socket"))
-        if refusal is None and len(listener.connections) >= self._limits.connections:
+        most = self._limits.from_afar if self.peer else self._limits.connections
+        if refusal is None and len(listener.connections) >= most:
             refusal = Error(
-                f"too many connections ({self._limits.connections})",
+                f"too many connections ({most})",
                 code="unavailable",
                 hint="try again later",
             )
@@ -425,7 +431,11 @@ class Connection(asyncio.Protocol):
         if is_too_much and not self._frames:
             self._refuse("no Hello has come")
             return
-        if len(self._frames) >= QUEUED_FRAMES or self._reader.problem is not None or is_too_much:
+        is_full = (
+            len(self._frames) >= QUEUED_FRAMES
+            or sum(map(len, self._frames)) >= self._limits.request_bytes
+        )
+        if is_full or self._reader.problem is not None or is_too_much:
             self._pause()
         if (
             (frames or self._reader.problem is not None)

@@ -62,6 +62,7 @@ def _foreground(options: Options) -> NoReturn:
         for text in ctx.settings.warnings:
             diagnostics.warn(text)
     interrupt.loaded()
+    autostart.must_be_ours(ctx.settings, "start")
     _become_daemon(ctx)
 
 
@@ -86,10 +87,10 @@ def _version(ctx: Ctx) -> None:
 @pass_ctx
 def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     """Start the daemon in the background."""
+    autostart.must_be_ours(ctx.settings, "start")
     arguments = ["--recover"] * recover
     if foreground:
         _become_daemon(ctx, *arguments)
-    autostart.must_be_ours(ctx.settings, "start")
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)

@@ -175,6 +175,22 @@ async def test_one_who_is_known_is_not_pushed_out_by_strangers(folder: Path) -> 
             assert await peer.ask(type="Ping") == OK
 
 
+async def test_those_from_afar_cannot_take_every_connection(folder: Path) -> None:
+    """A program with a token of its own may be the attacker, too."""
+    async with (
+        door(folder, Limits(connections=4)) as open_door,
+        contextlib.AsyncExitStack() as all_,
+    ):
+        for _ in range(3):
+            peer = await all_.enter_async_context(open_door.stranger())
+            assert (await peer.ask(**hello()))["type"] == "HelloReply"
+        late = await all_.enter_async_context(open_door.stranger())
+        late.send(hello())
+        assert await late.is_hung_up()
+        async with connected(folder / "s") as near:
+            assert (await near.ask(type="Ping"))["message"] == "owner"
+
+
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" * 9, b"\0"])
 async def test_garbage_instead_of_tls_costs_only_its_own_connection(
     folder: Path, garbage: bytes
