@@ -53,7 +53,8 @@ def _foreground(options: Options) -> NoReturn:
     try:
         ctx = Ctx(options, warn=False)
     except OjError:
-        if settings.log_alone().speaks_json:  # the daemon finds the same, and says it in its log
+        is_folder_there = options.directory is None
+        if is_folder_there and settings.log_alone().speaks_json:  # the daemon finds the same, and says it in its log
             _become(autostart.program(settings.inherited().reveal()))
         raise
     if (
