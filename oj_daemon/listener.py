@@ -54,6 +54,8 @@ STOPPING: Final = "the daemon is stopping"
 """What a person in an agent's terminal is told at the end."""
 ALWAYS_WELCOME: Final = frozenset({0})
 """Users besides our own: root may do as it likes anyway."""
+REFUSAL_SECONDS: Final = 1.0
+"""Refused strangers leave one line in the log in so many seconds."""
 STRANGER_BYTES: Final = 64 << 10
 """What is kept of somebody whose Hello has not come yet; far more than a Hello has."""
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -214,6 +216,8 @@ class Listener:
         self.connections: set[Connection] = set()
         self.ports: list[int] = []
         """Those that are open for whoever comes from afar."""
+        self._refused, self._refused_at = 0, -REFUSAL_SECONDS
+        """How many were refused since the last line about that in the log, and when it was written."""
         self._porters: list[asyncio.Task[None]] = []
         self._strangers: dict[Stranger, None] = {}
         """In the order in which they came."""
@@ -238,6 +242,16 @@ class Listener:
         if len(self._strangers) >= self.limits.strangers:
             next(iter(self._strangers)).turn_away()
         self._strangers[stranger] = None
+
+    def note_refusal(self, peer: str, why: str) -> None:
+        """Log that somebody was refused; of many in a moment only how many: strangers must not fill the log."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at < REFUSAL_SECONDS:
+            self._refused += 1
+            return
+        more = f" ({self._refused} more before)" if self._refused else ""
+        logger.warning("connection from %s refused: %s%s", peer, why, more)
+        self._refused_at, self._refused = now, 0
 
     def settle(self, stranger: Stranger) -> None:
         """One of them is known, or gone."""
@@ -619,7 +633,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, why: str) -> bool:
         """Hang up on a stranger; what it gets to read says nothing about us."""
-        logger.warning("connection from %s refused: %s", self.peer, why)
+        self._listener.note_refusal(self.peer, why)
         self._send(
             Error(
                 why,

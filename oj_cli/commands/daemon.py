@@ -54,7 +54,9 @@ def _foreground(options: Options) -> NoReturn:
         ctx = Ctx(options, warn=False)
     except OjError:
         is_folder_there = options.directory is None
-        if is_folder_there and settings.log_alone().speaks_json:  # the daemon finds the same, and says it in its log
+        if (
+            is_folder_there and settings.log_alone().speaks_json
+        ):  # the daemon finds the same, and says it in its log
             _become(autostart.program(settings.inherited().reveal()))
         raise
     if (

@@ -236,3 +236,15 @@ async def test_at_the_end_strangers_are_hung_up_on_too(folder: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 with contextlib.suppress(ConnectionError):
                     await peer.reader.read()
+
+
+async def test_many_who_are_refused_do_not_fill_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(folder, plain=True) as open_door:
+        for _ in range(50):
+            async with open_door.stranger() as peer:
+                peer.send(hello("guess"))
+                await peer.receive()
+    lines = [line for line in caplog.messages if "the token is not known here" in line]
+    assert 1 <= len(lines) < 25
