@@ -509,7 +509,9 @@ class Executor:
             found = await self._enter(effect.place)
         elif gone := runtime.why_gone(found):
             raise AdapterError(gone, code="gone")
-        route, session_id = await self._placed_agents().spawn(effect, found)
+        route, session_id, note = await self._placed_agents().spawn(effect, found)
+        if note:
+            self._line(effect.job_id, effect.label, note)
         return runtime.name, route, session_id
 
     def _placed_agents(self) -> PlacedAgents:

@@ -25,6 +25,7 @@ import msgspec
 from oj_daemon.adapters.base import Places
 from oj_daemon.adapters.local import LINGER_SECONDS, READY_SECONDS, config_of, settings_file
 from oj_daemon.adapters.place import PlaceClient
+from oj_daemon.adapters.saved import LOST, SavedLogs
 from oj_daemon.adapters.session import Ear, Session
 from oj_daemon.adapters.shells import FIRST_PAUSE, LONGEST_PAUSE, UNREACHABLE
 from oj_daemon.core import events
@@ -55,6 +56,7 @@ class PlacedAgents:
     ) -> None:
         self._places = places
         self._folder = folder
+        self._logs = SavedLogs(folder)
         self._environ = environ
         self._clients: dict[str, PlaceClient] = {}
         self._is_up: dict[AgentId, bool] = {}
@@ -62,15 +64,22 @@ class PlacedAgents:
 
     async def spawn(
         self, order: SpawnAgent, route: Mapping[str, str]
-    ) -> tuple[dict[str, str], str]:
-        """Start the session in a place that is ready, or find it there; its route and conversation. Raises AdapterError."""
+    ) -> tuple[dict[str, str], str, str]:
+        """Start the session in a place that is ready, or find it there; its route and conversation, and what people
+        should know. Raises AdapterError.
+        """
         run_id = _run_id(order.agent_id, order.job_id)
         client = await self._client(order.agent_id, route)
         view = await client.view(run_id)
+        note = ""
         if view.state is RunState.NEVER:
             if order.route:
                 raise AdapterError("its session is gone", code="gone")
-            await self._begin(order, run_id, client)
+            saved = self._logs.find(order, route)
+            if saved is LOST:
+                note = "its conversation was lost with its place: it begins anew"
+                order, saved = msgspec.structs.replace(order, session_id="", message=""), b""
+            await self._begin(order, run_id, client, saved)
         elif view.state is not RunState.RUNNING and order.route:
             raise AdapterError(f"its session is gone: {view.detail or 'it has ended'}", code="gone")
         try:
@@ -85,15 +94,23 @@ class PlacedAgents:
         (self._folder / order.job_id / order.agent_id).mkdir(
             mode=0o700, parents=True, exist_ok=True
         )
-        return dict(route), str(health.get("session_id") or "")
+        session_id = str(health.get("session_id") or "")
+        self._logs.note(order, session_id, route)
+        return dict(route), session_id, note
 
-    async def _begin(self, order: SpawnAgent, run_id: str, client: PlaceClient) -> None:
+    async def _begin(
+        self, order: SpawnAgent, run_id: str, client: PlaceClient, saved: bytes
+    ) -> None:
         reads: dict[str, str] = {}
         for path in _wanted_files(order):
             text = await _read(client, f"{run_id}.read", path)
             if text is not None:
                 reads[path] = text
-        data = msgspec.json.encode(config_of(order, reads.get))
+        config = config_of(order, reads.get)
+        if saved:
+            at = await client.put_file(f"agents/{order.agent_id}/saved.jsonl", saved)
+            config["transcript"] = str(at)
+        data = msgspec.json.encode(config)
         at = await client.put_file(f"agents/{order.agent_id}/config.json", data)
         folder = at.parent
         words = [
@@ -157,11 +174,19 @@ class PlacedAgents:
         """Report what the agent does until it has exited, or its place is gone."""
         session = self.session(order.agent_id, route)
         self._is_up[order.agent_id] = True
+        keeper = self._logs.keeper(order, route, session)
+
+        def hear(fact: events.AgentEvent) -> None:
+            keeper.hear(fact)
+            report(fact)
+
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch(order, route))
-                exited = await session.follow(order.seq, report, ear)
+                keeping = group.create_task(keeper.run())
+                exited = await session.follow(order.seq, hear, ear)
                 watching.cancel()
+                keeping.cancel()
         finally:
             self._is_up.pop(order.agent_id, None)
         gone = self._places.why_gone(route)

@@ -213,6 +213,21 @@ class Session:
                 transcript = "".join(f"{line}\n" for line in lines) if lines else None
         return Remains(screen, transcript, usage)
 
+    async def log_since(self, copies: int, line: int) -> tuple[list[str], int, int]:
+        """Lines of the session log from one on, and where it ends: how many copies were made of it, and its lines.
+
+        Where that is another number of copies (-1: none is known), everything is given: the copies, then what is new.
+        """
+        found: dict[str, Any] = {}
+        if copies >= 0:
+            query = f"since_transcript={copies}&since_line={line}"
+            found = await self.ask("GET", f"transcripts/catchup?{query}")
+        if found.get("current_transcript") != copies:
+            found = await self.ask("GET", "transcripts/catchup")
+        kept = [text for each in found["transcripts"] for text in each["lines"]]
+        lines = [*kept, *found["live_lines"]]
+        return lines, int(found["current_transcript"]), int(found["current_line"])
+
     @contextlib.asynccontextmanager
     async def terminal(self, cols: int, rows: int) -> AsyncIterator[ClientWebSocketResponse]:
         """The agent's terminal as a stream of bytes; raises AdapterError when there is none, or it breaks."""

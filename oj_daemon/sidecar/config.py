@@ -26,6 +26,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """text, shell, event"""
     prompt: str = ""
     """First message; with --resume the next one."""
+    transcript: str = ""
+    """A log of the session of --resume that was saved elsewhere: used where there is none."""
     screen: Json = {}
     """For a generic agent: patterns that tell its state from its screen."""
     owns_config_dir: bool = False

@@ -6,6 +6,7 @@ Rule: nothing is started here. The environment is ours without what was meant fo
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -85,6 +86,7 @@ def plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
 
     first = plan(chosen.resume, wanted.prompt)
     if chosen.resume:
+        _bring_back(first, wanted.transcript)
         _check_resume(driver, first, chosen.resume)
 
     def again(session_id: str) -> LaunchPlan:
@@ -95,6 +97,20 @@ def plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
         return plan("", wanted.prompt)
 
     return first, again
+
+
+def _bring_back(plan: LaunchPlan, saved: str) -> None:
+    """Put a session log that was saved where the agent looks for it."""
+    path = Path(plan.transcript_path or "/nowhere")
+    if not saved or not plan.transcript_path or path.exists():
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(saved, path)
+    except OSError as error:
+        raise AdapterError(
+            f"bring back the conversation: {error.filename}: {error.strerror}", code="resume"
+        ) from error
 
 
 def _check_resume(driver: Driver, plan: LaunchPlan, session_id: str) -> None:

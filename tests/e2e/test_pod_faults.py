@@ -6,11 +6,13 @@ Rule: every job writes what it did into a file that outlives its pod, so nothing
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from tests.e2e import test_pods
-from tests.e2e.test_pods import SECONDS, Ward
+from tests.e2e.test_pods import SECONDS, Ward, scenario
+from tests.support.agents import agents
 from tests.support.kube.container import unsupported
 from tests.support.waiting import until
 from tests.support.world import ran
@@ -299,3 +301,93 @@ def test_an_api_server_that_is_slow_forgetful_silent_or_away_costs_time_and_noth
     )
     ward.until_clean()
     assert did(ward) == {f"{name} {what}": 1 for name in names for what in ("began", "went")}
+
+
+CODERS = """
+    agent "resumed" {
+      run     = "claude"
+      prompt  = "Please do it."
+      on_dead = { action = "resume", attempts = 2 }
+      on_idle = { action = "escalate" }
+    }
+    agent "asked" {
+      run     = "claude"
+      prompt  = "Please do it."
+      on_dead = { action = "escalate" }
+      on_idle = { action = "escalate" }
+    }
+"""
+
+
+def asked(ward: Ward, job: str, text: str) -> dict[str, Any]:
+    """The decision that a job waits for, once it says so."""
+    found: list[Any] = []
+
+    def is_there() -> bool:
+        found[:] = [each for each in ward.world.show(job)["decisions"] if text in each["summary"]]
+        return bool(found)
+
+    until(is_there, SECONDS, lambda: str(ward.world.show(job)["decisions"]) + ward.world.log(job))
+    return dict(found[0])
+
+
+def answer(ward: Ward, job: str, text: str, label: str) -> None:
+    """Answer the decision that says so."""
+    id_ = asked(ward, job, text)["id"]
+    view = ward.world.oj("decision", "show", id_, "-o", "json").json
+    number = next(each["number"] for each in view["options"] if each["label"] == label)
+    ward.world.oj("decision", "resolve", id_, str(number))
+
+
+def test_an_agent_whose_pod_is_lost_does_what_on_dead_says_with_its_conversation(
+    ward: Ward,
+) -> None:
+    step = 'step "code" {{ run = {{ agent = "{}" }} }}'
+    names = ("resumed", "asked", "moved")
+    write(
+        ward,
+        CODERS,
+        resumed=step.format("resumed"),
+        asked=step.format("asked"),
+        moved=step.format("asked"),
+    )
+    scenario(
+        ward,
+        {"resumed": True, "do": [{"say": "I am back."}]},
+        {"when": "sing", "do": [{"say": "Once more."}]},
+        {"do": [{"say": "Hello from a pod."}]},
+    )
+    ward.push()
+    jobs = {name: ward.world.start(name) for name in names}
+    before = {name: asked(ward, job, "Hello from a pod.")["id"] for name, job in jobs.items()}
+    ward.kube.evict(ward.pod_of(jobs["resumed"]))
+    ward.kube.oom(ward.pod_of(jobs["asked"]))
+    ward.kube.move(ward.pod_of(jobs["moved"]))
+
+    dead = asked(ward, jobs["asked"], "wanted more memory than its limit of 4Gi")
+    assert dead["source"] == "dead"
+    assert "OJ_K8S_MEMORY_LIMIT=8Gi" in ward.world.oj("decision", "show", dead["id"]).out
+    asked(ward, jobs["resumed"], "I am back.")
+    (second, first) = agents(ward.world, jobs["resumed"])
+    assert second["session_id"] == first["session_id"] != ""
+    assert first["exit_reason"].startswith("the pod was evicted: The node was low on resource")
+    (moved,) = agents(ward.world, jobs["moved"])
+    ward.world.oj("agent", "send", moved["id"], "Please sing.")
+    until(
+        lambda: "Once more." in ward.world.oj("peek", moved["id"]).out,
+        SECONDS,
+        lambda: ward.world.oj("peek", moved["id"]).out,
+    )
+    until(
+        lambda: asked(ward, jobs["moved"], "Hello")["id"] != before["moved"],
+        SECONDS,
+        lambda: ward.world.log(jobs["moved"]),
+    )
+    assert len(agents(ward.world, jobs["moved"])) == 1
+
+    answer(ward, jobs["resumed"], "I am back.", "Done")
+    answer(ward, jobs["moved"], "Hello from a pod.", "Done")
+    answer(ward, jobs["asked"], "wanted more memory", "Cancel")
+    for name, status in (("resumed", "completed"), ("moved", "completed"), ("asked", "cancelled")):
+        assert ward.world.finish(jobs[name], SECONDS)["status"] == status
+    ward.until_clean()
