@@ -171,7 +171,7 @@ async def test_delete_and_watch_show_what_happens_to_an_object(folder: Path) -> 
         first = await kube.request("POST", PODS, {"metadata": {"name": "a", "labels": {"x": "1"}}})
         await kube.request("POST", PODS, {"metadata": {"name": "b"}})
         gone = await kube.request("DELETE", f"{PODS}/a")
-        assert (gone["kind"], gone["status"]) == ("Status", "Success")
+        assert (gone["kind"], gone["metadata"]["name"]) == ("Pod", "a")
         query = {
             "resourceVersion": "101",
             "labelSelector": "x=1",

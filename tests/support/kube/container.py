@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENTER = Path(__file__).with_name("enter.py")
-POLL_SECONDS = 0.02
-WORDS = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL",
-         "--propagation", "private")  # fmt: skip
+DIES = ("setpriv", "--pdeathsig", "KILL")
+"""Whatever follows dies with its parent."""
+# Not `unshare --fork`, which says 1 for what was killed. The shell's first child is process 1 of the new namespace.
+WAIT = 'exec 3>&2 2>/dev/null; "$@" 2>&3 3>&-; exit $?'
+WORDS = (*DIES, "unshare", "--mount", "--pid", "--propagation", "private", "sh", "-c", WAIT, "sh", *DIES)  # fmt: skip
 
 
 @functools.cache
@@ -35,7 +37,8 @@ def unsupported() -> str:
     missing = [name for name in ("setpriv", "unshare", "git") if shutil.which(name) is None]
     if missing:
         return f"the test kubelet needs {', '.join(missing)}"
-    probe = [*WORDS, "sh", "-c", "mount -t tmpfs probe /mnt && mkdir /mnt/proc && mount -t proc proc /mnt/proc"]  # fmt: skip
+    script = "mount -t tmpfs probe /mnt && mkdir /mnt/proc && mount -t proc proc /mnt/proc"
+    probe = [*WORDS, "sh", "-c", script]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=30, check=False)
     return f"no mount namespaces here: {done.stderr.strip()}" if done.returncode else ""
 
@@ -131,9 +134,13 @@ class Container:
 
     def freeze(self, *, is_frozen: bool) -> None:
         """STOP everything in it, or let it go on."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
+        done: set[int] = set()
+        # Again, because one of them may have forked before it was its turn.
+        while new := set(self.pids()) - done:
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
+            done |= new
 
     def pids(self) -> list[int]:
         """Numbers of its processes, as the machine sees them."""

@@ -29,6 +29,19 @@ ROOT = Path(__file__).resolve().parents[3]
 ENTRY_POINT = (sys.executable, "-P", "-m", "oj_daemon.sidecar.main")
 """Of every image."""
 PORT = 8080
+HAPPENINGS = (
+    "evict",
+    "oom",
+    "kill",
+    "preempt",
+    "lose_node",
+    "remove_node",
+    "move",
+    "cut",
+    "freeze",
+    "thaw",
+)
+"""Methods of a pod that tests may call."""
 
 
 class Kubelet:
@@ -178,7 +191,8 @@ class Kubelet:
     def find(self, name: str) -> PodRun:
         """The pod of that name; LookupError when none is there."""
         for found in self.pods.values():
-            if found.key.name == name:
+            there = self.get(found.key) if found.key.name == name else None
+            if there is not None and there["metadata"]["uid"] == found.uid:
                 return found
         raise LookupError(
             f"no pod {name}; there are {[each.key.name for each in self.pods.values()]}"
@@ -199,7 +213,7 @@ class Kubelet:
                 return self.store.delete(self.find(name).key, options)
             case "pids":
                 return {each.key.name: each.pids() for each in self.pods.values()}
-            case ("evict" | "oom" | "lose_node" | "remove_node" | "preempt" | "move" | "cut" | "freeze" | "thaw" | "kill") as what:  # fmt: skip
+            case what if what in HAPPENINGS:
                 name = given.pop("name")
                 return await getattr(self.find(name), what)(**given) or {}
             case what:
@@ -210,27 +224,28 @@ class Kubelet:
         """The same pod anew, as somebody else might: another UID under the same name."""
         key = self.find(name).key
         before = self.store.get(key)
+        uid, metadata = before["metadata"]["uid"], _plain(before)
         owned = [
             each
             for each in self.store.list(Key(SECRETS, key.namespace), {})["items"]
-            if any(owner["uid"] == before["metadata"]["uid"] for owner in each["metadata"].get("ownerReferences") or ())
-        ]  # fmt: skip
-        metadata = {each: before["metadata"][each] for each in ("name", "labels", "annotations") if each in before["metadata"]}  # fmt: skip
+            if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences") or ())
+        ]
         self.store.delete(key, {"gracePeriodSeconds": 0})
         made = self.store.create(
             key._replace(name=""), {"metadata": metadata, "spec": before["spec"]}
         )
         for secret in owned if keeps_secrets else ():
-            kept = {
-                each: secret["metadata"][each]
-                for each in ("name", "labels")
-                if each in secret["metadata"]
-            }
-            kept["ownerReferences"] = [
-                {**owner, "uid": made["metadata"]["uid"]} for owner in secret["metadata"]["ownerReferences"]
-            ]  # fmt: skip
+            owners = secret["metadata"]["ownerReferences"]
+            theirs = [{**owner, "uid": made["metadata"]["uid"]} for owner in owners]
+            kept = {**_plain(secret), "ownerReferences": theirs}
             self.store.create(Key(SECRETS, key.namespace), {**secret, "metadata": kept})
         return made
+
+
+def _plain(found: Object) -> Object:
+    """Metadata of a copy."""
+    kept = ("name", "labels", "annotations")
+    return {each: found["metadata"][each] for each in kept if each in found["metadata"]}
 
 
 def image_env() -> dict[str, str]:

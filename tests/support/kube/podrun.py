@@ -50,7 +50,6 @@ class PodRun:
         self._life: asyncio.Task[object] | None = None
         self._end: asyncio.Task[object] | None = None
         self._is_lost = False
-        self._is_gone = False
         self._inner = ""
         """Where its containers listen."""
         self._forwards: list[Forward] = []
@@ -70,16 +69,15 @@ class PodRun:
 
     async def vanish(self) -> None:
         """It is not there any more: whatever runs of it ends at once."""
-        self._is_gone = True
-        for task in (self._life, self._end):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+        tasks = [task for task in (self._life, self._end) if task is not None]
+        for task in tasks:
+            task.cancel()
         for forward in self._forwards:
             forward.close()
         for container in self._containers.values():
             container.kill()
         running = [each.wait() for each in self._containers.values() if each.is_running]
-        await asyncio.gather(*running)
+        await asyncio.gather(*running, *tasks, return_exceptions=True)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def pids(self) -> list[int]:
@@ -233,7 +231,8 @@ class PodRun:
             with contextlib.suppress(TimeoutError):
                 # Then it backs off for longer and longer.
                 async with asyncio.timeout(BACK_OFF_SECONDS if failures % 2 else 20):
-                    await self._kubelet.rules.wait()
+                    while self._kubelet.rules.find("image", image) is not None:
+                        await self._kubelet.rules.wait()
         text = (
             f'Container image "{image}" already present on machine and can be accessed by the pod'
         )
@@ -241,11 +240,15 @@ class PodRun:
 
     async def _environment(self, spec: Object) -> dict[str, str]:
         """The variables of a container, as soon as the Secrets that they come from are there."""
+        said = ""
         while True:
             try:
                 env = self._values(spec)
             except LookupError as error:
                 text = str(error.args[0])
+                if text != said:
+                    said = text
+                    self._note("Warning", "Failed", f"Error: {text}", container=spec["name"])
                 self._wait_for(spec["name"], "CreateContainerConfigError", text)
                 await self._kubelet.rules.wait()
                 continue
@@ -309,7 +312,10 @@ class PodRun:
             if secret is not None and not missing:
                 break
             text = f'MountVolume.SetUp failed for volume "{volume}" : '
-            text += f'secret "{name}" not found' if secret is None else f"references non-existent secret key: {missing[0]}"  # fmt: skip
+            absent = f'secret "{name}" not found'
+            text += (
+                absent if secret is None else f"references non-existent secret key: {missing[0]}"
+            )
             if text != said:
                 said = text
                 self._note("Warning", "FailedMount", text)
@@ -327,9 +333,10 @@ class PodRun:
             source.mkdir(parents=True, exist_ok=True)
             made.append((str(source), each["mountPath"].rstrip("/"), each.get("readOnly", False)))
         hidden = [Path(target) for _, target, _ in made]
-        for path in self._kubelet.shared:
-            if any(target in path.parents for target in hidden):
-                made.append((str(path), str(path), False))
+        seen = [
+            path for path in self._kubelet.shared if any(each in path.parents for each in hidden)
+        ]
+        made += [(str(path), str(path), False) for path in seen]
         return made
 
     # -- while it runs ----------------------------------------------------------------------------------------------
@@ -359,6 +366,7 @@ class PodRun:
                     return
                 await asyncio.sleep(EAGER_SECONDS)
         self._status.started.add(name)
+        self._publish()
         if spec.get("readinessProbe") is None:
             self._be_ready(name, is_ready=True)
         await asyncio.gather(self._probe_readiness(spec), self._probe_liveness(spec))
@@ -508,10 +516,7 @@ class PodRun:
 
     async def evict(self, message: str = "") -> None:
         """The node needs its room."""
-        message = (
-            message
-            or "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 900Mi. "
-        )
+        message = message or "The node was low on resource: ephemeral-storage. "
         self._note("Warning", "Evicted", message)
         await self._stop(0)
         self._status.condition("PodReadyToStartContainers", "False")
@@ -562,6 +567,8 @@ class PodRun:
 
     async def move(self) -> Object:
         """Another address from now on; nothing answers at the old one."""
+        if not self._forwards:
+            raise ValueError("a pod that listens itself, or does not yet, cannot move")
         address = self._kubelet.address()
         for forward in self._forwards:
             await forward.listen(address)

@@ -58,6 +58,11 @@ class KubeProcess:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self._child.pid
+
     def fault(self, action: str, **options: Any) -> None:
         """Let something go wrong, see `Fault`."""
         self.admin("POST", "faults", {"action": action, **options})
@@ -128,13 +133,13 @@ class KubeProcess:
 
     def admin(self, method: str, what: str, body: object = None) -> Any:
         """One request to what is only for tests."""
-        return self._ask(method, f"{self.admin_url}/admin/{what}", body)
+        return json.loads(self._text(method, f"{self.admin_url}/admin/{what}", body))
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """One request to the API, which is counted as any other."""
-        return self._ask(method, self.url + path, body)
+        return json.loads(self._text(method, self.url + path, body))
 
-    def _ask(self, method: str, url: str, body: object = None) -> Any:
+    def _text(self, method: str, url: str, body: object = None) -> str:
         config = json.loads(self.kubeconfig.read_text())
         headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
         if body is not None:
@@ -142,8 +147,7 @@ class KubeProcess:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(url, data, headers, method=method)
         with urllib.request.urlopen(asked, timeout=SECONDS) as reply:
-            text = reply.read().decode()
-        return json.loads(text) if "json" in reply.headers["Content-Type"] else text
+            return str(reply.read().decode())
 
 
 class Cluster(KubeProcess):
@@ -177,9 +181,9 @@ class Cluster(KubeProcess):
 
     # -- what there is
 
-    def list(self, plural: str) -> list[Object]:
-        """All objects of a kind in our namespace: pods, secrets, events."""
-        found: list[Object] = self.ask("GET", self.path(plural))["items"]
+    def list(self, plural: str) -> Sequence[Object]:
+        """All of a kind in our namespace: pods, secrets, events."""
+        found: Sequence[Object] = self.ask("GET", self.path(plural))["items"]
         return found
 
     def path(self, plural: str, name: str = "") -> str:
@@ -203,20 +207,21 @@ class Cluster(KubeProcess):
         seconds: float = SECONDS,
     ) -> Object:
         """Wait until a pod is so; as it is then."""
-        found: list[Object | None] = [None]
+        last: Object | None = None
 
         def look() -> bool:
-            found[0] = self.pod(name)
-            return found[0] is not None and bool(condition(found[0]))
+            nonlocal last
+            last = self.pod(name)
+            return last is not None and bool(condition(last))
 
         until(
             look,
             seconds,
-            lambda: f"{name} {what or condition}: {found[0] and found[0]['status']}",
+            lambda: f"{name} {what or condition}: {last and last['status']}",
             0.05,
         )
-        assert found[0] is not None
-        return found[0]
+        assert last is not None
+        return last
 
     def until_ready(self, name: str) -> Object:
         """Wait until it is ready."""
@@ -229,11 +234,18 @@ class Cluster(KubeProcess):
     def log(self, name: str, container: str = "agent", tail: int | None = None) -> str:
         """What a container said."""
         query = f"?container={container}" + (f"&tailLines={tail}" if tail is not None else "")
-        return str(self.ask("GET", self.path("pods", name) + "/log" + query))
+        return self._text("GET", self.url + self.path("pods", name) + "/log" + query)
 
-    def pids(self) -> dict[str, list[int]]:
+    def history(self, since: Object, plural: str = "pods") -> Sequence[tuple[str, Object]]:
+        """Everything that a watch says about a kind since an object was as given: type and object of each line."""
+        version = since["metadata"]["resourceVersion"]
+        query = f"?watch=1&resourceVersion={version}&timeoutSeconds=1"
+        lines = self._text("GET", self.url + self.path(plural) + query).splitlines()
+        return [(each["type"], each["object"]) for each in map(json.loads, lines)]
+
+    def pids(self) -> dict[str, Sequence[int]]:
         """Numbers of the processes of each pod."""
-        found: dict[str, list[int]] = self._let("pids")
+        found: dict[str, Sequence[int]] = self._let("pids")
         return found
 
     # -- what happens to pods that are still to come, until it is lifted

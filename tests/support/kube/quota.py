@@ -14,7 +14,14 @@ from tests.support.kube.store import Refused
 
 Object = dict[str, Any]
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_DECIMAL = {"m": Decimal("0.001"), "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_DECIMAL: dict[str, Decimal | int] = {
+    "m": Decimal("0.001"),
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
 
 
 class Quota:
@@ -59,7 +66,7 @@ def amount(text: str) -> Decimal:
     """A quantity as a number."""
     found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
     assert found is not None, text
-    return Decimal(found[1]) * Decimal(_BINARY.get(found[2]) or _DECIMAL[found[2]])
+    return Decimal(found[1]) * Decimal(_BINARY.get(found[2], 0) or _DECIMAL[found[2]])
 
 
 def _asked(pod: Object, resource: str) -> tuple[Decimal, list[str]]:

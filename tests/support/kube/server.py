@@ -263,15 +263,9 @@ class Server:
         query = request.query
 
         async def say(type_: str, what: dict[str, Any]) -> None:
-            while any(
-                each.action == "silent" and each.match in request.path_qs for each in self.faults
-            ):
+            while self._is_silent(request):  # noqa: ASYNC110 - faults are a plain list, which tests change
                 await asyncio.sleep(0.02)
             await stream.write(json.dumps({"type": type_, "object": what}).encode() + b"\n")
-
-        async def too_old(since: int) -> None:
-            message = f"too old resource version: {since} ({self.store.version})"
-            await say("ERROR", Refused(410, "Expired", message).status)
 
         since = int(query.get("resourceVersion") or 0)
         if not since:
@@ -282,30 +276,24 @@ class Server:
         while True:
             news = self._news
             if since < self.store.oldest or expiries != self._expiries:
-                await too_old(since)
+                message = f"too old resource version: {since} ({self.store.version})"
+                await say("ERROR", Refused(410, "Expired", message).status)
                 return
             for change in self.store.since(since):
                 since = change.version
                 if covers(key, change.key) and selects(change.object, query):
                     await say(change.type, change.object)
-            if news.is_set():
+            if await _is_set(news, min(end - time.monotonic(), BOOKMARK_SECONDS)):
                 continue
-            left = min(end - time.monotonic(), BOOKMARK_SECONDS)
-            try:
-                async with asyncio.timeout(left):
-                    await news.wait()
-                continue
-            except TimeoutError:
-                pass
             if query.get("allowWatchBookmarks") == "true":
-                bookmark = {
-                    "apiVersion": key.resource.api_version,
-                    "kind": KINDS[key.resource],
-                    "metadata": {"resourceVersion": str(since)},
-                }
-                await say("BOOKMARK", bookmark)
+                await say("BOOKMARK", _bookmark(key, since))
             if time.monotonic() >= end:
                 return
+
+    def _is_silent(self, request: web.Request) -> bool:
+        return any(
+            each.action == "silent" and each.match in request.path_qs for each in self.faults
+        )
 
     def _admit(self, key: Key, pod: Object) -> None:
         there = self.store.list(key, {})["items"]
@@ -320,36 +308,59 @@ class Server:
 
     async def _admin(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
-        match request.match_info["what"], request.method:
-            case "faults", "POST":
-                self.faults.append(Fault(**body))
-            case "faults", "DELETE":
-                self.faults.clear()
-            case "requests", "GET":
+        what, is_undone = request.match_info["what"], request.method == "DELETE"
+        match what:
+            case "requests" if request.method == "GET":
                 return web.json_response(self.requests)
-            case "requests", "DELETE":
+            case "requests":
                 self.requests.clear()
-            case "quota", "POST":
-                quota = Quota(**body)
-                self.quotas[quota.name] = quota
-            case "quota", "DELETE":
+            case "faults" if is_undone:
+                self.faults.clear()
+            case "faults":
+                self.faults.append(Fault(**body))
+            case "quota" if is_undone:
                 self.quotas.clear()
-            case "down", "POST":
-                await self.down()
-            case "up", "POST":
-                await self.up()
-            case "drop-watches", "POST":
-                self.drop_watches(**body)
-            case "expire", "POST":
-                self.expire(**body)
-            case "kubelet", "POST" if self.control is not None:
+            case "quota":
+                self.quotas[body["name"]] = Quota(**body)
+            case "kubelet" if self.control is not None:
                 try:
                     return web.json_response(await self.control(body))
                 except (LookupError, ValueError) as error:
                     return web.json_response({"error": repr(error)}, status=400)
             case _:
-                raise web.HTTPNotFound
+                await self._happen(what, body)
         return web.json_response({})
+
+    async def _happen(self, what: str, given: Object) -> None:
+        match what:
+            case "down":
+                await self.down()
+            case "up":
+                await self.up()
+            case "drop-watches":
+                self.drop_watches(**given)
+            case "expire":
+                self.expire(**given)
+            case _:
+                raise web.HTTPNotFound
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
+def _bookmark(key: Key, version: int) -> Object:
+    return {
+        "apiVersion": key.resource.api_version,
+        "kind": KINDS[key.resource],
+        "metadata": {"resourceVersion": str(version)},
+    }
 
 
 def _cut(request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -295,7 +295,7 @@ class Store:
         for listener in self.listeners:
             listener()
 
-    def since(self, version: int) -> list[Change]:
+    def since(self, version: int) -> Sequence[Change]:
         """The changes after a version; each has the number after that of the one before."""
         return self.changes[max(version - self.version + len(self.changes), 0) :]
 
