@@ -51,7 +51,8 @@ def doing(job: dict[str, Any], now: int) -> str:
     active = [_activity(run, now) for run in job["steps"] if run["status"] in ACTIVE]
     if active or job["finished_at_ms"] or job["status"] not in ("pending", "running", "ending"):
         return ", ".join(active)
-    words = {"pending": "getting ready", "ending": "ending its steps"}
+    waits_for = (job.get("workspace") or {}).get("waits_for")
+    words = {"pending": waits_for or "getting ready", "ending": "ending its steps"}
     return (
         f"{words.get(job['status'], 'between steps')} (for {elapsed(now - job['updated_at_ms'])})"
     )

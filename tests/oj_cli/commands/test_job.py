@@ -309,6 +309,14 @@ def test_a_job_without_an_active_step_says_what_it_waits_for(
     assert f"\nNow:       {now}\n" in daemon_cli.oj("job", "show", "4f9").out
 
 
+def test_a_job_whose_place_is_not_there_yet_says_what_that_waits_for(daemon_cli: Harness) -> None:
+    why = "no node takes the pod: 0/3 nodes are available: 3 Insufficient cpu."
+    daemon_cli.daemon.answer(
+        "JobShow", detail(status="pending", workspace=workspace(waits_for=why))
+    )
+    assert f"\nNow:       {why} (for 5s)\n" in daemon_cli.oj("job", "show", "4f9").out
+
+
 def test_repeated_visits_are_numbered_and_details_that_say_nothing_left_out(
     daemon_cli: Harness,
 ) -> None:
