@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.support.kube.store import ROLE_BINDINGS, ROLES, Key, Object, Store
+from tests.support.kube.store import ROLE_BINDINGS, ROLES, Key, Object, Resource, Store
 
 _PREFIX = "serviceaccount"
 
@@ -51,6 +51,18 @@ def may(store: Store, who: Account, verb: str, key: Key, part: str) -> bool:
         if role["metadata"]["name"] in roles
         for rule in role["rules"]
     )
+
+
+def review(store: Store, asked: Object) -> Object:
+    """The answer to somebody who asks what an account may do."""
+    wanted = asked["spec"]["resourceAttributes"]
+    *_, namespace, name = asked["spec"]["user"].split(":")
+    resource = Resource(wanted.get("group", ""), "v1", wanted["resource"])
+    key = Key(resource, wanted["namespace"], wanted.get("name", ""))
+    is_allowed = may(
+        store, Account(namespace, name), wanted["verb"], key, wanted.get("subresource", "")
+    )
+    return {**asked, "status": {"allowed": is_allowed}}
 
 
 def _all(store: Store, key: Key) -> list[Object]:

@@ -115,7 +115,7 @@ class Controllers:
                 made = {"metadata": {"name": wanted.name}, "spec": claim["spec"]}
                 self._store.create(wanted, made)
             volume = {"name": claim["metadata"]["name"]}
-            volume["persistentVolumeClaim"] = {"claimName": wanted.name}  # type: ignore[assignment]  # an object
+            volume["persistentVolumeClaim"] = {"claimName": wanted.name}
             template["spec"].setdefault("volumes", []).append(volume)
         metadata = template["metadata"]
         metadata["labels"] = {**metadata["labels"], REVISION: revision}
