@@ -114,6 +114,12 @@ def test_an_agent_works_passes_its_gate_and_its_work_is_pushed(yard: Yard) -> No
     assert "wrote: /workspace/more.txt" in yard.world.oj("agent", "logs", agent["id"]).out
 
 
+def test_a_step_finds_its_way_to_the_daemon(yard: Yard) -> None:
+    job = start_in(yard, f'image = "{yard.agent_image}"', "oj job show $OJ_JOB_ID")
+    assert ran(yard.world.finish(job, MINUTES)) == ["a completed"], yard.world.log(job)
+    assert f"Job:       {job}" in yard.world.log(job)
+
+
 def test_a_step_outlives_a_daemon_that_is_killed(yard: Yard) -> None:
     job = held_job(yard, "killed")
     place, daemon = yard.place_of(job), yard.until_ready(DAEMON)
