@@ -134,6 +134,8 @@ class Executor:
         self._evaluating: dict[JobId, asyncio.Task[None]] = {}
         self._cloning: dict[WorkspaceId, asyncio.Task[None]] = {}
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._elsewhere: set[str] = set()
+        """Those of them that run in a place, and so outlive this process wherever it runs."""
         self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
         self.notices = Notices(settings, now=now)
@@ -181,6 +183,8 @@ class Executor:
             case effects.StartStep():
                 run_id = _run_id(effect.job_id, effect.run)
                 if run_id not in self._watched:
+                    if effect.place is not None:
+                        self._elsewhere.add(run_id)
                     self._watched[run_id] = self._spawn(self._run_step(effect, cause), effect)
             case effects.EndStep():
                 self._spawn(self._end_step(effect, cause), effect)
@@ -287,6 +291,7 @@ class Executor:
             fact = await self._watch(effect, run_id)
         finally:
             self._watched.pop(run_id, None)
+            self._elsewhere.discard(run_id)
         self._ended.discard(run_id)
         self._report(fact, cause)
 
@@ -895,12 +900,15 @@ class Executor:
         self._holding = True
 
     async def idle(self, *, steps: bool = False) -> None:
-        """Wait until no order is being carried out, but for what simply runs: steps (unless asked for), locals,
-        sessions, and notifications on their way."""
+        """Wait until no order is being carried out, but for what simply runs: steps (unless asked for: those of
+        this process's own container), locals, sessions, and notifications on their way."""
         while True:
             running = {*self._evaluating.values(), *self._sessions.values(), *self._deliveries}
-            if not steps:
-                running |= {*self._watched.values()}
+            running |= {
+                task
+                for run_id, task in self._watched.items()
+                if not steps or run_id in self._elsewhere
+            }
             busy = self._tasks - self._chores - running
             if not busy:
                 return

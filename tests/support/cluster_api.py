@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from aiohttp import WSMsgType, web
+from aiohttp import web
+
+from tests.support.kube import portforward
 
 Object = dict[str, Any]
-
-SUBPROTOCOL = "v4.channel.k8s.io"
 
 
 class ClusterApi:
@@ -80,38 +80,10 @@ class ClusterApi:
         if request.path in self.forbidden:
             return _status(403, "Forbidden")
         if request.path.endswith("/portforward"):
-            return await self._forward(request)
+            return await portforward.forward(request, "127.0.0.1", self.forward_to)
         if request.path not in self.objects:
             return _status(404, "NotFound")
         return web.json_response(self.objects[request.path])
-
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
-        """Channel 0 carries the bytes, channel 1 errors; each begins with the number of the port."""
-        socket = web.WebSocketResponse(protocols=[SUBPROTOCOL])
-        await socket.prepare(request)
-        number = int(request.query["ports"]).to_bytes(2, "little")
-        await socket.send_bytes(b"\0" + number)
-        await socket.send_bytes(b"\1" + number)
-        if not self.forward_to:
-            await socket.send_bytes(b"\1connection refused")
-            await socket.close()
-            return socket
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.forward_to)
-
-        async def back() -> None:
-            while data := await reader.read(65536):
-                await socket.send_bytes(b"\0" + data)
-            await socket.close()
-
-        task = asyncio.ensure_future(back())
-        try:
-            async for message in socket:
-                if message.type is WSMsgType.BINARY and message.data[:1] == b"\0":
-                    writer.write(message.data[1:])
-        finally:
-            task.cancel()
-            writer.close()
-        return socket
 
 
 def _status(code: int, reason: str) -> web.Response:

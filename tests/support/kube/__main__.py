@@ -21,7 +21,7 @@ async def run(options: argparse.Namespace) -> None:
     server = Server(options.namespace)
     await server.start()
     server.kubeconfig(options.kubeconfig, options.namespace)
-    kubelet = None
+    kubelet = controllers = None
     if options.kubelet is not None:
         from tests.support.kube.kubelet import ENTRY_POINT, Kubelet  # noqa: PLC0415 - most tests have none
 
@@ -34,11 +34,23 @@ async def run(options: argparse.Namespace) -> None:
             is_direct=options.direct,
             entry_point=[options.entry_point] if options.entry_point else ENTRY_POINT,
         )
+        if options.daemon_image:
+            from tests.support.kube.controllers import Controllers  # noqa: PLC0415 - fewer still
+
+            options.kubelet.mkdir(parents=True, exist_ok=True)
+            await server.open_to_pods(options.kubelet)
+            kubelet.daemon_image = options.daemon_image
+            kubelet.rules.add("image", ".invalid/")
+            controllers = Controllers(kubelet)
         await kubelet.start()
+        if controllers is not None:
+            await controllers.start()
     fresh = options.port_file.with_suffix(".new")
     fresh.write_text(f"{server.url}\n{server.admin_url}\n")
     fresh.replace(options.port_file)
     await ended.wait()
+    if controllers is not None:
+        await controllers.close()
     if kubelet is not None:
         await kubelet.close()
     await server.close()
@@ -54,4 +66,5 @@ if __name__ == "__main__":
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE of all images")
     parser.add_argument("--direct", action="store_true", help="pods listen themselves and cannot move")  # fmt: skip
     parser.add_argument("--entry-point", help="program of all images")
+    parser.add_argument("--daemon-image", default="", help="runs `oj daemon`; with the controllers of a cluster")  # fmt: skip
     asyncio.run(run(parser.parse_args()))

@@ -12,12 +12,14 @@ import functools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 ENTER = Path(__file__).with_name("enter.py")
 DIES = ("setpriv", "--pdeathsig", "KILL")
@@ -72,13 +74,15 @@ class Container:
         env: Mapping[str, str],
         cwd: str,
         mounts: Sequence[tuple[str, str, bool]],
+        files: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Start it; `mounts`: source, target, whether it is read-only."""
+        """Start it; `mounts`: source, target, whether it is read-only; `files`: sources by target, of files that are there."""
         self._root.mkdir()
         self._spec.write_text(
             json.dumps(
                 {
                     "argv": list(argv), "env": dict(env), "cwd": cwd, "mounts": list(mounts),
+                    "files": dict(files),
                     "root": str(self._root), "trouble": str(self._trouble),
                 }
             )
@@ -152,6 +156,14 @@ class Container:
             found.append(pid)
             left += _children(pid)
         return found
+
+    def memory(self) -> int:
+        """Bytes that its processes have, what they share counted once for each of them."""
+        pages = 0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     def _first(self) -> int | None:
         if not self.is_running:

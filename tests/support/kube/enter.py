@@ -24,9 +24,14 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         raise OSError(number, f"mount {source} on {target}: {os.strerror(number)}")
 
 
-def mirror(path: str, root: str, taken: list[str]) -> None:
+def mirror(path: str, root: str, taken: list[str], files: dict[str, str]) -> None:
     """Let the container see what is at `path`, but for the places that volumes take."""
     target = root + path
+    if path in files:
+        with open(target, "wb"):
+            pass
+        mount(files[path], target, flags=BIND)
+        return
     if path in (*taken, "/proc"):
         os.makedirs(target, exist_ok=True)
         return
@@ -35,11 +40,11 @@ def mirror(path: str, root: str, taken: list[str]) -> None:
         os.symlink(os.readlink(path), target)
     elif stat.S_ISDIR(mode):
         os.makedirs(target, exist_ok=True)
-        if not any(each.startswith(path.rstrip("/") + "/") for each in taken):
+        if not any(each.startswith(path.rstrip("/") + "/") for each in (*taken, *files)):
             mount(path, target, flags=BIND | REC)
             return
         for name in os.listdir(path):
-            mirror(os.path.join(path, name), root, taken)
+            mirror(os.path.join(path, name), root, taken, files)
     elif stat.S_ISREG(mode):
         with open(target, "wb"):
             pass
@@ -53,8 +58,9 @@ def enter(wanted: dict[str, object]) -> None:
               for source, target, is_read_only in wanted["mounts"]]  # type: ignore[attr-defined]  # fmt: skip
     mount("pod", root, "tmpfs", 0, "mode=755")
     taken = [target for _, target, _ in mounts]
+    files: dict[str, str] = dict(wanted["files"])  # type: ignore[call-overload]  # of the kubelet
     for name in os.listdir("/"):
-        mirror(f"/{name}", root, taken)
+        mirror(f"/{name}", root, taken, files)
     for source, target, is_read_only in sorted(mounts, key=lambda each: len(each[1])):
         inside = root + target
         os.makedirs(inside, exist_ok=True)

@@ -27,7 +27,8 @@ from tests.support.kube.store import EVENTS, PODS, SECRETS, Key, Object, Refused
 
 ROOT = Path(__file__).resolve().parents[3]
 ENTRY_POINT = (sys.executable, "-P", "-m", "oj_daemon.sidecar.main")
-"""Of every image."""
+"""Of every image but that of the daemon."""
+DAEMON = (sys.executable, "-P", "-m", "oj_cli", "daemon")
 PORT = 8080
 HAPPENINGS = (
     "evict",
@@ -71,11 +72,16 @@ class Kubelet:
         self.pods: dict[str, PodRun] = {}
         """By UID."""
         self.claims = folder / "claims"
+        self.daemon_image = ""
+        """Its entry point is `oj daemon`."""
+        self.hosts = folder / "hosts"
+        """What containers see as /etc/hosts, if it is there."""
         self._news = asyncio.Event()
         self._seen = 0
         self._tasks: set[asyncio.Task[object]] = set()
         self._net = random.SystemRandom().randrange(16, 240), random.SystemRandom().randrange(256)
         self._given = 0
+        self._kept: dict[Key, str] = {}
 
     async def start(self) -> None:
         """Take care of pods from now on."""
@@ -130,6 +136,10 @@ class Kubelet:
             return self.store.get(key)
         return None
 
+    def program_of(self, image: str) -> tuple[str, ...]:
+        """The entry point of an image."""
+        return DAEMON if image == self.daemon_image else self.entry_point
+
     def secret(self, namespace: str, name: str) -> Object | None:
         """A Secret, None when there is none."""
         return self.get(Key(SECRETS, namespace, name))
@@ -150,6 +160,14 @@ class Kubelet:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((found, PORT))
                 return found
+
+    def address_of(self, key: Key, spec: Object) -> str:
+        """The address of a pod. A daemon keeps the first one: here it is bound to it, and so its certificate names it."""
+        if not any(each["image"] == self.daemon_image for each in spec["containers"]):
+            return self.address()
+        if key not in self._kept:
+            self._kept[key] = self.address()
+        return self._kept[key]
 
     def read_log(self, key: Key, query: Mapping[str, str]) -> str:
         """Lines of a container's log; Refused when there is none."""

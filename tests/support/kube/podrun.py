@@ -12,13 +12,16 @@ import hashlib
 import shutil
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oj_daemon.adapters.kubernetes import grammar
+from tests.support.kube.access import Account
 from tests.support.kube.container import Container, expand
 from tests.support.kube.forward import Forward
 from tests.support.kube.shapes import NO_NODE, NODE, Status
-from tests.support.kube.store import PODS, Key, Object, Refused, stamp
+from tests.support.kube.store import CONFIG_MAPS, PODS, Key, Object, Refused, stamp
 
 if TYPE_CHECKING:
     from tests.support.kube.kubelet import Kubelet
@@ -30,6 +33,11 @@ BACK_OFF_SECONDS = 0.5
 EAGER_SECONDS = 0.2
 """How often a container that starts is asked whether it is there; after how many failures it is given up follows the probe."""
 KILLED = 137
+ACCOUNT = "kubernetes.io/serviceaccount"
+MEMORY_SECONDS = 0.5
+"""How often is looked whether a container has more than it may have."""
+CORES = Decimal(64)
+"""Of the node."""
 
 
 class PodRun:
@@ -130,10 +138,10 @@ class PodRun:
             rule = self._kubelet.rules.find("unschedulable", self.key.name)
             if spec.get("schedulingGates"):
                 pass  # as the server has made it
-            elif rule is None:
+            elif rule is None and self._cores() <= CORES:
                 break
-            elif said != (rule.message or NO_NODE):
-                said = rule.message or NO_NODE
+            elif said != (text := (rule.message if rule else "") or NO_NODE):
+                said = text
                 self._status.condition("PodScheduled", "False", "Unschedulable", said)
                 self._publish()
                 self._note("Warning", "FailedScheduling", said, component="default-scheduler")
@@ -148,6 +156,13 @@ class PodRun:
         text = f"Successfully assigned {self.key.namespace}/{self.key.name} to {NODE}"
         self._note("Normal", "Scheduled", text, component="default-scheduler")
 
+    def _cores(self) -> Decimal:
+        asked = [
+            ((each.get("resources") or {}).get("requests") or {}).get("cpu", "0")
+            for each in self._spec["containers"]
+        ]
+        return sum((grammar.quantity("cpu", each) for each in asked), Decimal(0))
+
     async def _wait_for_leave(self) -> None:
         rules = self._kubelet.rules
         if (slow := rules.find("slow", self.key.name)) is not None:
@@ -157,7 +172,7 @@ class PodRun:
 
     async def _make_sandbox(self) -> None:
         kubelet = self._kubelet
-        self._inner = kubelet.address()
+        self._inner = kubelet.address_of(self.key, self._spec)
         address = self._inner
         if not kubelet.is_direct:
             address = kubelet.address()
@@ -199,11 +214,17 @@ class PodRun:
         env = await self._environment(spec)
         command = [expand(each, env) for each in spec.get("command") or ()]
         args = [expand(each, env) for each in spec.get("args") or ()]
-        argv = [*(command or self._kubelet.entry_point), *args]
+        argv = [*(command or self._kubelet.program_of(spec["image"])), *args]
         if self._kubelet.rules.find("broken", spec["image"]) is not None:
             argv = ["/nosuch"]
         container = self._containers[name] = Container(self._folder, name)
-        await container.start(argv, env, spec.get("workingDir") or "/", self._mounts(spec, volumes))
+        await container.start(
+            argv,
+            env,
+            spec.get("workingDir") or "/",
+            self._mounts(spec, volumes),
+            {"/etc/hosts": str(self._kubelet.hosts)} if self._kubelet.hosts.exists() else {},
+        )
         number = hashlib.sha256(f"{self.uid}/{name}".encode()).hexdigest()
         running = {"startedAt": stamp(), "containerID": f"containerd://{number}"}
         self._status.states[name] = {"running": running}
@@ -254,6 +275,8 @@ class PodRun:
                 continue
             if "OJ_SIDECAR_HOST" in env:
                 env["OJ_SIDECAR_HOST"] = self._inner
+            if spec["image"] == self._kubelet.daemon_image:
+                env |= {"OJ_TCP_BIND": self._inner, "OJ_HTTP_BIND": self._inner}
             return env
 
     def _values(self, spec: Object) -> dict[str, str]:
@@ -264,10 +287,23 @@ class PodRun:
             if source is None:
                 given[each["name"]] = expand(each.get("value") or "", given)
                 continue
+            if "fieldRef" in source:
+                given[each["name"]] = self._own(source["fieldRef"]["fieldPath"])
+                continue
             value = self._secret_value(source["secretKeyRef"])
             if value is not None:
                 given[each["name"]] = value
-        return {**env, **given}
+        return {**env, **self._way_to_api(), **given}
+
+    def _own(self, path: str) -> str:
+        """The downward API, as far as somebody needs it."""
+        return {"metadata.name": self.key.name, "status.podIP": self._inner}[path]
+
+    def _way_to_api(self) -> dict[str, str]:
+        port = self._kubelet.server.port_for_pods
+        if not port:
+            return {}
+        return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port)}
 
     def _secret_value(self, wanted: Object) -> str | None:
         secret = self._kubelet.secret(self.key.namespace, wanted["name"])
@@ -292,12 +328,34 @@ class PodRun:
             folder = self._folder / "volumes" / volume["name"]
             claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
             if claim:
-                folder = self._kubelet.claims / claim
+                folder = self._kubelet.claims / f"{self.key.namespace}.{claim}"
             folder.mkdir(parents=True, exist_ok=True)
             if "secret" in volume:
                 await self._fill(volume["name"], volume["secret"], folder)
+            if "configMap" in volume:
+                self._copy(volume["configMap"], folder)
             made[volume["name"]] = folder
+        if self._kubelet.server.port_for_pods and self._spec.get(
+            "automountServiceAccountToken", True
+        ):
+            made[ACCOUNT] = self._account(self._folder / "volumes" / ACCOUNT)
         return made
+
+    def _account(self, folder: Path) -> Path:
+        """Credentials of the pod's service account."""
+        server = self._kubelet.server
+        folder.mkdir(parents=True)
+        who = Account(self.key.namespace, self._spec.get("serviceAccountName", "default"))
+        (folder / "token").write_text(who.token(server.token))
+        (folder / "namespace").write_text(self.key.namespace)
+        shutil.copy(server.ca, folder / "ca.crt")
+        return folder
+
+    def _copy(self, wanted: Object, folder: Path) -> None:
+        found = self._kubelet.store.get(Key(CONFIG_MAPS, self.key.namespace, wanted["name"]))
+        for name, text in found["data"].items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(wanted.get("defaultMode") or 0o644)
 
     async def _fill(self, volume: str, wanted: Object, folder: Path) -> None:
         name, said = wanted["secretName"], ""
@@ -332,6 +390,8 @@ class PodRun:
             source = volumes[each["name"]] / each.get("subPath", "")
             source.mkdir(parents=True, exist_ok=True)
             made.append((str(source), each["mountPath"].rstrip("/"), each.get("readOnly", False)))
+        if ACCOUNT in volumes:
+            made.append((str(volumes[ACCOUNT]), f"/var/run/secrets/{ACCOUNT}", True))
         hidden = [Path(target) for _, target, _ in made]
         seen = [
             path for path in self._kubelet.shared if any(each in path.parents for each in hidden)
@@ -344,7 +404,7 @@ class PodRun:
     async def _watch_over(self, spec: Object) -> None:
         """Ask a container how it is until it has ended."""
         name = spec["name"]
-        probing = asyncio.ensure_future(self._probe(spec))
+        probing = asyncio.gather(self._probe(spec), self._limit_memory(spec))
         try:
             code = await self._containers[name].wait()
         finally:
@@ -353,6 +413,15 @@ class PodRun:
         self._ended(name, code)
         self._status.judge()
         self._publish()
+
+    async def _limit_memory(self, spec: Object) -> None:
+        """Kill a container that has more than it may have."""
+        limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
+        while limit is not None:
+            await asyncio.sleep(MEMORY_SECONDS)
+            if self._containers[spec["name"]].memory() > grammar.quantity("memory", limit):
+                await self.oom(spec["name"])
+                return
 
     async def _probe(self, spec: Object) -> None:
         name = spec["name"]
@@ -413,6 +482,8 @@ class PodRun:
         """Why a probe failed; empty: it did not."""
         import aiohttp  # noqa: PLC0415 - see kubelet.py
 
+        if "tcpSocket" in probe:
+            return await self._try(probe["tcpSocket"]["port"])
         get = probe["httpGet"]
         port = get["port"]
         if isinstance(port, str):
@@ -427,6 +498,14 @@ class PodRun:
             return f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'  # fmt: skip
         except (OSError, aiohttp.ClientError) as error:
             return f'Get "{url}": {error}'
+
+    async def _try(self, port: int) -> str:
+        try:
+            _, writer = await asyncio.open_connection(self._inner, port)
+        except OSError as error:
+            return f"dial tcp {self._inner}:{port}: {error}"
+        writer.close()
+        return ""
 
     def _be_ready(self, name: str, *, is_ready: bool) -> None:
         if is_ready:

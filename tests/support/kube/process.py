@@ -162,6 +162,7 @@ class Cluster(KubeProcess):
         share: Sequence[Path] = (),
         is_direct: bool = False,
         entry_point: Path | None = None,
+        daemon_image: str = "",
     ) -> None:
         self._pods = folder / "node"
         words = ["--kubelet", str(self._pods)]
@@ -171,6 +172,8 @@ class Cluster(KubeProcess):
             words += ["--env", f"{name}={value}"]
         if entry_point is not None:
             words += ["--entry-point", str(entry_point)]
+        if daemon_image:
+            words += ["--daemon-image", daemon_image]
         super().__init__(folder, namespace, *words, *(["--direct"] if is_direct else []))
 
     def close(self) -> None:

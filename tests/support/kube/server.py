@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.kube import access, portforward
 from tests.support.kube.quota import Quota
 from tests.support.kube.store import (
     KINDS,
@@ -30,6 +31,7 @@ from tests.support.kube.store import (
 
 TOKEN = "test-token"
 BOOKMARK_SECONDS = 60.0
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _REFUSALS = {
     429: ("TooManyRequests", "Too many requests, please try again later."),
     500: ("InternalError", "Internal error occurred: etcdserver: request timed out"),
@@ -88,6 +90,9 @@ class Server:
         self.url = ""
         self.admin_url = ""
         """Answers also when the API is down."""
+        self.ca = Path()
+        self.port_for_pods = 0
+        """Of the TLS listener that pods with a service account are told; 0: they have none."""
         self._site: web.TCPSite | None = None
         self._tls: ssl.SSLContext | None = None
         self._watches: list[web.Request] = []
@@ -109,6 +114,19 @@ class Server:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{bound}"
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.admin_url = f"http://127.0.0.1:{self._runner.addresses[1][1]}"
+
+    async def open_to_pods(self, folder: Path) -> None:
+        """Listen over TLS as well, as pods expect it, and write the certificate of the authority for them."""
+        import trustme  # noqa: PLC0415 - most tests reach it by their kubeconfig
+
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.ca = folder / "ca.crt"
+        authority.cert_pem.write_to_path(str(self.ca))
+        assert self._runner is not None
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
+        self.port_for_pods = int(self._runner.addresses[2][1])
 
     async def _listen(self, port: int) -> None:
         assert self._runner is not None
@@ -200,23 +218,31 @@ class Server:
                 case _:
                     is_muted = True
         try:
-            if request.headers.get("Authorization", "") != f"Bearer {self.token}":
-                raise Refused(401, "Unauthorized", "Unauthorized")
+            self._let_in(request)
             reply = await self._answer(request)
         except Refused as refused:
             reply = web.json_response(refused.status, status=refused.code)
         return _cut(request) if is_muted else reply
 
+    def _let_in(self, request: web.Request) -> None:
+        said = request.headers.get("Authorization", "")
+        if said == f"Bearer {self.token}":
+            return
+        who = access.account_of(said, self.token)
+        if who is None:
+            raise Refused(401, "Unauthorized", "Unauthorized")
+        key, part = _key(request.path)
+        if not access.may(self.store, who, _verb(request, key), key, part):
+            raise _forbidden(request)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/version":
             return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
+        if request.path == REVIEWS and request.method == "POST":
+            return web.json_response(access.review(self.store, await request.json()), status=201)
         key, part = _key(request.path)
-        if part == "log" and request.method == "GET":
-            self.store.get(key)
-            log = self.read_log(key, request.query) if self.read_log is not None else ""
-            return web.Response(text=log, content_type="text/plain")
         if part:
-            raise Refused(404, "NotFound", "the server could not find the requested resource")
+            return await self._answer_for_pod(request, key, part)
         if request.method == "GET" and not key.name and request.query.get("watch") in ("1", "true"):
             return await self._watch(request, key)
         body = await request.json() if request.can_read_body else {}
@@ -243,6 +269,20 @@ class Server:
                     "the server does not allow this method on the requested resource",
                 )
         return web.json_response(answer, status=201 if request.method == "POST" else 200)
+
+    async def _answer_for_pod(
+        self, request: web.Request, key: Key, part: str
+    ) -> web.StreamResponse:
+        pod = self.store.get(key)
+        match request.method, part:
+            case "GET", "log":
+                log = self.read_log(key, request.query) if self.read_log is not None else ""
+                return web.Response(text=log, content_type="text/plain")
+            case "GET", "portforward":
+                host, port = pod["status"].get("podIP", ""), int(request.query["ports"])
+                return await portforward.forward(request, host, port)
+            case _:
+                raise Refused(404, "NotFound", "the server could not find the requested resource")
 
     async def _watch(self, request: web.Request, key: Key) -> web.StreamResponse:
         query = request.query
@@ -372,9 +412,7 @@ def _cut(request: web.Request) -> web.Response:
 def _forbidden(request: web.Request) -> Refused:
     """What the real server says when the Role does not allow something."""
     key, _ = _key(request.path)
-    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(
-        request.method, "get" if key.name else "list"
-    )
+    verb = _verb(request, key)
     plural, group, namespace = key.resource.plural, key.resource.group, key.namespace
     name = f' "{key.name}"' if key.name else ""
     details = {
@@ -387,6 +425,13 @@ def _forbidden(request: web.Request) -> Refused:
         f'cannot {verb} resource "{plural}" in API group "{group}" in the namespace "{namespace}"'
     )
     return Refused(403, "Forbidden", message, details)
+
+
+def _verb(request: web.Request, key: Key) -> str:
+    is_watch = request.query.get("watch") in ("1", "true")
+    read = "get" if key.name else "watch" if is_watch else "list"
+    changes = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+    return changes.get(request.method, read)
 
 
 def _key(path: str) -> tuple[Key, str]:

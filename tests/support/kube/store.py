@@ -6,6 +6,7 @@ Any group, version and plural works the same way; a new kind is a line in KINDS.
 
 from __future__ import annotations
 
+import base64
 import copy
 import re
 import uuid
@@ -52,11 +53,25 @@ KINDS = {
     Resource("", "v1", "secrets"): "Secret",
     Resource("", "v1", "events"): "Event",
     Resource("coordination.k8s.io", "v1", "leases"): "Lease",
+    Resource("", "v1", "configmaps"): "ConfigMap",
+    Resource("", "v1", "persistentvolumeclaims"): "PersistentVolumeClaim",
+    Resource("", "v1", "serviceaccounts"): "ServiceAccount",
+    Resource("", "v1", "services"): "Service",
+    Resource("apps", "v1", "statefulsets"): "StatefulSet",
+    Resource("networking.k8s.io", "v1", "networkpolicies"): "NetworkPolicy",
+    Resource("rbac.authorization.k8s.io", "v1", "rolebindings"): "RoleBinding",
+    Resource("rbac.authorization.k8s.io", "v1", "roles"): "Role",
 }
 NAMESPACES = Resource("", "v1", "namespaces")
 PODS = Resource("", "v1", "pods")
 SECRETS = Resource("", "v1", "secrets")
 EVENTS = Resource("", "v1", "events")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
+SERVICES = Resource("", "v1", "services")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets")
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 _OVER = ("Failed", "Succeeded")
 """Phases of pods that have ended."""
 
@@ -156,6 +171,8 @@ class Store:
         metadata["creationTimestamp"] = stamp()
         if key.resource == PODS:
             _new_pod(made)
+        if key.resource == SECRETS:
+            _encode(made)
         return self._put("ADDED", key, made)
 
     def replace(self, key: Key, sent: Object) -> Object:
@@ -303,6 +320,12 @@ class Store:
 def stamp(seconds: float = 0) -> str:
     """The time so many seconds from now, as it is in the objects."""
     return f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _encode(secret: Object) -> None:
+    """stringData can be written, never read."""
+    for name, text in (secret.pop("stringData", None) or {}).items():
+        secret.setdefault("data", {})[name] = base64.b64encode(text.encode()).decode()
 
 
 def _new_pod(pod: Object) -> None:
