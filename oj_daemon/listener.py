@@ -48,12 +48,14 @@ WIRE_CODES: Final = frozenset(
     {"not_found", "ambiguous", "invalid", "conflict", "unauthorized", "unavailable", "internal"}
 )
 QUEUED_FRAMES: Final = 64
-"""Requests that may wait on one connection before we stop reading from it."""
+"""Requests that may wait on one connection before we stop reading from it; fewer when together they are as large as one may be."""
 BACKLOG: Final = 128
 STOPPING: Final = "the daemon is stopping"
 """What a person in an agent's terminal is told at the end."""
 ALWAYS_WELCOME: Final = frozenset({0})
 """Users besides our own: root may do as it likes anyway."""
+REFUSAL_SECONDS: Final = 1.0
+"""Refused strangers leave one line in the log in so many seconds."""
 STRANGER_BYTES: Final = 64 << 10
 """What is kept of somebody whose Hello has not come yet; far more than a Hello has."""
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -74,6 +76,11 @@ class Limits(NamedTuple):
     """Connections from afar that have not shown a token yet, those in the middle of a TLS handshake included."""
     requests: int = 100_000
     """On one connection, which is then closed between two of them; `oj` connects again by itself."""
+
+    @property
+    def from_afar(self) -> int:
+        """From how many connections on none is taken from afar: whoever sits at the machine can always look, and stop it."""
+        return self.connections - self.connections // 4
 
 
 class Remote(NamedTuple):
@@ -209,6 +216,8 @@ class Listener:
         self.connections: set[Connection] = set()
         self.ports: list[int] = []
         """Those that are open for whoever comes from afar."""
+        self._refused, self._refused_at = 0, -REFUSAL_SECONDS
+        """How many were refused since the last line about that in the log, and when it was written."""
         self._porters: list[asyncio.Task[None]] = []
         self._strangers: dict[Stranger, None] = {}
         """In the order in which they came."""
@@ -233,6 +242,16 @@ class Listener:
         if len(self._strangers) >= self.limits.strangers:
             next(iter(self._strangers)).turn_away()
         self._strangers[stranger] = None
+
+    def note_refusal(self, peer: str, why: str) -> None:
+        """Log that somebody was refused; of many in a moment only how many: strangers must not fill the log."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at < REFUSAL_SECONDS:
+            self._refused += 1
+            return
+        more = f" ({self._refused} more before)" if self._refused else ""
+        logger.warning("connection from %s refused: %s%s", peer, why, more)
+        self._refused_at, self._refused = now, 0
 
     def settle(self, stranger: Stranger) -> None:
         """One of them is known, or gone."""
@@ -382,9 +401,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         listener = self._listener
         refusal = None if self.peer else _check_peer(transport.get_extra_info("socket"))
-        if refusal is None and len(listener.connections) >= self._limits.connections:
+        most = self._limits.from_afar if self.peer else self._limits.connections
+        if refusal is None and len(listener.connections) >= most:
             refusal = Error(
-                f"too many connections ({self._limits.connections})",
+                f"too many connections ({most})",
                 code="unavailable",
                 hint="try again later",
             )
@@ -425,7 +445,11 @@ class Connection(asyncio.Protocol):
         if is_too_much and not self._frames:
             self._refuse("no Hello has come")
             return
-        if len(self._frames) >= QUEUED_FRAMES or self._reader.problem is not None or is_too_much:
+        is_full = (
+            len(self._frames) >= QUEUED_FRAMES
+            or sum(map(len, self._frames)) >= self._limits.request_bytes
+        )
+        if is_full or self._reader.problem is not None or is_too_much:
             self._pause()
         if (
             (frames or self._reader.problem is not None)
@@ -609,7 +633,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, why: str) -> bool:
         """Hang up on a stranger; what it gets to read says nothing about us."""
-        logger.warning("connection from %s refused: %s", self.peer, why)
+        self._listener.note_refusal(self.peer, why)
         self._send(
             Error(
                 why,

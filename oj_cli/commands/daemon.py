@@ -53,7 +53,10 @@ def _foreground(options: Options) -> NoReturn:
     try:
         ctx = Ctx(options, warn=False)
     except OjError:
-        if settings.log_alone().speaks_json:  # the daemon finds the same, and says it in its log
+        is_folder_there = options.directory is None
+        if (
+            is_folder_there and settings.log_alone().speaks_json
+        ):  # the daemon finds the same, and says it in its log
             _become(autostart.program(settings.inherited().reveal()))
         raise
     if (
@@ -62,6 +65,7 @@ def _foreground(options: Options) -> NoReturn:
         for text in ctx.settings.warnings:
             diagnostics.warn(text)
     interrupt.loaded()
+    autostart.must_be_ours(ctx.settings, "start")
     _become_daemon(ctx)
 
 
@@ -86,10 +90,10 @@ def _version(ctx: Ctx) -> None:
 @pass_ctx
 def start(ctx: Ctx, *, foreground: bool, recover: bool) -> None:
     """Start the daemon in the background."""
+    autostart.must_be_ours(ctx.settings, "start")
     arguments = ["--recover"] * recover
     if foreground:
         _become_daemon(ctx, *arguments)
-    autostart.must_be_ours(ctx.settings, "start")
     info = _info(ctx)
     if info is not None:
         _result(ctx, "already_running", f"Daemon already running (uptime: {info['uptime']})", info)

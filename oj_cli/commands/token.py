@@ -54,7 +54,8 @@ def create(ctx: Ctx, verbs: str, expires: str, name: str) -> None:
 
     \b
     read    status, lists, logs, screens
-    run     run commands of runbooks
+    run     run commands of runbooks, which the caller brings along: it is as
+            good as a shell on the daemon's machine, whatever the project
     send    type messages into agents' sessions
     answer  answer decisions
     manage  cancel, suspend, resume, kill, drop and prune

@@ -356,6 +356,33 @@ async def test_a_client_that_sends_without_reading_is_held_back_and_loses_nothin
     assert received == [f"{number:05}" for number in range(count)]
 
 
+async def test_of_large_requests_few_are_kept_waiting_and_none_is_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, held_back = asyncio.Event(), asyncio.Event()
+    pause = listener.Connection._pause
+
+    def pausing(connection: listener.Connection) -> None:
+        pause(connection)
+        held_back.set()
+
+    async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
+        await release.wait()
+        assert isinstance(request, JobShow)
+        return Error(request.id[:2])
+
+    monkeypatch.setattr(listener.Connection, "_pause", pausing)
+    numbers = [f"{number:02}" for number in range(40)]
+    async with (
+        listen(folder / "s", handle, Limits(request_bytes=200_000)),
+        connected(folder / "s") as peer,
+    ):
+        peer.send(*({"type": "JobShow", "id": f"{number}{'x' * 100_000}"} for number in numbers))
+        await until(held_back)
+        release.set()
+        assert [(await peer.receive())["message"] for _ in numbers] == numbers
+
+
 async def test_a_client_that_goes_without_having_read_is_no_bug(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

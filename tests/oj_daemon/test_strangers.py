@@ -175,6 +175,22 @@ async def test_one_who_is_known_is_not_pushed_out_by_strangers(folder: Path) -> 
             assert await peer.ask(type="Ping") == OK
 
 
+async def test_those_from_afar_cannot_take_every_connection(folder: Path) -> None:
+    """A program with a token of its own may be the attacker, too."""
+    async with (
+        door(folder, Limits(connections=4)) as open_door,
+        contextlib.AsyncExitStack() as all_,
+    ):
+        for _ in range(3):
+            peer = await all_.enter_async_context(open_door.stranger())
+            assert (await peer.ask(**hello()))["type"] == "HelloReply"
+        late = await all_.enter_async_context(open_door.stranger())
+        late.send(hello())
+        assert await late.is_hung_up()
+        async with connected(folder / "s") as near:
+            assert (await near.ask(type="Ping"))["message"] == "owner"
+
+
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" * 9, b"\0"])
 async def test_garbage_instead_of_tls_costs_only_its_own_connection(
     folder: Path, garbage: bytes
@@ -220,3 +236,15 @@ async def test_at_the_end_strangers_are_hung_up_on_too(folder: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 with contextlib.suppress(ConnectionError):
                     await peer.reader.read()
+
+
+async def test_many_who_are_refused_do_not_fill_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(folder, plain=True) as open_door:
+        for _ in range(50):
+            async with open_door.stranger() as peer:
+                peer.send(hello("guess"))
+                await peer.receive()
+    lines = [line for line in caplog.messages if "the token is not known here" in line]
+    assert 1 <= len(lines) < 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -129,6 +130,17 @@ def test_in_the_foreground_the_very_process_becomes_the_daemon(
         child.kill()
         out, err = child.communicate()
     assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("words", [["daemon"], ["daemon", "start", "--foreground"]])
+def test_in_the_foreground_no_daemon_is_started_beside_the_one_that_is_elsewhere(
+    cli: Harness, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("OJ_DAEMON_URL", "tls://far.example:7777")
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("became a daemon"))
+    result = cli.oj(*words)
+    assert result.code == 1
+    assert "cannot start tls://far.example:7777" in result.err
 
 
 def test_a_second_one_in_the_foreground_says_which_one_runs(oj: Harness) -> None:

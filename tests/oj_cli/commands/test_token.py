@@ -46,6 +46,12 @@ def test_a_new_token_is_alone_on_stdout_and_explained_beside_it(daemon_cli: Harn
     }  # fmt: skip
 
 
+def test_the_help_does_not_make_run_look_harmless(daemon_cli: Harness) -> None:
+    assert "good as a shell on the daemon's machine" in " ".join(
+        daemon_cli.oj("token", "create", "--help").out.split()
+    )
+
+
 def test_a_token_reads_and_runs_in_every_project_for_a_month_unless_said_otherwise(
     daemon_cli: Harness,
 ) -> None:

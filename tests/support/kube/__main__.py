@@ -23,11 +23,16 @@ async def run(options: argparse.Namespace) -> None:
     server.kubeconfig(options.kubeconfig, options.namespace)
     kubelet = None
     if options.kubelet is not None:
-        from tests.support.kube.kubelet import Kubelet  # noqa: PLC0415 - most tests have none
+        from tests.support.kube.kubelet import ENTRY_POINT, Kubelet  # noqa: PLC0415 - most tests have none
 
         env = dict(each.split("=", 1) for each in options.env)
         kubelet = Kubelet(
-            server, options.kubelet, shared=options.share, env=env, is_direct=options.direct
+            server,
+            options.kubelet,
+            shared=options.share,
+            env=env,
+            is_direct=options.direct,
+            entry_point=[options.entry_point] if options.entry_point else ENTRY_POINT,
         )
         await kubelet.start()
     fresh = options.port_file.with_suffix(".new")
@@ -48,4 +53,5 @@ if __name__ == "__main__":
     parser.add_argument("--share", type=Path, action="append", default=[], help="folder that all pods see")  # fmt: skip
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE of all images")
     parser.add_argument("--direct", action="store_true", help="pods listen themselves and cannot move")  # fmt: skip
+    parser.add_argument("--entry-point", help="program of all images")
     asyncio.run(run(parser.parse_args()))

@@ -55,6 +55,7 @@ class Kubelet:
         shared: Sequence[Path] = (),
         env: Mapping[str, str] | None = None,
         is_direct: bool = False,
+        entry_point: Sequence[str] = ENTRY_POINT,
     ) -> None:
         if reason := unsupported():
             raise RuntimeError(reason)
@@ -63,7 +64,7 @@ class Kubelet:
         """What pods see where it is, whatever they mount above it."""
         self.env = {**image_env(), **(env or {})}
         """What every image sets."""
-        self.entry_point = ENTRY_POINT
+        self.entry_point = tuple(entry_point)
         self.is_direct = is_direct
         """Pods listen at their address themselves, which then cannot move: cheaper."""
         self.rules = Rules()

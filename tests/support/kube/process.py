@@ -161,6 +161,7 @@ class Cluster(KubeProcess):
         env: Mapping[str, str] | None = None,
         share: Sequence[Path] = (),
         is_direct: bool = False,
+        entry_point: Path | None = None,
     ) -> None:
         self._pods = folder / "node"
         words = ["--kubelet", str(self._pods)]
@@ -168,6 +169,8 @@ class Cluster(KubeProcess):
             words += ["--share", str(path)]
         for name, value in (env or {}).items():
             words += ["--env", f"{name}={value}"]
+        if entry_point is not None:
+            words += ["--entry-point", str(entry_point)]
         super().__init__(folder, namespace, *words, *(["--direct"] if is_direct else []))
 
     def close(self) -> None:

@@ -1,0 +1,350 @@
+"""The daemon is killed in every phase of a pod's life, and jobs are cancelled, suspended and resumed in it (issue 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_pods import SECONDS, Ward, scenario
+from tests.support.agents import FAST, agents, decision
+from tests.support.kube.container import unsupported
+from tests.support.kube.process import cluster, state
+from tests.support.waiting import until
+from tests.support.ward import Moments
+from tests.support.world import ROOT, World, ran
+
+pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())
+
+
+class Life(Ward):
+    """A ward whose pods can be stopped on the way."""
+
+    moments: Moments
+
+    @property
+    def ledger(self) -> Path:
+        """What each step writes its name to."""
+        return self.bare / "ledger"
+
+    def two_steps(self) -> None:
+        """The job `build`: two steps that write to the ledger."""
+        self.world.job(f"""
+            source = {{ git = true }}
+            step "a" {{
+              run     = "echo a >> {self.ledger}"
+              on_done = {{ step = "b" }}
+            }}
+            step "b" {{ run = "git rev-parse --abbrev-ref HEAD && echo b >> {self.ledger}" }}
+        """)
+        self.push()
+
+    def did(self) -> list[str]:
+        """What was done so far."""
+        return self.ledger.read_text().split() if self.ledger.exists() else []
+
+    def begin(self) -> str:
+        """Start the job anew; its id."""
+        self.ledger.unlink(missing_ok=True)
+        return self.world.start("build")
+
+    def ends_well(self, job: str) -> None:
+        """It completes, each step has run once, and nothing is left."""
+        done = self.world.finish(job, 120)
+        assert ran(done) == ["a completed", "b completed"], (done, self.world.log(job))
+        assert self.did() == ["a", "b"]
+        self.until_clean()
+
+
+@pytest.fixture
+def life(world: World, short_path: Path) -> Iterator[Life]:
+    world.environ["PATH"] = f"{ROOT / 'tests/support/agent'}:{world.environ['PATH']}"
+    bare = short_path / "repo.git"
+    world.git_project()
+    world.git("init", "-q", "--bare", str(bare))
+    world.git("remote", "add", "origin", f"file://{bare}")
+    moments = Moments(bare / "moments")
+    (short_path / "kube").mkdir()
+    image = {**FAST, "PYTHONPATH": str(ROOT), "PATH": moments.path}
+    with cluster(
+        short_path / "kube", share=[bare, ROOT], env=image, entry_point=moments.sidecar
+    ) as kube:
+        made = Life(world, kube, bare)
+        made.moments = moments
+        made.push()
+        try:
+            yield made
+        finally:
+            made.far.close()
+
+
+def until_secret(life: Life) -> None:
+    until(lambda: bool(life.kube.list("secrets")), SECONDS, "the Secret is made")
+
+
+def test_killed_between_secret_and_pod_and_while_the_pod_waits_the_job_goes_on(life: Life) -> None:
+    life.two_steps()
+    life.kube.fault("status", method="POST", match="/pods", status=503)
+    job = life.begin()
+    until_secret(life)
+    life.restart()
+    assert life.pods() == []
+    life.kube.heal()
+    life.ends_well(job)
+
+    life.kube.hold()
+    job = life.begin()
+    pod = life.pod_of(job)
+    life.kube.until_pod(pod, lambda each: state(each).get("waiting"), "waits")
+    life.restart()
+    life.kube.lift()
+    life.ends_well(job)
+    assert life.world.show(job)["workspace"] is None
+
+
+@pytest.mark.parametrize("moment", ["clone", "place", "branch"])
+def test_killed_while_the_place_comes_up_the_same_pod_is_gone_on_with(
+    life: Life, moment: str
+) -> None:
+    life.two_steps()
+    life.moments.hold(moment)
+    job = life.begin()
+    life.moments.reached(moment)
+    life.restart()
+    life.moments.let_go(moment)
+    life.ends_well(job)
+    asked = [each["path"] for each in life.kube.requests() if each["method"] == "POST"]
+    assert len([path for path in asked if path.endswith("/pods")]) == 1
+
+
+def test_killed_while_a_step_runs_and_while_the_pod_is_deleted_nothing_is_done_twice(
+    life: Life,
+) -> None:
+    life.world.job(f"""
+        source = {{ git = true }}
+        step "a" {{
+          run     = "echo a >> {life.ledger}; until test -e {life.go}; do sleep 0.1; done"
+          on_done = {{ step = "b" }}
+        }}
+        step "b" {{ run = "echo b >> {life.ledger}" }}
+    """)
+    life.push()
+    job = life.begin()
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(job))
+    life.restart()
+    pod = life.pod_of(job)
+    # The pod is asked to go and does not: its sidecar hears nothing.
+    life.kube.fault("status", method="DELETE", match="/pods", status=503)
+    life.go.touch()
+    until(lambda: life.did() == ["a", "b"], SECONDS, lambda: life.world.log(job))
+    until(
+        lambda: any(each["method"] == "DELETE" for each in life.kube.requests()),
+        SECONDS,
+        "its removal was tried",
+    )
+    life.restart()
+    life.kube.freeze(pod)
+    life.kube.heal()
+    life.kube.until_pod(pod, lambda each: each["metadata"].get("deletionTimestamp"), "is deleted")
+    life.restart()
+    life.kube.thaw(pod)
+    life.ends_well(job)
+
+
+def test_killed_during_a_cancel_the_job_is_cancelled_and_its_pod_goes(life: Life) -> None:
+    life.world.job(f"""
+        source    = {{ git = true }}
+        on_cancel = {{ step = "tidy" }}
+        step "a" {{ run = "echo a >> {life.ledger}; sleep 1000" }}
+        step "tidy" {{ run = "echo tidy >> {life.ledger}" }}
+    """)
+    life.push()
+    job = life.begin()
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(job))
+    pod = life.pod_of(job)
+    life.kube.freeze(pod)
+    life.world.oj("cancel", job)
+    life.restart()
+    life.kube.thaw(pod)
+    assert life.world.finish(job, 120)["status"] == "cancelled"
+    assert life.did() == ["a", "tidy"]
+    life.until_clean()
+
+    # While the pod waits; nothing of the job has ever run.
+    life.kube.hold()
+    life.kube.fault("status", method="DELETE", match="/pods", status=503)
+    job = life.begin()
+    pod = life.pod_of(job)
+    life.world.oj("cancel", job)
+    life.restart()
+    life.kube.heal()
+    assert life.world.finish(job, 120)["status"] == "cancelled"
+    assert life.did() == []
+    life.until_clean()
+
+
+def agent_job(life: Life, action: str, *turns: dict[str, Any]) -> str:
+    """A job with an agent step that is begun; its id."""
+    life.world.runbook(f"""
+        agent "coder" {{
+          run     = "claude"
+          prompt  = "Please do it."
+          on_idle = {action}
+        }}
+        command "build" {{ run = {{ job = "build" }} }}
+        job "build" {{
+          source = {{ git = true }}
+          step "a" {{
+            run     = {{ agent = "coder" }}
+            on_done = {{ step = "b" }}
+          }}
+          step "b" {{ run = "echo b >> {life.ledger}; cat made >&2" }}
+        }}
+    """)
+    scenario(life, *turns)
+    life.push()
+    return life.begin()
+
+
+def works(life: Life, *more: dict[str, Any]) -> dict[str, Any]:
+    """A turn in which the agent writes to the ledger."""
+    return {"do": [{"run": f"echo a >> {life.ledger}", "to": "made"}, *more]}
+
+
+def test_killed_while_an_agent_is_spawned_works_and_is_checked_it_goes_on(life: Life) -> None:
+    checked = life.bare / "checked"
+    gate = f"echo x >> {checked}; until test -e {life.go}; do sleep 0.1; done"
+    life.moments.hold("agent")
+    work = life.bare / "work"
+    job = agent_job(
+        life,
+        f'{{ action = "gate", run = "{gate}" }}',
+        works(life, {"await": str(work)}, {"say": "Done."}),
+    )
+    life.moments.reached("agent")
+    life.restart()
+    life.moments.let_go("agent")
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(job))
+    life.restart()
+    work.touch()
+    until(checked.exists, SECONDS, lambda: life.world.log(job))
+    life.restart()
+    life.go.touch()
+    life.ends_well(job)
+    assert checked.read_text() == "x\n"
+    assert len(agents(life.world, job)) == 1
+
+
+def test_killed_while_an_agent_asks_and_while_it_waits_the_answers_count(life: Life) -> None:
+    job = agent_job(
+        life,
+        '{ action = "escalate" }',
+        works(life, {"write": "w", "text": "x", "ask": True}, {"say": "That is it."}),
+    )
+    view = decision(life.world)
+    assert "w" in view["context"] or "Write" in view["context"], view
+    life.restart()
+    assert decision(life.world)["id"] == view["id"]
+    life.world.oj("decision", "resolve", view["id"], "1")
+    until(
+        lambda: (
+            [each["id"] for each in life.world.oj("decision", "list", "-o", "json").json]
+            not in ([], [view["id"]])
+        ),
+        SECONDS,
+        lambda: life.world.log(job),
+    )
+    idle = decision(life.world)
+    life.restart()
+    assert "That is it." in life.world.oj("peek", job).out
+    life.world.oj("decision", "resolve", idle["id"], "2")
+    life.ends_well(job)
+    assert len(agents(life.world, job)) == 1
+
+
+def test_suspended_and_resumed_in_a_step_in_an_agent_and_before_the_pod_is_there(
+    life: Life,
+) -> None:
+    life.two_steps()
+    life.kube.hold()
+    job = life.begin()
+    pod = life.pod_of(job)
+    life.world.oj("job", "suspend", job)
+    assert life.world.finish(job)["status"] == "suspended"
+    life.kube.lift()
+    life.kube.until_ready(pod)
+    life.world.oj("resume", job)
+    life.ends_well(job)
+
+    life.world.job(f"""
+        source = {{ git = true }}
+        step "a" {{ run = "echo a >> {life.ledger}; echo $$ > mine; test -e kept || {{ touch kept; sleep 1000; }}" }}
+    """)
+    life.push()
+    job = life.begin()
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(job))
+    life.world.oj("job", "suspend", job)
+    assert life.world.finish(job)["status"] == "suspended"
+    life.restart()
+    pod = life.pod_of(job)
+    life.world.oj("resume", job)
+    assert life.world.finish(job)["status"] == "completed"
+    assert life.did() == ["a", "a"]
+    life.until_clean()
+
+    work = life.bare / "work"
+    job = agent_job(
+        life,
+        '{ action = "done" }',
+        {"do": [{"say": "resumed"}], "resumed": True},
+        works(life, {"await": str(work)}),
+    )
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(job))
+    life.world.oj("job", "suspend", job)
+    assert life.world.finish(job)["status"] == "suspended"
+    assert life.pods() != []
+    life.world.oj("resume", job)
+    done = life.world.finish(job, 120)
+    assert done["status"] == "completed", life.world.log(job)
+    (first, second) = agents(life.world, job)
+    assert first["session_id"] == second["session_id"]
+    life.until_clean()
+
+
+def test_a_failed_job_keeps_its_pod_until_it_is_resumed_dropped_or_pruned(life: Life) -> None:
+    life.world.job(f"""
+        source = {{ git = true }}
+        step "a" {{
+          run     = "echo a >> {life.ledger}; touch kept"
+          on_done = {{ step = "b" }}
+        }}
+        step "b" {{ run = "test -e kept && test -e {life.go} && echo b >> {life.ledger}" }}
+    """)
+    life.push()
+    job = life.begin()
+    assert life.world.finish(job)["status"] == "failed"
+    pod = life.kube.pod(life.pod_of(job))
+    life.restart()
+    life.go.touch()
+    life.world.oj("resume", job)
+    assert life.world.finish(job)["status"] == "completed"
+    assert life.did() == ["a", "b"]
+    life.until_clean()
+    made = [each["path"] for each in life.kube.requests() if each["method"] == "POST"]
+    assert len([path for path in made if path.endswith("/pods")]) == 1, pod
+
+    life.go.unlink()
+    job = life.begin()
+    assert life.world.finish(job)["status"] == "failed"
+    workspace = life.world.show(job)["workspace"]["id"]
+    assert "/workspace" in life.world.oj("workspace", "list").out
+    life.world.oj("workspace", "drop", workspace)
+    life.until_clean()
+
+    job = life.begin()
+    assert life.world.finish(job)["status"] == "failed"
+    life.world.oj("job", "prune", "--all")
+    life.until_clean()
+    assert life.world.oj("job", "show", job, code=None).code != 0
