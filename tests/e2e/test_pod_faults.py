@@ -250,11 +250,13 @@ def test_a_pod_that_is_lost_before_it_was_ready_is_made_again_a_few_times(ward: 
 def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_changes_does_not(
     ward: Ward,
 ) -> None:
-    names = ("evicted", "oom", "deleted", "copied", "moved")
+    names = ("evicted", "oom", "deleted", "copied", "moved", "node")
     write(ward, **{name: step(ward, name) for name in names})
     jobs = {name: ward.world.start(name) for name in names}
     pods = {name: ward.pod_of(job) for name, job in jobs.items()}
     until_did(ward, *(f"{name} began" for name in names))
+    ward.kube.lose_node(pods["node"])
+    ward.kube.delete(pods["node"], 1)  # nobody ends it, whatever its grace
     ward.kube.evict(pods["evicted"])
     ward.kube.oom(pods["oom"])
     ward.kube.delete(pods["deleted"])
@@ -272,6 +274,7 @@ def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_
     assert uid(ward, pods["copied"]) == copy["metadata"]["uid"]
     go(ward, "moved")
     assert ran(ward.world.finish(jobs["moved"])) == ["work completed"]
+    assert "the node of the pod was lost: Taint manager" in error(ward, jobs["node"])
     began = {f"{name} began": 1 for name in names}
     assert did(ward) == {**began, "moved went": 1}
 
@@ -283,7 +286,7 @@ def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_
         assert shown["status"] == "completed", (shown, ward.world.log(jobs[name]))
         assert "it is made again" in ward.world.log(jobs[name])
     assert did(ward)["evicted began"] == did(ward)["copied began"] == 2
-    for name in ("oom", "deleted"):
+    for name in ("oom", "deleted", "node"):
         ward.world.oj("workspace", "drop", ward.world.show(jobs[name])["workspace"]["id"])
     ward.until_clean()
 

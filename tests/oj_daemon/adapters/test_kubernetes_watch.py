@@ -132,3 +132,26 @@ async def test_versions_that_are_forgotten_are_listed_again(api: Api) -> None:
         api.lines.put_nowait({"type": "ERROR", "object": status})
         await until(cache, lambda: cache.get("a"))
         assert api.lists == 2
+
+
+async def test_a_pod_that_its_node_does_not_end_is_over_when_it_is_long_overdue(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = pod("a", "u1")
+    ending["metadata"] |= {
+        "deletionTimestamp": "2026-01-01T00:00:00Z",  # by the clock of another machine
+        "deletionGracePeriodSeconds": 40,
+    }
+    api.pods = [ending]
+    async with running(api) as cache:
+        await until(cache, lambda: cache.get("a"))
+        assert cache.fate("a", "u1") is None
+        api.lines.put_nowait(None)
+        await until(cache, lambda: api.lists == 2 and cache.is_fresh)
+        assert cache.fate("a", "u1") is None  # however late it is elsewhere
+        monkeypatch.setattr(watch, "OVERDUE_SECONDS", -41.0)  # more than its grace ago
+        fate = cache.fate("a", "u1")
+        assert fate is not None
+        assert fate.kind is Kind.NODE_LOST
+        assert fate.is_final
+        assert fate.message.endswith("its node does not end it")
