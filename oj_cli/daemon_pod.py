@@ -15,7 +15,7 @@ from oj_cli.context import Ctx, pass_ctx
 from oj_daemon.errors import OjError
 
 if TYPE_CHECKING:
-    from oj_daemon.connect import Way
+    from oj_cli.connect import Way
 
 PORT = click.IntRange(1, 65535)
 
@@ -256,7 +256,7 @@ def connect(
                 code="invalid",
                 hint="unset OJ_DAEMON_URL for the way to the daemon of this machine",
             )
-    from oj_daemon import connect as ways  # noqa: PLC0415 - only for this command
+    from oj_cli import connect as ways  # noqa: PLC0415 - only for this command
 
     way = (
         ways.to_cluster(ways.Cluster(**where))
@@ -286,7 +286,7 @@ def _refuse_options_of_a_cluster() -> None:
 
 
 def _token_settings(way: Way, *, save: bool, show: bool) -> dict[str, str]:
-    from oj_daemon import connect as ways  # noqa: PLC0415 - loaded already
+    from oj_cli import connect as ways  # noqa: PLC0415 - loaded already
 
     if not way.token:
         if save or show:

@@ -1,4 +1,4 @@
-"""The daemon as a pod: what `oj daemon manifest` prints for `kubectl apply -f -`.
+"""The daemon as a pod: what `oj daemon manifest` prints, to be applied as it is.
 
 Rule: pure. Options in, Kubernetes objects as plain dictionaries out. Whatever the daemon is to do is named by variable, so that
 nothing falls back in production (kubernetes.md 1); no secret stands in a pod, only the name of the Secret it is mounted from.
@@ -351,7 +351,7 @@ def _environment(options: Options) -> list[Object]:
 def _certificate_names(options: Options) -> Iterator[str]:
     service = f"{options.name}.{options.namespace}"
     yield from (options.name, service, f"{service}.svc", f"{service}.svc.cluster.local")
-    yield from ("localhost", "127.0.0.1")  # the near end of `kubectl port-forward`
+    yield from ("localhost", "127.0.0.1")  # the near end of a forwarded port
     yield from options.tls_names
 
 

@@ -132,7 +132,7 @@ def _names(options: Options) -> Iterator[tuple[str, str]]:
             noun = "storageclasses" if option == "--storage-class" else "secrets"
             yield (
                 f"{option} {name!r}: not a name for Kubernetes",
-                f"use lower-case letters, digits, dashes and dots; see: kubectl --namespace {options.namespace} get {noun}",
+                f"use lower-case letters, digits, dashes and dots: the name of one of the {noun} of namespace {options.namespace}",
             )
     for name in options.tls_names:
         if not _is_host(name):

@@ -202,7 +202,7 @@ def _operands(words: Sequence[Word], rest: range, values: str) -> Iterator[int]:
 
 
 def _shell_programs(words: Sequence[Word]) -> Iterator[tuple[int, Danger]]:
-    """`sh -c PROGRAM` anywhere: behind wrappers, `find -exec`, `docker exec c`, `kubectl exec p --`."""
+    """`sh -c PROGRAM` anywhere: behind wrappers, `find -exec`, `docker exec c` and the like."""
     if words and _base(words[0]) in {"echo", "printf"}:
         return
     for at, word in enumerate(words):

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 import yaml
 
+from oj_cli.connect import Cluster
 from oj_cli.daemon_pod import connect, manifest
-from oj_daemon.connect import Cluster
 from oj_daemon.manifest.objects import objects
 from oj_daemon.manifest.options import Options
 from oj_daemon.settings import Secret

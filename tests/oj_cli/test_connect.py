@@ -1,4 +1,4 @@
-"""Tests of oj_daemon/connect.py: against an API server on loopback and a TLS port behind its port-forward."""
+"""Tests of oj_cli/connect.py: against an API server on loopback and a TLS port behind its port-forward."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import trustme
 
-from oj_daemon import connect, settings
-from oj_daemon.connect import Cluster, Way
+from oj_cli import connect
+from oj_cli.connect import Cluster, Way
+from oj_daemon import settings
 from oj_daemon.errors import AdapterError, OjError
 from oj_daemon.manifest.objects import objects
 from oj_daemon.manifest.options import Options
