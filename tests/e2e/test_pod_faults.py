@@ -97,6 +97,42 @@ def patient(ward: Ward, milliseconds: int) -> None:
     ward.restart()
 
 
+CODERS = """
+    agent "resumed" {
+      run     = "claude"
+      prompt  = "Please do it."
+      on_dead = { action = "resume", attempts = 2 }
+      on_idle = { action = "escalate" }
+    }
+    agent "asked" {
+      run     = "claude"
+      prompt  = "Please do it."
+      on_dead = { action = "escalate" }
+      on_idle = { action = "escalate" }
+    }
+"""
+
+
+def asked(ward: Ward, job: str, text: str) -> dict[str, Any]:
+    """The decision that a job waits for, once it says so."""
+    found: list[Any] = []
+
+    def is_there() -> bool:
+        found[:] = [each for each in ward.world.show(job)["decisions"] if text in each["summary"]]
+        return bool(found)
+
+    until(is_there, SECONDS, lambda: str(ward.world.show(job)["decisions"]) + ward.world.log(job))
+    return dict(found[0])
+
+
+def answer(ward: Ward, job: str, text: str, label: str) -> None:
+    """Answer the decision that says so."""
+    id_ = asked(ward, job, text)["id"]
+    view = ward.world.oj("decision", "show", id_, "-o", "json").json
+    number = next(each["number"] for each in view["options"] if each["label"] == label)
+    ward.world.oj("decision", "resolve", id_, str(number))
+
+
 def test_what_keeps_a_pod_from_starting_is_told_and_waited_for_and_not_for_ever(ward: Ward) -> None:
     write(
         ward,
@@ -146,6 +182,10 @@ def test_a_quota_is_waited_for_unless_it_never_has_room_and_what_is_forbidden_fa
     second = ward.world.start("second")
     ward.told(second, "pods: 1 requested, 1 of 1 used")
     assert "wait: oj tries again when others have ended" in ward.world.oj("job", "show", second).out
+    cancelled = ward.world.start("second")
+    ward.told(cancelled, "pods: 1 requested, 1 of 1 used")
+    ward.world.oj("job", "cancel", cancelled)
+    assert ward.world.finish(cancelled)["status"] == "cancelled"
     go(ward, "first", "second")
     # Sooner than after the 30 s: the first has made room.
     assert ran(ward.world.finish(first)) == ["work completed"]
@@ -210,11 +250,13 @@ def test_a_pod_that_is_lost_before_it_was_ready_is_made_again_a_few_times(ward: 
 def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_changes_does_not(
     ward: Ward,
 ) -> None:
-    names = ("evicted", "oom", "deleted", "copied", "moved")
+    names = ("evicted", "oom", "deleted", "copied", "moved", "node")
     write(ward, **{name: step(ward, name) for name in names})
     jobs = {name: ward.world.start(name) for name in names}
     pods = {name: ward.pod_of(job) for name, job in jobs.items()}
     until_did(ward, *(f"{name} began" for name in names))
+    ward.kube.lose_node(pods["node"])
+    ward.kube.delete(pods["node"], 1)  # nobody ends it, whatever its grace
     ward.kube.evict(pods["evicted"])
     ward.kube.oom(pods["oom"])
     ward.kube.delete(pods["deleted"])
@@ -232,6 +274,7 @@ def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_
     assert uid(ward, pods["copied"]) == copy["metadata"]["uid"]
     go(ward, "moved")
     assert ran(ward.world.finish(jobs["moved"])) == ["work completed"]
+    assert "the node of the pod was lost: Taint manager" in error(ward, jobs["node"])
     began = {f"{name} began": 1 for name in names}
     assert did(ward) == {**began, "moved went": 1}
 
@@ -243,7 +286,7 @@ def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_
         assert shown["status"] == "completed", (shown, ward.world.log(jobs[name]))
         assert "it is made again" in ward.world.log(jobs[name])
     assert did(ward)["evicted began"] == did(ward)["copied began"] == 2
-    for name in ("oom", "deleted"):
+    for name in ("oom", "deleted", "node"):
         ward.world.oj("workspace", "drop", ward.world.show(jobs[name])["workspace"]["id"])
     ward.until_clean()
 
@@ -252,7 +295,16 @@ def test_an_api_server_that_is_slow_forgetful_silent_or_away_costs_time_and_noth
     ward: Ward,
 ) -> None:
     names = ("old", "throttled", "broken", "expired", "dropped", "silent", "away")
-    write(ward, **{name: step(ward, name) for name in names})
+    coded = 'step "code" { run = { agent = "asked" } }'
+    write(ward, CODERS, coded=coded, **{name: step(ward, name) for name in names})
+    scenario(
+        ward,
+        {"when": "sing", "do": [{"say": "Once more."}]},
+        {"do": [{"say": "Hello from a pod."}]},
+    )
+    ward.push()
+    coder = ward.world.start("coded")
+    asked(ward, coder, "Hello from a pod.")
     old = ward.world.start("old")
     until_did(ward, "old began")
     go(ward, *names[1:])
@@ -291,9 +343,20 @@ def test_an_api_server_that_is_slow_forgetful_silent_or_away_costs_time_and_noth
     go(ward, "old")  # its pod can be reached without the API server
     until_did(ward, "old went")
     until(lambda: "old went" in ward.world.log(old), SECONDS, lambda: ward.world.log(old))
+    ward.world.oj("agent", "send", agents(ward.world, coder)[0]["id"], "Please sing.")
+    until(
+        lambda: "Once more." in ward.world.oj("peek", coder).out,
+        SECONDS,
+        lambda: ward.world.oj("peek", coder).out,
+    )
+    ward.restart()
+    assert {ward.world.status(job) for job in (away, coder)} <= {"pending", "running", "waiting"}
     ward.kube.up()
     assert ran(ward.world.finish(away, SECONDS)) == ["work completed"]
     assert ran(ward.world.finish(old)) == ["work completed"]
+    answer(ward, coder, "Hello from a pod.", "Done")
+    assert ran(ward.world.finish(coder, SECONDS)) == ["code completed"]
+    assert len(agents(ward.world, coder)) == 1
     until(
         lambda: "cannot be asked" not in ward.world.oj("daemon", "status").out,
         SECONDS,
@@ -301,42 +364,6 @@ def test_an_api_server_that_is_slow_forgetful_silent_or_away_costs_time_and_noth
     )
     ward.until_clean()
     assert did(ward) == {f"{name} {what}": 1 for name in names for what in ("began", "went")}
-
-
-CODERS = """
-    agent "resumed" {
-      run     = "claude"
-      prompt  = "Please do it."
-      on_dead = { action = "resume", attempts = 2 }
-      on_idle = { action = "escalate" }
-    }
-    agent "asked" {
-      run     = "claude"
-      prompt  = "Please do it."
-      on_dead = { action = "escalate" }
-      on_idle = { action = "escalate" }
-    }
-"""
-
-
-def asked(ward: Ward, job: str, text: str) -> dict[str, Any]:
-    """The decision that a job waits for, once it says so."""
-    found: list[Any] = []
-
-    def is_there() -> bool:
-        found[:] = [each for each in ward.world.show(job)["decisions"] if text in each["summary"]]
-        return bool(found)
-
-    until(is_there, SECONDS, lambda: str(ward.world.show(job)["decisions"]) + ward.world.log(job))
-    return dict(found[0])
-
-
-def answer(ward: Ward, job: str, text: str, label: str) -> None:
-    """Answer the decision that says so."""
-    id_ = asked(ward, job, text)["id"]
-    view = ward.world.oj("decision", "show", id_, "-o", "json").json
-    number = next(each["number"] for each in view["options"] if each["label"] == label)
-    ward.world.oj("decision", "resolve", id_, str(number))
 
 
 def test_an_agent_whose_pod_is_lost_does_what_on_dead_says_with_its_conversation(

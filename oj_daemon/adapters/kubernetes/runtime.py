@@ -524,6 +524,10 @@ class KubernetesPlaces:
             seen = self.cache.get(name)
             if seen is None or (uid and seen.uid != uid):
                 break
+            if seen.is_overdue:
+                logger.warning("removing the pod %s by force: its node does not end it", name)
+                with contextlib.suppress(KubeError):  # again in a moment
+                    await self._delete(name, seen.uid, {"gracePeriodSeconds": 0})
             await self.cache.change(2.0)
         for each in uids:
             client = self._clients.pop(each, None)
@@ -531,9 +535,9 @@ class KubernetesPlaces:
                 await client.close()
         await self._free(name)
 
-    async def _delete(self, name: str, uid: str) -> None:
+    async def _delete(self, name: str, uid: str, more: Mapping[str, object] | None = None) -> None:
         with contextlib.suppress(_NotFound):
-            await self._erase("pods", name, {"preconditions": {"uid": uid}})
+            await self._erase("pods", name, {"preconditions": {"uid": uid}, **(more or {})})
 
     async def _erase(self, plural: str, name: str, options: Mapping[str, Any]) -> None:
         await self._writes.take()

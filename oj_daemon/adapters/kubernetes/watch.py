@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from oj_daemon.adapters.kubernetes.api import Kube, KubeError
 from oj_daemon.adapters.kubernetes.diagnose import diagnose_missing, diagnose_pod, read_line
-from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis
+from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis, Kind, as_number
 from oj_daemon.adapters.kubernetes.pod import INSTANCE
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 SHORT_SECONDS: Final = 1.0
 """A watch that did not last longer is no reason to ask again at once."""
+OVERDUE_SECONDS: Final = 30.0
+"""How much longer than its grace a pod may take to end."""
 NO_ANSWER: Final = "the API server cannot be asked"
 STALE_SECONDS: Final = 120.0
 """Age from which the cache is not fresh any more; bookmarks come about once a minute."""
@@ -40,6 +44,8 @@ class Seen(NamedTuple):
 
     pod: Object
     diagnosis: Diagnosis
+    gone_by: float = math.inf
+    """When its grace is over, if it is being deleted, by the clock of this process."""
 
     @property
     def uid(self) -> str:
@@ -50,6 +56,11 @@ class Seen(NamedTuple):
     def address(self) -> str:
         """Its IP, as far as it has one."""
         return str((self.pod.get("status") or {}).get("podIP") or "")
+
+    @property
+    def is_overdue(self) -> bool:
+        """It should have ended long ago: its node is lost, and does not come back to end it."""
+        return not self.diagnosis.is_final and time.monotonic() > self.gone_by + OVERDUE_SECONDS
 
     @property
     def is_ready(self) -> bool:
@@ -107,6 +118,8 @@ class PodCache:
         """Why that very pod is over; None while it may still be there."""
         seen = self._pods.get(name)
         if seen is not None and seen.uid == uid:
+            if seen.is_overdue:
+                return _abandoned(seen.diagnosis)
             return seen.diagnosis if seen.diagnosis.is_final else None
         if uid in self._gone:
             return self._gone[uid]
@@ -128,7 +141,7 @@ class PodCache:
                 self._bury(seen)
             if uid not in self._gone:
                 self._put.add(uid)
-                self._pods[name] = Seen(pod, diagnose_pod(pod))
+                self._pods[name] = _see(pod, diagnose_pod(pod), None)
                 self._tell()
 
     async def run(self) -> None:
@@ -160,7 +173,7 @@ class PodCache:
             name = pod["metadata"]["name"]
             old = before.get(name)
             known = old.diagnosis if old is not None and old.uid == pod["metadata"]["uid"] else None
-            self._pods[name] = Seen(pod, diagnose_pod(pod, before=known))
+            self._pods[name] = _see(pod, diagnose_pod(pod, before=known), old)
         for name, seen in before.items():
             now = self._pods.get(name)
             if now is None and seen.uid in self._put:
@@ -200,7 +213,7 @@ class PodCache:
                     old = self._pods.get(line.name)
                     if old is not None and old.uid != line.uid:
                         self._bury(old)
-                    self._pods[line.name] = Seen(line.pod, line.diagnosis)
+                    self._pods[line.name] = _see(line.pod, line.diagnosis, old)
                 self._tell()
 
     def _bury(self, seen: Seen) -> None:
@@ -224,6 +237,27 @@ class PodCache:
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _see(pod: Object, said: Diagnosis, before: Seen | None) -> Seen:
+    metadata, gone_by = pod["metadata"], math.inf
+    if metadata.get("deletionTimestamp"):
+        gone_by = time.monotonic() + as_number(metadata.get("deletionGracePeriodSeconds"))
+    if before is not None and before.uid == metadata["uid"]:
+        gone_by = min(gone_by, before.gone_by)
+    return Seen(pod, said, gone_by)
+
+
+def _abandoned(said: Diagnosis) -> Diagnosis:
+    return msgspec.structs.replace(
+        said,
+        kind=Kind.NODE_LOST,
+        message=f"{said.message}; its node does not end it",
+        advice=said.advice if said.kind is Kind.NODE_LOST else "see what became of the node",
+        is_final=True,
+        is_waiting=False,
+        ends_at="",
+    )
 
 
 def _ignore(*_: object) -> None:
