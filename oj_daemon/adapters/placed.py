@@ -52,10 +52,12 @@ class PlacedAgents:
         places: Places,
         folder: Path,
         environ: Callable[[JobId, AgentId], Mapping[str, str]],
+        conversation: Callable[[JobId, str], bytes | None],
     ) -> None:
         self._places = places
         self._folder = folder
         self._environ = environ
+        self._conversation = conversation
         self._clients: dict[str, PlaceClient] = {}
         self._is_up: dict[AgentId, bool] = {}
         """What was last seen of each agent that is followed."""
@@ -93,7 +95,14 @@ class PlacedAgents:
             text = await _read(client, f"{run_id}.read", path)
             if text is not None:
                 reads[path] = text
-        data = msgspec.json.encode(config_of(order, reads.get))
+        config = config_of(order, reads.get)
+        if order.session_id:
+            # The place may be a new one, which has never seen it.
+            kept = self._conversation(order.job_id, order.session_id)
+            if kept is not None:
+                name = f"agents/{order.agent_id}/conversation.jsonl"
+                config["restore"] = str(await client.put_file(name, kept))
+        data = msgspec.json.encode(config)
         at = await client.put_file(f"agents/{order.agent_id}/config.json", data)
         folder = at.parent
         words = [

@@ -26,6 +26,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """text, shell, event"""
     prompt: str = ""
     """First message; with --resume the next one."""
+    restore: str = ""
+    """File with the conversation of --resume, where this machine has none of it."""
     screen: Json = {}
     """For a generic agent: patterns that tell its state from its screen."""
     owns_config_dir: bool = False

@@ -85,6 +85,7 @@ def plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
 
     first = plan(chosen.resume, wanted.prompt)
     if chosen.resume:
+        _restore(first, wanted.restore)
         _check_resume(driver, first, chosen.resume)
 
     def again(session_id: str) -> LaunchPlan:
@@ -95,6 +96,20 @@ def plans(  # noqa: PLR0913, PLR0917 - gathers what a driver may know
         return plan("", wanted.prompt)
 
     return first, again
+
+
+def _restore(plan: LaunchPlan, saved: str) -> None:
+    """Put the saved conversation where the agent looks for it, unless it is there."""
+    path = Path(plan.transcript_path)
+    if not saved or not plan.transcript_path or path.exists():
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(Path(saved).read_bytes())
+    except OSError as error:
+        raise AdapterError(
+            f"bring the conversation back from {saved}: {error.strerror}", code="resume"
+        ) from error
 
 
 def _check_resume(driver: Driver, plan: LaunchPlan, session_id: str) -> None:
