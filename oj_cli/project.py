@@ -127,12 +127,23 @@ def _main_checkout(top: Path) -> Path | None:
     return git_folder.parent if git_folder.name == ".git" and git_folder.parent.is_dir() else None
 
 
+def container(root: Path) -> dict[str, object]:
+    """What `.oj/config.toml` says about places; the daemon judges it."""
+    return _section(root, "container")
+
+
 def _configured_name(root: Path) -> str:
+    name = _section(root, "project").get("name", "")
+    return name if isinstance(name, str) and name.strip() else ""
+
+
+def _section(root: Path, name: str) -> dict[str, object]:
+    """A table of the configuration; empty where there is none."""
     path = root / MARKER / "config.toml"
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return ""
+        return {}
     except (OSError, UnicodeDecodeError) as failure:
         message = f"Could not read {path}: {failure}"
         raise OjError(
@@ -141,14 +152,13 @@ def _configured_name(root: Path) -> str:
     import tomllib  # noqa: PLC0415 - 5 ms that projects without a configuration do not pay
 
     try:
-        section = tomllib.loads(text).get("project", {})
+        section = tomllib.loads(text).get(name, {})
     except (tomllib.TOMLDecodeError, RecursionError) as failure:
         message = f"Could not read {path}: {failure}"
         raise OjError(
             message, code="invalid", hint="correct the file, or name the project with --project"
         ) from failure
-    name = section.get("name", "") if isinstance(section, dict) else ""
-    return name if isinstance(name, str) and name.strip() else ""
+    return section if isinstance(section, dict) else {}
 
 
 def _ask_git(folder: Path, *words: str) -> subprocess.Popen[str]:

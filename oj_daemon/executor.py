@@ -13,7 +13,15 @@ import logging
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -111,6 +119,8 @@ class Executor:
         self._entering: set[str] = set()
         """Runs that wait for their place."""
         self._agents_dir = settings.state_dir / "agents"
+        self._checkpoints = settings.state_dir / "checkpoints"
+        """What was saved of places, a folder for each job."""
         self._sessions: dict[AgentId, asyncio.Task[None]] = {}
         """Tasks that start or follow a session."""
         self.book = AgentBook(settings.state_dir / "logs" / "agent")
@@ -467,6 +477,7 @@ class Executor:
         except StoreError as error:
             logger.warning("%s", error.message, extra={"job": job_id})
         shutil.rmtree(self.shell.root / job_id, ignore_errors=True)
+        shutil.rmtree(self._checkpoints / job_id, ignore_errors=True)
 
     # Agents
 
@@ -495,13 +506,43 @@ class Executor:
             ear = self._ears[agent_id] = _Ear(scribe, self._now, self._grew)
             ear.on_usage = lambda usage: self.on_usage(agent_id, usage)
             where = self.agents if effect.place is None else self._placed_agents()
-            exited = await where.follow(
-                effect, route, lambda fact: self._report(fact, "agent"), ear
-            )
+            async with self._saving(effect, route):
+                exited = await where.follow(
+                    effect, route, lambda fact: self._report(fact, "agent"), ear
+                )
             await self._keep_remains(agent_id, effect.job_id, route, _epitaph(exited))
             self._report(exited, "agent")
         finally:
             self._sessions.pop(agent_id, None)
+
+    @contextlib.asynccontextmanager
+    async def _saving(
+        self, effect: effects.SpawnAgent, route: Mapping[str, str]
+    ) -> AsyncIterator[None]:
+        """Meanwhile, save conversation and work of an agent whose place may be lost."""
+        if effect.place is None:
+            yield
+            return
+        task = self._spawn(self._save_often(effect, effect.place, route), effect)
+        self._chores.add(task)
+        try:
+            yield
+        finally:
+            self._chores.discard(task)
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _save_often(
+        self, effect: effects.SpawnAgent, place: effects.CreateWorkspace, route: Mapping[str, str]
+    ) -> None:
+        runtime = self._runtime(place)
+        while True:
+            await asyncio.sleep(runtime.checkpoint_seconds)
+            try:
+                await self._note_remains(effect.agent_id, effect.job_id, route)
+                await runtime.checkpoint(place, route)
+            except AdapterError as error:
+                logger.warning("save the work of agent %s: %s", effect.agent_id, error.message)
 
     async def _spawn_agent(self, effect: effects.SpawnAgent) -> tuple[str, dict[str, str], str]:
         """Runtime, route and conversation of a session that is up. Raises AdapterError."""
@@ -590,14 +631,18 @@ class Executor:
         ear = self._ears.pop(agent_id, None)
         if not route:
             return
-        session = self.session(agent_id, job_id, route)
         if ear is not None:
-            answers = await session.catch_up(ear)
+            answers = await self.session(agent_id, job_id, route).catch_up(ear)
             ear.scribe.finish(self._now(), epitaph)
             self.book.close(agent_id)
             if not answers:
                 return
-        remains = await session.remains()
+        await self._note_remains(agent_id, job_id, route)
+
+    async def _note_remains(
+        self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]
+    ) -> None:
+        remains = await self.session(agent_id, job_id, route).remains()
         if remains.usage is not None:
             self.on_usage(agent_id, remains.usage)
         self.book.keep(

@@ -58,6 +58,7 @@ DAEMON_NAMES: Final = frozenset({
     "OJ_K8S_IMAGE", "OJ_K8S_CREDENTIAL_SECRET", "OJ_K8S_SSH_SECRET", "OJ_K8S_PULL_SECRETS", "OJ_K8S_POD_TEMPLATE",
     "OJ_K8S_DAEMON_URL", "OJ_K8S_START_TIMEOUT_MS", "OJ_K8S_MAX_PLACES", "OJ_K8S_CPU_REQUEST", "OJ_K8S_CPU_LIMIT",
     "OJ_K8S_MEMORY_REQUEST", "OJ_K8S_MEMORY_LIMIT", "OJ_K8S_EPHEMERAL_REQUEST", "OJ_K8S_EPHEMERAL_LIMIT",
+    "OJ_K8S_CHECKPOINT_MS",
     "OJ_DRAIN_TIMEOUT_MS", "OJ_DRAIN_STEPS", "OJ_TIMER_CHECK_MS",
 })  # fmt: skip
 """What is meant for the daemon itself: secrets, and choices that a nested `oj` must not repeat."""
@@ -125,6 +126,8 @@ class Cluster(NamedTuple):
     """How long a place may take to come up; not counted while it is gated."""
     max_places: int
     """How many there may be at once; the rest wait in order."""
+    checkpoint_ms: int
+    """How often what agents have not pushed is saved, together with their conversation."""
 
 
 class Settings(NamedTuple):
@@ -642,6 +645,7 @@ def _cluster(reader: _Reader) -> Cluster:
         ),
         start_timeout_ms=reader.ms(("OJ_K8S_START_TIMEOUT_MS",), 300_000),
         max_places=reader.count("OJ_K8S_MAX_PLACES", 200),
+        checkpoint_ms=reader.ms(("OJ_K8S_CHECKPOINT_MS",), 300_000),
     )
 
 

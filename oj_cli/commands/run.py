@@ -301,12 +301,11 @@ def request_fields(
     with_repo: bool,
 ) -> dict[str, Any]:
     """RunCommand, with all that only this machine knows."""
+    from oj_cli import project  # noqa: PLC0415 - loaded already
     from oj_daemon.runbook import sources  # noqa: PLC0415 - loaded already
 
     repo = None
     if with_repo:
-        from oj_cli import project  # noqa: PLC0415 - runs git
-
         repo = project.repository(ctx.invoke_dir)
     return {
         "project": ctx.project,
@@ -321,6 +320,7 @@ def request_fields(
         },
         "env": sources.env_values(texts.files.values(), ctx.settings.inherited.reveal()),
         "repo": repo,
+        **({"container": container} if (container := project.container(ctx.root)) else {}),
         **({} if ctx.settings.daemon_url is None else {"is_remote": True}),
         "key": os.urandom(16).hex(),
     }

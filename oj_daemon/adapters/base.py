@@ -73,5 +73,12 @@ class Places(Protocol):
         """Remove a place; returns what was kept of it and where, in words. Raises AdapterError."""
         ...
 
+    checkpoint_seconds: float
+    """How often what agents have not pushed is saved."""
+
+    async def checkpoint(self, place: CreateWorkspace, route: Mapping[str, str]) -> None:
+        """Save what in a place is nowhere else. Raises AdapterError."""
+        ...
+
     on_status: Callable[[str, str], None]
     """Told what the place of an owner waits for, whenever that changes; empty: for nothing any more."""

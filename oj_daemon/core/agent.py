@@ -929,9 +929,10 @@ def _give_answer(agent: Agent, answer: events.AgentAnswering) -> effects.AnswerA
 
 def _place(state: State, agent: Agent) -> effects.CreateWorkspace | None:
     """Where the agent works: with its job, unless its definition has a container of its own."""
-    place = place_of(state, state.jobs[agent.job_id])
+    job = state.jobs[agent.job_id]
+    place = place_of(state, job)
     container = state.agent_definition(agent).container
-    if place is None or container is None:
+    if place is None or container is None or job.crew:
         return place
     return structs.replace(place, agent_id=agent.id, container=container, route=agent.route)
 

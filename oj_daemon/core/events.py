@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from oj_daemon.runbook.model import Runbook
+from oj_daemon.runbook.model import Container, Runbook
 from oj_daemon.wire.names import (
     AgentId,
     DecisionId,
@@ -97,6 +97,8 @@ class JobCreated(Event, frozen=True, tag="job:created"):
     """The job whose step or agent asked for it."""
     checkout: Checkout | None = None
     """Only of jobs whose caller is on another machine; `project_root` and `invoke_dir` are in it, then."""
+    container: Container | None = None
+    """What its project says about places; the runbook wins."""
 
 
 class JobEvaluated(Event, frozen=True, tag="job:evaluated"):

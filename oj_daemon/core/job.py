@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, assert_never
 
+import msgspec
 from msgspec import structs
 
 from oj_daemon.core import effects, events
@@ -43,6 +44,7 @@ from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import argspec, suggest, template, words
 from oj_daemon.runbook.model import (
     AgentDef,
+    Container,
     JobDef,
     RunAgent,
     RunJob,
@@ -218,7 +220,27 @@ def _created(
         crew=crew,
         started_by=turn.started_by,
         checkout=checkout,
+        container=_container(request),
     )
+
+
+def _container(request: requests.RunCommand) -> Container | None:
+    """What the project says about places; raises Rejected where that makes no sense."""
+    if not request.container:
+        return None
+    attempt = f"read [container] of {request.project_root}/.oj/config.toml"
+    known = Container.__struct_fields__
+    unknown = [name for name in request.container if name not in known]
+    if unknown:
+        raise Rejected(
+            f"{attempt}: there is no `{unknown[0]}`",
+            code="invalid",
+            hint=f"it may have {', '.join(known)}",
+        )
+    try:
+        return msgspec.convert({"image": "", **request.container}, Container)
+    except msgspec.ValidationError as error:
+        raise Rejected(f"{attempt}: {error}", code="invalid", hint="correct the file") from error
 
 
 def _checkout(request: requests.RunCommand, source: Source | None, turn: Turn) -> events.Checkout:
@@ -727,6 +749,7 @@ def _new_job(state: State, event: events.JobCreated, at: int) -> Job:
         crew=event.crew,
         started_by=event.started_by,
         checkout=event.checkout,
+        container=event.container,
     )
 
 

@@ -15,7 +15,15 @@ import msgspec
 from oj_daemon.core.effects import AnyEffect, CreateWorkspace
 from oj_daemon.core.events import AgentAnswering, AnyEvent, Checkout, Choice, Prompt, Question
 from oj_daemon.errors import Rejected
-from oj_daemon.runbook.model import AgentDef, CommandDef, JobDef, RunAgent, Runbook, StepDef
+from oj_daemon.runbook.model import (
+    AgentDef,
+    CommandDef,
+    Container,
+    JobDef,
+    RunAgent,
+    Runbook,
+    StepDef,
+)
 from oj_daemon.wire.names import (
     ENDED_AGENTS,
     PREFIXES,
@@ -126,6 +134,8 @@ class Job(Data, frozen=True):
     crew: bool = False
     started_by: JobId = JobId("")
     """The job whose step or agent asked for it."""
+    container: Container | None = None
+    """What its project says about places; the runbook wins."""
     checkout: Checkout | None = None
     """Only where the caller is on another machine."""
     message: str = ""
@@ -461,7 +471,9 @@ class State:
         """The job's definition, as it was when the job was made; that of a stand-alone agent is made of the agent's."""
         if job.crew:
             return JobDef(
-                name=job.kind, steps=(StepDef(name=job.kind, run=RunAgent(agent=job.kind)),)
+                name=job.kind,
+                steps=(StepDef(name=job.kind, run=RunAgent(agent=job.kind)),),
+                container=self.runbooks[job.runbook].agents[job.kind].container,
             )
         return self.runbooks[job.runbook].jobs[job.kind]
 
@@ -721,7 +733,7 @@ def creation(state: State, workspace: Workspace) -> CreateWorkspace:
         all_branches=workspace.all_branches,
         runtime=workspace.runtime,
         route=workspace.route,
-        container=state.definition(job).container if job is not None else None,
+        container=(state.definition(job).container or job.container) if job is not None else None,
     )
 
 

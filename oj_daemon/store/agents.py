@@ -37,6 +37,8 @@ SCREEN: Final = "screen.json"
 CAPTURE: Final = "capture.latest.txt"
 TRANSCRIPT: Final = "session.jsonl"
 USAGE: Final = "usage.json"
+HEAD_LINES: Final = 64
+"""Lines of a session log of which one names the session."""
 
 
 class Counters(msgspec.Struct, frozen=True):

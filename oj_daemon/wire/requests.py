@@ -104,6 +104,8 @@ class RunCommand(Request, frozen=True, tag=True):
     repo: Repo | None = None
     is_remote: bool = False
     """The caller is on another machine: its folders are not the daemon's, so the job works in a clone of `repo.url`."""
+    container: dict[str, object] = {}
+    """`[container]` of the project's `.oj/config.toml`: of jobs whose runbook names none."""
     key: str = ""
     """Made up by the client; the same key again returns the same job, so a retry after a lost reply runs nothing twice."""
 

@@ -66,6 +66,7 @@ def life(world: World, short_path: Path) -> Iterator[Life]:
     world.git("init", "-q", "--bare", str(bare))
     world.git("remote", "add", "origin", f"file://{bare}")
     moments = Moments(bare / "moments")
+    world.environ["OJ_K8S_CHECKPOINT_MS"] = "1000"
     (short_path / "kube").mkdir()
     image = {**FAST, "PYTHONPATH": str(ROOT), "PATH": moments.path}
     with cluster(
@@ -210,7 +211,7 @@ def agent_job(life: Life, action: str, *turns: dict[str, Any]) -> str:
 
 def works(life: Life, *more: dict[str, Any]) -> dict[str, Any]:
     """A turn in which the agent writes to the ledger."""
-    return {"do": [{"run": f"echo a >> {life.ledger}", "to": "made"}, *more]}
+    return {"times": 1, "do": [{"run": f"echo a >> {life.ledger}", "to": "made"}, *more]}
 
 
 def test_killed_while_an_agent_is_spawned_works_and_is_checked_it_goes_on(life: Life) -> None:
@@ -348,3 +349,71 @@ def test_a_failed_job_keeps_its_pod_until_it_is_resumed_dropped_or_pruned(life: 
     life.world.oj("job", "prune", "--all")
     life.until_clean()
     assert life.world.oj("job", "show", job, code=None).code != 0
+
+
+def test_work_of_an_agent_whose_pod_is_lost_is_brought_back_with_its_conversation(
+    life: Life,
+) -> None:
+    life.world.runbook("""
+        agent "coder" {
+          run     = "claude"
+          prompt  = "Please do it."
+          on_idle = { action = "done" }
+          on_dead = { action = "resume" }
+        }
+        command "build" { run = { job = "build" } }
+        job "build" {
+          source = { git = true }
+          step "a" {
+            run     = { agent = "coder" }
+            on_done = { step = "b" }
+          }
+          step "b" {
+            run = "cat committed loose; git status --porcelain; git log -3 --format=%s; test ! -e README"
+          }
+        }
+    """)
+    work = (
+        "echo one > committed; git add committed; git commit -qm mine; echo two > loose; rm README"
+    )
+    name = "git config user.name t; git config user.email t@example.com; "
+    scenario(
+        life,
+        {"resumed": True, "do": [{"say": "Resumed after: {prompt}"}]},
+        {"do": [{"say": "Remember me."}, {"run": name + work, "to": "log"}, {"await": "/never"}]},
+    )
+    life.push()
+    job = life.begin()
+    saved = life.world.state / "checkpoints" / job
+
+    def has_all() -> bool:
+        agent_id = agents(life.world, job)[0]["id"] if agents(life.world, job) else ""
+        kept = life.world.state / "logs" / "agent" / agent_id / "session.jsonl"
+        bundles = list(saved.glob("*.bundle"))
+        if not bundles or not kept.exists() or "Remember me." not in kept.read_text():
+            return False
+        listed = life.world.git("bundle", "list-heads", str(bundles[0]))
+        return "refs/heads/" in listed
+
+    until(has_all, 30, lambda: (life.world.state / "daemon.log").read_text()[-1500:])
+    pod = life.pod_of(job)
+    life.kube.delete(pod, grace=0)
+    done = life.world.finish(job, 100)
+    log = life.world.log(job)
+    assert ran(done) == ["a completed", "b completed"], log
+    assert "[b] one" in log
+    assert "[b] two" in log
+    assert "[b] ?? loose" in log
+    assert "[b]  D README" in log
+    assert "[b] mine" in log
+    assert "checkpoint of" not in log
+    assert "was brought back" in log
+    first, second = sorted(agents(life.world, job), key=lambda each: each["created_at_ms"])
+    assert second["session_id"] == first["session_id"]
+    assert "Resumed after:" in life.world.oj("peek", second["id"]).out
+    life.until_clean()
+    # It was not pushed, so it is kept until the job is pruned.
+    assert "git fetch" in log or "git fetch" in life.world.log(job)
+    assert list(saved.glob("*.bundle"))
+    life.world.oj("job", "prune", "--all")
+    until(lambda: not saved.exists(), SECONDS, "the checkpoint goes with its job")

@@ -73,6 +73,7 @@ def test_without_any_variable_everything_has_its_default() -> None:
             resources=(),
             start_timeout_ms=300_000,
             max_places=200,
+            checkpoint_ms=300_000,
         ),
         project=None,
         no_color=False,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -33,6 +34,7 @@ from oj_daemon.core.effects import CreateWorkspace, DeleteWorkspace
 from oj_daemon.errors import AdapterError, Rejected
 from oj_daemon.settings import Cluster, Secret
 from oj_daemon.shell import RunState
+from oj_daemon.wire.names import WorkspaceKind
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class KubernetesPlaces:
         template: Mapping[str, object] | None = None,
     ) -> None:
         self.environ = environ
+        self.checkpoint_seconds = wanted.checkpoint_ms / 1000
         self.cache = PodCache(kube, instance)
         self.on_loss: Callable[[str], None] = _ignore
         """Told of each place that the cluster took away: the kind of the diagnosis."""
@@ -109,6 +112,7 @@ class KubernetesPlaces:
         """Names of pods that are, or are about to be."""
         self._writes = _Bucket(20, 30)
         self._making: set[str] = set()
+        self._saving: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     # -- for as long as the daemon lives ---------------------------------------------------------------------------
 
@@ -381,27 +385,30 @@ class KubernetesPlaces:
     async def _furnish(
         self, wanted: CreateWorkspace, route: Mapping[str, str]
     ) -> tuple[str, tuple[str, ...]]:
-        """Bring back what was saved of an earlier place, and begin the branch; commit that it starts from, and notes."""
+        """Begin the branch, and bring back what was saved of an earlier place; commit that it starts from, and notes."""
         if not wanted.repo:
             return "", ()
         client = await self.client(route)
-        saved = self._checkpoints / f"{wanted.agent_id or wanted.workspace_id}.bundle"
+        saved = self._saved(wanted)
         notes: list[str] = []
-        fetch = ""
+        at = ""
         if saved.exists():
-            at = await client.put_file("checkpoint.bundle", saved.read_bytes())
-            fetch = f"git fetch -q {at} '+refs/*:refs/oj/*' && git checkout -q --detach refs/oj/checkpoint"
-        script = _FURNISH.format(path=wanted.path, fetch=fetch or ":")
+            data = await asyncio.to_thread(saved.read_bytes)
+            at = str(await client.put_file("checkpoint.bundle", data))
+        script = _FURNISH.format(path=wanted.path)
         env = {
             "OJ_BRANCH": wanted.branch,
+            "OJ_REF": wanted.ref,
             "OJ_HEAD": wanted.head,
+            "OJ_SAVED": at,
         }
         printed = await self._script(client, f"oj/furnish-{route['spawn']}", script, env)
-        lines = printed.splitlines()
-        base = lines[0] if lines else ""
-        if saved.exists():
+        base, *said = printed.splitlines()[-1].split() if printed else ("",)
+        if "restored" in said:
             notes.append("what was not pushed in its former place was brought back")
-        if "unpushed" in lines[1:]:
+        if "lost" in said:
+            notes.append(f"what was saved of its former place does not fit, and stays in {saved}")
+        if "unpushed" in said:
             notes.append(
                 f"your commit {wanted.head[:SHORT]} is not pushed: the job works on {base[:SHORT]}"
             )
@@ -480,28 +487,47 @@ class KubernetesPlaces:
         await self._listed()
         note = ""
         if order.route and not self.why_gone(order.route) and not order.force:
-            note = await self._save(owner, order)
+            try:
+                path = await self._save(order, order.route)
+            except AdapterError as error:
+                logger.warning("%s: what was not pushed could not be saved: %s", owner, error)
+            else:
+                if path is not None:
+                    note = f"what was not pushed is kept in {path}: git fetch {path} refs/oj/checkpoint"
+        if order.force:
+            self._saved(order).unlink(missing_ok=True)
         await self._clear(name, "")  # a copy that somebody made of it as well
         return note
 
-    async def _save(self, owner: str, order: DeleteWorkspace) -> str:
-        """Keep commits and changes that are nowhere else; empty when there are none."""
-        try:
-            client = await self.client(order.route)
+    async def checkpoint(self, place: CreateWorkspace, route: Mapping[str, str]) -> None:
+        """Save what in a place is nowhere else. Raises AdapterError."""
+        await self._save(place, route)
+
+    def _saved(self, order: CreateWorkspace | DeleteWorkspace) -> Path:
+        owner = order.agent_id or order.workspace_id
+        return self._checkpoints / order.job_id / f"{owner}.bundle"
+
+    async def _save(
+        self, order: CreateWorkspace | DeleteWorkspace, route: Mapping[str, str]
+    ) -> Path | None:
+        """Keep commits and changes that are nowhere else; where, or None when there are none. Raises AdapterError."""
+        if order.kind != WorkspaceKind.CLONE:
+            return None
+        path = self._saved(order)
+        lock = self._saving.setdefault(path, asyncio.Lock())
+        async with lock:
+            client = await self.client(route)
             script = _SAVE.format(path=order.path, session=SESSION)
             printed = await self._script(
                 client, f"oj/save-{int(time.monotonic() * 1000)}", script, {}
             )
-            if not printed.endswith("saved"):
-                return ""
-            data = await client.get_file("checkpoint.bundle")
-        except AdapterError as error:
-            if order.kind == "clone":
-                logger.warning("%s: what was not pushed could not be saved: %s", owner, error)
-            return ""
-        path = self._checkpoints / f"{owner}.bundle"
-        await asyncio.to_thread(_write, path, data)
-        return f"what was not pushed is kept in {path}: git fetch {path} refs/oj/checkpoint"
+            if printed.endswith("saved"):
+                data = await client.get_file("checkpoint.bundle")
+                await asyncio.to_thread(_write, path, data)
+                return path
+            if printed.endswith("clean"):
+                path.unlink(missing_ok=True)
+        return None
 
     async def _clear(self, name: str, uid: str) -> None:
         """Remove the pod (any of that name when no UID is given) and its Secret, and return when both are gone."""
@@ -630,29 +656,69 @@ _FURNISH: Final = """\
 set -eu
 cd {path}
 exec 2>&1
-{fetch}
+base=$(git rev-parse HEAD)
+said=
 if test -n "$OJ_BRANCH" && ! git rev-parse -q --verify "refs/heads/$OJ_BRANCH" >/dev/null; then
-  git checkout -q -b "$OJ_BRANCH"
+  if git rev-parse -q --verify "refs/remotes/origin/$OJ_BRANCH" >/dev/null; then
+    git checkout -q -b "$OJ_BRANCH" --track "origin/$OJ_BRANCH"
+  else
+    start=HEAD
+    if test -n "$OJ_REF"; then
+      start=$(git rev-parse -q --verify "$OJ_REF^{{commit}}" ||
+        git rev-parse -q --verify "refs/remotes/origin/$OJ_REF^{{commit}}") || {{
+          echo "there is no commit '$OJ_REF': what source.ref names has to be pushed"; exit 1; }}
+    fi
+    git checkout -q -b "$OJ_BRANCH" --no-track "$start"
+  fi
+  base=$(git rev-parse HEAD)
 fi
-git rev-parse HEAD
-if test -n "$OJ_HEAD" && ! git cat-file -e "$OJ_HEAD^{{commit}}" 2>/dev/null; then echo unpushed; fi
+if test -n "$OJ_SAVED"; then
+  if git fetch -q "$OJ_SAVED" '+refs/*:refs/oj/saved/*'; then
+    git for-each-ref --format='%(refname:lstrip=4) %(objectname)' refs/oj/saved/heads |
+      while read -r name at; do git update-ref "refs/heads/$name" "$at"; done
+    was=$(git log -1 --format=%s refs/oj/saved/oj/checkpoint)
+    was=${{was#checkpoint of }}
+    if test "$was" = HEAD; then git checkout -q --detach; else git symbolic-ref HEAD "refs/heads/$was"; fi
+    git reset -q --hard refs/oj/saved/oj/checkpoint
+    git reset -q HEAD^
+    said="$said restored"
+  else
+    said="$said lost"
+  fi
+fi
+if test -n "$OJ_HEAD" && ! git cat-file -e "$OJ_HEAD^{{commit}}" 2>/dev/null; then said="$said unpushed"; fi
+echo "$base$said"
 """
-"""Begins the job's branch in a fresh clone; prints the commit, and whether the caller's own commit is missing."""
+"""Begins the job's branch in a fresh clone, and brings back what was saved; prints the commit that the branch begins at, and
+what there is to be told.
+"""
 _SAVE: Final = """\
 set -eu
 cd {path} 2>/dev/null || exit 0
 git rev-parse -q --verify HEAD >/dev/null 2>&1 || exit 0
-at=$(git stash create "work in progress" 2>/dev/null || true)
-git add -A >/dev/null 2>&1 || true
+own=$(mktemp -d)
+trap 'rm -rf "$own"' EXIT
+cp "$(git rev-parse --git-path index)" "$own/index" 2>/dev/null || :
+export GIT_INDEX_FILE="$own/index"
+git add -A >/dev/null 2>&1 || :
 tree=$(git write-tree)
+loose=
 if test "$tree" != "$(git rev-parse 'HEAD^{{tree}}')"; then
-  at=$(git -c user.name=oj -c user.email=oj@localhost commit-tree "$tree" -p HEAD -m "not committed")
+  loose=changes
 else
-  at=$(git rev-parse HEAD)
+  for at in $(git rev-parse HEAD) $(git for-each-ref --format='%(objectname)' refs/heads); do
+    test -n "$(git rev-list -1 "$at" --not --remotes 2>/dev/null)" || continue
+    there=${{there-$(GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote -q origin 2>/dev/null || :)}}
+    case "$there" in *"$at"*) ;; *) loose=commits ;; esac
+  done
 fi
-if test -z "$(git rev-list -1 "$at" --not --remotes 2>/dev/null)"; then exit 0; fi
+if test -z "$loose"; then echo clean; exit 0; fi
+branch=$(git symbolic-ref -q --short HEAD || echo HEAD)
+at=$(git -c user.name=oj -c user.email=oj@localhost commit-tree "$tree" -p HEAD -m "checkpoint of $branch")
 git update-ref refs/oj/checkpoint "$at"
-git bundle create -q "{session}/checkpoint.bundle" refs/oj/checkpoint --not --remotes
+mkdir -p {session}
+git bundle create -q {session}/checkpoint.new refs/oj/checkpoint --branches --not --remotes
+mv {session}/checkpoint.new {session}/checkpoint.bundle
 echo saved
 """
-"""Makes a bundle of everything that no remote branch has, changes that are not committed included."""
+"""Makes a bundle of everything that the remote does not have, changes that are in no commit included; touches nothing of it."""
