@@ -32,6 +32,7 @@ def ward(world: World, short_path: Path) -> Iterator[Ward]:
     world.git("remote", "add", "origin", f"file://{bare}")
     (short_path / "kube").mkdir()
     world.environ["OJ_K8S_CREDENTIAL_SECRET"] = "llm"
+    world.environ["OJ_TIMEOUT_CONNECT_MS"] = "30000"  # a loaded machine
     with cluster(
         short_path / "kube", share=[bare, ROOT], env={**FAST, "PYTHONPATH": str(ROOT)}
     ) as kube:

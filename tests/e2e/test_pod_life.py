@@ -67,6 +67,7 @@ def life(world: World, short_path: Path) -> Iterator[Life]:
     world.git("remote", "add", "origin", f"file://{bare}")
     moments = Moments(bare / "moments")
     world.environ["OJ_K8S_CHECKPOINT_MS"] = "1000"
+    world.environ["OJ_TIMEOUT_CONNECT_MS"] = "30000"  # a loaded machine
     (short_path / "kube").mkdir()
     image = {**FAST, "PYTHONPATH": str(ROOT), "PATH": moments.path}
     with cluster(
