@@ -166,7 +166,10 @@ class Executor:
             token = self.tokens.of_agent(job_id, agent_id)
             return {**places.environ, TOKEN_NAME: token.reveal()}
 
-        self._placed = PlacedAgents(places, self._agents_dir, environ)
+        def conversation(job_id: JobId, session_id: str) -> bytes | None:
+            return self.book.conversation(self.agents.known(job_id), session_id)
+
+        self._placed = PlacedAgents(places, self._agents_dir, environ, conversation)
 
     # Input
 

@@ -53,11 +53,14 @@ class PlacedAgents:
         places: Places,
         folder: Path,
         environ: Callable[[JobId, AgentId], Mapping[str, str]],
+        conversation: Callable[[JobId, str], bytes | None],
     ) -> None:
         self._places = places
         self._folder = folder
         self._logs = SavedLogs(folder)
         self._environ = environ
+        self._conversation = conversation
+        """What the last look at a session left of it, which may be more than was saved turn by turn."""
         self._clients: dict[str, PlaceClient] = {}
         self._is_up: dict[AgentId, bool] = {}
         """What was last seen of each agent that is followed."""
@@ -76,6 +79,9 @@ class PlacedAgents:
             if order.route:
                 raise AdapterError("its session is gone", code="gone")
             saved = self._logs.find(order, route)
+            kept = self._conversation(order.job_id, order.session_id) if order.session_id else None
+            if kept is not None and len(kept) > len(saved):
+                saved = kept
             if saved is LOST:
                 note = "its conversation was lost with its place: it begins anew"
                 order, saved = msgspec.structs.replace(order, session_id="", message=""), b""

@@ -148,6 +148,22 @@ class AgentBook:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def conversation(self, agent_ids: Iterable[str], session_id: str) -> bytes | None:
+        """The session log of a conversation, as the last of these agents that had it left it."""
+        found: list[tuple[float, Path]] = []
+        for agent_id in agent_ids:
+            path = self.folder / agent_id / TRANSCRIPT
+            with (
+                contextlib.suppress(OSError),
+                path.open(encoding="utf-8", errors="replace") as file,
+            ):
+                head = [line for line, _ in zip(file, range(HEAD_LINES), strict=False)]
+                if any(session_id in line for line in head):
+                    found.append((path.stat().st_mtime, path))
+        with contextlib.suppress(OSError):
+            return max(found)[1].read_bytes() if found else None
+        return None
+
     def close(self, agent_id: str) -> None:
         """Let go of an agent that has ended; all that was written stays."""
         self._logs.pop(agent_id, None)
