@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from oj_daemon.adapters.kubernetes import pod as builder
@@ -127,12 +128,13 @@ async def test_a_pod_of_the_builder_is_cloned_started_used_and_deleted_without_a
     assert said.splitlines()[:4] == ["first", "cost $5 $(HOME)", "/workspace", "/home/oj"]
     assert len(said.splitlines()) == 6
     pids = kube.pids()[NAME]
+    processes = held(pids)
     assert pids
     assert on_machine() == []
     kube.ask("DELETE", kube.path("pods", NAME))
     kube.until_gone(NAME)
     assert kube.list("secrets") == []
-    until(lambda: not alive(pids), SECONDS, "its processes are gone")
+    until(lambda: not alive(processes), SECONDS, "its processes are gone")
     until(lambda: list((folder / "node").iterdir()) == [folder / "node" / "claims"], SECONDS, "its files are gone")  # fmt: skip
 
 
@@ -141,8 +143,23 @@ def on_machine() -> list[str]:
     return [path for path in ("/home/oj", "/workspace", "/etc/oj") if os.path.lexists(path)]
 
 
-def alive(pids: Sequence[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+def held(pids: Sequence[int]) -> list[psutil.Process]:
+    """These processes, whoever gets their numbers later."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[int]:
+    """Those that have not ended; one that only waits to be collected has."""
+    left = []
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                left.append(each.pid)
+    return left
 
 
 def shell(script: str, **more: Any) -> PodPlan:
@@ -268,12 +285,13 @@ def test_what_does_not_listen_to_term_is_killed_after_the_grace(kube: Cluster) -
         lambda _: "running" in state(kube.pod(NAME) or {"status": {}}) and "up" in kube.log(NAME),
     )
     pids = kube.pids()[NAME]
+    processes = held(pids)
     answer = kube.ask("DELETE", kube.path("pods", NAME))
     assert (answer["kind"], answer["metadata"]["deletionGracePeriodSeconds"]) == ("Pod", 1)
     kube.until_gone(NAME)
     told, last = kube.history(made)[-1]
     assert (told, state(last)["terminated"]["exitCode"]) == ("DELETED", 137)
-    until(lambda: not alive(pids), SECONDS, "its processes are gone")
+    until(lambda: not alive(processes), SECONDS, "its processes are gone")
 
 
 def test_a_container_that_wanted_too_much_memory_is_terminated_while_its_pod_runs(
@@ -379,12 +397,13 @@ def test_an_evicted_pod_has_failed_and_stays_until_it_is_deleted(
     create_plain(kube, shell("sleep 600"))
     kube.until_pod(NAME, lambda pod: ("running" if is_running else "waiting") in state(pod))
     pids = kube.pids()[NAME]
+    processes = held(pids)
     kube.evict(NAME)
     over = kube.until_pod(NAME, lambda pod: pod["status"]["phase"] == "Failed")
     assert over["status"]["reason"] == "Evicted"
     found = diagnose_pod(over, events=kube.list("events"))
     assert (found.kind, found.has_run) == (Kind.EVICTED, is_running)
-    assert alive(pids) == []
+    assert alive(processes) == []
     kube.ask("DELETE", kube.path("pods", NAME))
     assert kube.pod(NAME) is None
 
@@ -396,6 +415,7 @@ def test_the_pod_of_a_lost_node_hangs_until_it_is_deleted_without_grace(kube: Cl
     create_plain(kube, shell("sleep 600"))
     kube.until_ready(NAME)
     pids = kube.pids()[NAME]
+    processes = held(pids)
     kube.lose_node(NAME)
     lost = kube.pod(NAME)
     assert lost is not None
@@ -404,7 +424,7 @@ def test_the_pod_of_a_lost_node_hangs_until_it_is_deleted_without_grace(kube: Cl
     until(lambda: {status_of(pid) for pid in pids} == {"T"}, SECONDS, "all have stopped")
     kube.ask("DELETE", kube.path("pods", NAME), {"gracePeriodSeconds": 0})
     kube.until_gone(NAME)
-    until(lambda: not alive(pids), SECONDS, "its processes are gone")
+    until(lambda: not alive(processes), SECONDS, "its processes are gone")
 
 
 def test_the_pod_of_a_removed_node_fails_and_is_gone(kube: Cluster) -> None:
@@ -539,10 +559,11 @@ def test_a_sidecar_container_runs_beside_the_others_and_ends_with_them(
     pod = kube.until_ready(NAME)
     assert "running" in state(pod, "proxy")
     pids = kube.pids()[NAME]
+    processes = held(pids)
     (folder / "go").touch()
     over = kube.until_pod(NAME, lambda pod: pod["status"]["phase"] == "Succeeded")
     assert "terminated" in state(over, "proxy")
-    assert alive(pids) == []
+    assert alive(processes) == []
     kube.ask("DELETE", kube.path("pods", NAME))
 
 
@@ -694,6 +715,7 @@ def test_all_pods_end_with_the_process_of_the_kubelet_however_it_ends(
         )
         kube.until_pod(NAME, lambda pod: "running" in state(pod) and "up" in kube.log(NAME))
         pids = kube.pids()[NAME]
+        processes = held(pids)
         assert len(pids) >= 4
         mounts = Path("/proc/self/mounts").read_text()
         assert str(folder) not in mounts
@@ -701,5 +723,5 @@ def test_all_pods_end_with_the_process_of_the_kubelet_however_it_ends(
             os.kill(kube.pid, signal.SIGKILL)
     finally:
         kube.close()
-    until(lambda: not alive(pids), SECONDS, lambda: f"{alive(pids)} are gone")
+    until(lambda: not alive(processes), SECONDS, lambda: f"{alive(processes)} are gone")
     assert not (folder / "node").exists()
