@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import agents
+from tests.support.waiting import until
 from tests.support.world import ROOT, ran
 from tests.support.yard import MINUTES, NAME, Yard
 
@@ -129,9 +130,12 @@ def test_a_step_outlives_a_daemon_that_is_killed(yard: Yard) -> None:
     assert ran(yard.world.finish(job, MINUTES)) == ["a completed", "b completed"]
     log = yard.world.log(job)
     assert log.count("began") == log.count("went") == log.count("bee") == 1
-    assert place["metadata"]["uid"] not in {
-        pod["metadata"]["uid"] for pod in yard.places().values()
-    }
+    uid = place["metadata"]["uid"]
+    until(
+        lambda: uid not in {pod["metadata"]["uid"] for pod in yard.places().values()},
+        MINUTES,
+        "its place is gone",
+    )
 
 
 def test_a_step_outlives_a_rollout_of_the_daemon(yard: Yard) -> None:
