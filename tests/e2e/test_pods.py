@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from tests.support.agents import FAST, agents, decision
@@ -209,6 +211,21 @@ def test_an_agent_in_a_pod_is_asked_answered_and_outlives_the_daemon(ward: Ward)
     assert "idle" in view["summary"]
     ward.restart()
     assert "Hello from a pod." in ward.world.oj("peek", job).out
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "oj_cli", "attach", job],
+        env={**ward.world.environ, "TERM": "xterm-256color"},
+        cwd=str(ward.world.project),
+        dimensions=(30, 100),
+        timeout=SECONDS,
+    )
+    child.expect_exact(b"Attached to agent")
+    child.expect_exact(b"Hello from a pod.")
+    child.send(b"\x1d")
+    child.expect_exact(b"Detached from agent")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
     ward.world.oj("decision", "resolve", view["id"], "2")
     assert ran(ward.world.finish(job, 120)) == ["code completed", "ship completed"]
     ward.until_clean()
