@@ -302,9 +302,12 @@ def ran(job: Mapping[str, Any]) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
+    """Whether the process is there and no zombie.
+
+    A zombie with threads is still there: its first thread is gone, and the others hold its files and its socket open.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
