@@ -67,7 +67,7 @@ agent() {
     [ -n "${AGENT_NPM_PACKAGE:-}" ] || return 0
     command -v npm >/dev/null || die "AGENT_NPM_PACKAGE needs npm: build with AGENT_BASE_IMAGE=node:22-bookworm-slim, or one like it"
     npm install --global --no-audit --no-fund --loglevel=error "$AGENT_NPM_PACKAGE"
-    rm -rf /root/.npm
+    rm -rf "$HOME/.npm"
 }
 
 "$@"
