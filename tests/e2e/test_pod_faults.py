@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.e2e import test_pods
-from tests.e2e.test_pods import SECONDS, Ward, scenario
 from tests.support.agents import agents
 from tests.support.kube.container import unsupported
 from tests.support.waiting import until
+from tests.support.ward import SECONDS, Ward, scenario
 from tests.support.world import ran
 
 pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())

@@ -13,35 +13,21 @@ import pytest
 
 from oj_daemon import settings
 from oj_daemon.wire.client import Client
-from tests.e2e.test_pods import SECONDS, Ward, scenario
-from tests.support.agents import FAST, agents
+from tests.support.agents import agents
 from tests.support.kube.container import unsupported
-from tests.support.kube.process import cluster
 from tests.support.waiting import until
-from tests.support.world import NESTED, ROOT, World, ran
+from tests.support.ward import SECONDS, Ward, scenario, ward_of
+from tests.support.world import NESTED, World, ran
 
 pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())
 
 
 @pytest.fixture
 def ward(world: World, short_path: Path) -> Iterator[Ward]:
-    world.environ["PATH"] = f"{ROOT / 'tests/support/agent'}:{world.environ['PATH']}"
-    bare = short_path / "repo.git"
-    world.git_project()
-    world.git("init", "-q", "--bare", str(bare))
-    world.git("remote", "add", "origin", f"file://{bare}")
-    (short_path / "kube").mkdir()
     world.environ["OJ_K8S_CREDENTIAL_SECRET"] = "llm"
     world.environ["OJ_TIMEOUT_CONNECT_MS"] = "30000"  # a loaded machine
-    with cluster(
-        short_path / "kube", share=[bare, ROOT], env={**FAST, "PYTHONPATH": str(ROOT)}
-    ) as kube:
-        made = Ward(world, kube, bare)
-        made.push()
-        try:
-            yield made
-        finally:
-            made.far.close()
+    with ward_of(Ward, world, short_path) as made:
+        yield made
 
 
 def until_clean(ward: Ward) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_pods import SECONDS, Ward, scenario
-from tests.support.agents import FAST, agents, decision
+from tests.support.agents import agents, decision
 from tests.support.kube.container import unsupported
-from tests.support.kube.process import cluster, state
+from tests.support.kube.process import state
+from tests.support.moments import Moments
 from tests.support.waiting import until
-from tests.support.ward import Moments
-from tests.support.world import ROOT, World, ran
+from tests.support.ward import SECONDS, Ward, scenario, ward_of
+from tests.support.world import World, ran
 
 pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())
 
@@ -60,26 +60,13 @@ class Life(Ward):
 
 @pytest.fixture
 def life(world: World, short_path: Path) -> Iterator[Life]:
-    world.environ["PATH"] = f"{ROOT / 'tests/support/agent'}:{world.environ['PATH']}"
-    bare = short_path / "repo.git"
-    world.git_project()
-    world.git("init", "-q", "--bare", str(bare))
-    world.git("remote", "add", "origin", f"file://{bare}")
-    moments = Moments(bare / "moments")
+    moments = Moments(short_path / "repo.git/moments")
     world.environ["OJ_K8S_CHECKPOINT_MS"] = "1000"
     world.environ["OJ_TIMEOUT_CONNECT_MS"] = "30000"  # a loaded machine
-    (short_path / "kube").mkdir()
-    image = {**FAST, "PYTHONPATH": str(ROOT), "PATH": moments.path}
-    with cluster(
-        short_path / "kube", share=[bare, ROOT], env=image, entry_point=moments.sidecar
-    ) as kube:
-        made = Life(world, kube, bare)
+    image = {"PATH": moments.path}
+    with ward_of(Life, world, short_path, image, entry_point=moments.sidecar) as made:
         made.moments = moments
-        made.push()
-        try:
-            yield made
-        finally:
-            made.far.close()
+        yield made
 
 
 def until_secret(life: Life) -> None:
