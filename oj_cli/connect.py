@@ -204,11 +204,14 @@ def _address(found: _Found, where: Cluster) -> tuple[str, int, list[str]]:
         if node_port and nodes:
             return nodes[0], node_port, [f"Any node of the cluster answers at port {node_port}"]
     local = where.local_port or TCP_PORT
-    options = f"--context {found.context} --namespace {where.namespace}"
-    if where.kubeconfig:
-        options = f"--kubeconfig {where.kubeconfig} {options}"
-    command = f"kubectl {options} port-forward service/{where.name} {local}:{TCP_PORT}"
+    command = f"{_kubectl(found, where)} port-forward service/{where.name} {local}:{TCP_PORT}"
     return "127.0.0.1", local, [f"Keep this running meanwhile: {command}"]
+
+
+def _kubectl(found: _Found, where: Cluster) -> str:
+    """How a person calls it for just this cluster and namespace."""
+    file = f"--kubeconfig {where.kubeconfig} " if where.kubeconfig else ""
+    return f"kubectl {file}--context {found.context} --namespace {where.namespace}"
 
 
 def _token(found: _Found, where: Cluster) -> tuple[Secret[str], str]:
@@ -284,7 +287,7 @@ def _fingerprint(
     try:
         seen = fingerprint_at(host, port)
     except (OSError, EOFError):
-        command = f"kubectl --namespace {where.namespace} exec {where.name}-0 -- oj daemon status"
+        command = f"{_kubectl(found, where)} exec {where.name}-0 -- oj daemon status"
         note = f"The fingerprint of its certificate is not known ({why}); it is in: {command}"
         return "", (note,)
     return seen, (f"The fingerprint is of whoever answers at {host}:{port}: compare it ({why})",)

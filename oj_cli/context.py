@@ -84,6 +84,11 @@ class Ctx:
 
         return self.options.project or self.settings.project or project.project_name(self.root)
 
+    @property
+    def is_cloned(self) -> bool:
+        """Whether jobs work in clones of the caller's repository instead of its folders, which are not where they run."""
+        return self.settings.daemon_url is not None or self.settings.runtime == "kubernetes"
+
     def client(self) -> Client:
         """A connection for several requests, made by the first of them; never starts a daemon."""
         from oj_daemon.wire.client import Client  # noqa: PLC0415 - not needed for shell commands

@@ -327,7 +327,9 @@ def _pod_template(file: str | None) -> str:
         content = yaml.safe_load(text)
     except yaml.YAMLError as failure:
         raise OjError(
-            f"--agent-pod-template {file}: not YAML: {failure}", code="invalid"
+            f"--agent-pod-template {file}: not YAML: {failure}",
+            code="invalid",
+            hint="write, for example: spec: {nodeSelector: {pool: agents}}",
         ) from failure
     if not isinstance(content, dict):
         raise OjError(

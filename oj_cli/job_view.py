@@ -86,7 +86,7 @@ def _header(job: dict[str, Any], now: int, where: str) -> list[Line]:
         if workspace["status"] != "ready":
             why = f": {workspace['reason']}" if workspace["reason"] else ""
             notes.append(f"{workspace['status']}{why}")
-        where_it_is = f" in pod {workspace['place']}" if workspace.get("place") else ""
+        where_it_is = f" in pod {workspace['place']}" if workspace.get("place") else where
         place = f"{workspace['path']}{where_it_is} ({', '.join(notes)})"
     now_doing = doing(job, now)
     is_told = now_doing and job["status"] != "waiting"

@@ -5,6 +5,7 @@ Rule: found from the folder upwards and from what the user said; nothing is aske
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -129,7 +130,8 @@ def _main_checkout(top: Path) -> Path | None:
 
 def container(root: Path) -> dict[str, object]:
     """What `.oj/config.toml` says about places; the daemon judges it."""
-    return _section(root, "container")
+    found: dict[str, object] = json.loads(json.dumps(_section(root, "container"), default=str))
+    return found  # dates became text: JSON has none
 
 
 def _configured_name(root: Path) -> str:
@@ -146,18 +148,14 @@ def _section(root: Path, name: str) -> dict[str, object]:
         return {}
     except (OSError, UnicodeDecodeError) as failure:
         message = f"Could not read {path}: {failure}"
-        raise OjError(
-            message, code="invalid", hint="correct the file, or name the project with --project"
-        ) from failure
+        raise OjError(message, code="invalid", hint="correct the file") from failure
     import tomllib  # noqa: PLC0415 - 5 ms that projects without a configuration do not pay
 
     try:
         section = tomllib.loads(text).get(name, {})
     except (tomllib.TOMLDecodeError, RecursionError) as failure:
         message = f"Could not read {path}: {failure}"
-        raise OjError(
-            message, code="invalid", hint="correct the file, or name the project with --project"
-        ) from failure
+        raise OjError(message, code="invalid", hint="correct the file") from failure
     return section if isinstance(section, dict) else {}
 
 

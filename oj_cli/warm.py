@@ -27,8 +27,8 @@ WORKTREE = re.compile(r"\bgit[\"']?\s*[=:]\s*true")
 
 def may_ask(ctx: Ctx, texts: Sources, command: str, args: Sequence[str]) -> bool:
     """Whether the daemon runs, and the command is most probably a job that all words behind it are meant for."""
-    if ctx.settings.daemon_url is not None:
-        return False  # it clones: git has to be asked here, as for a worktree
+    if ctx.is_cloned:
+        return False  # git has to be asked here, as for a worktree
     mine = args[: args.index("--")] if "--" in args else args
     if any(word.startswith(("-h", "--help", "-d", "--detach", "--wait", "--attach", "--no-attach", "-o", "--output"))
            for word in mine):  # fmt: skip

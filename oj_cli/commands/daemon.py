@@ -144,7 +144,7 @@ def status(ctx: Ctx) -> None:
         output.reply(info)
         return
     if not info["state_dir"]:  # all that a token for less than the daemon may know
-        version = _version_line(info["version"])
+        version = _version_line(info["version"], is_far=ctx.settings.daemon_url is not None)
         output.fields([("Status", output.status(info["status"])), ("Version", version)])
         return
     waiting = info.get("notifications_waiting", 0)

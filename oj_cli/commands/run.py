@@ -154,7 +154,7 @@ def _run(  # noqa: PLR0917 - what the steps before found out
         whole = catalog.find_command(command.name, file)
         return run_shell(ctx, whole.definition, values)
     git = isinstance(command.run, model.RunJob) and is_git_job(found.runbook, command.run.job)
-    if ctx.settings.daemon_url is not None and not git:
+    if not git and ctx.is_cloned:
         from oj_cli import project  # noqa: PLC0415 - loaded already
 
         # Nothing else of this folder is known over there; without a repository, git is not needed here.
@@ -391,6 +391,8 @@ def _tell_kept(ctx: Ctx, job_id: str) -> None:
                 workspace = client.call("JobShow", id=job_id)["workspace"]
                 if workspace is None or workspace["status"] not in ("deleting", "kept"):
                     return
+                if workspace.get("place"):
+                    return  # what a pod has that was not pushed is saved, and the job's log says so
                 if workspace["status"] == "kept":
                     diagnostics.warn(f"the clone is kept: {output.one_line(workspace['reason'])}")
                     output.lines(hints(workspace["id"][4:12], KEPT_WAYS))

@@ -42,7 +42,9 @@ class Files:
         path = self._path(request.match_info["name"])
         if (request.content_length or 0) > FILE_MOST:
             raise _too_large(path)
-        fd, fresh = await asyncio.to_thread(_begin, path)
+        fd, fresh = _begin(
+            path
+        )  # not in a thread: who is cancelled meanwhile would leave both behind
         size = 0
         try:
             with os.fdopen(fd, "wb") as file:
@@ -61,7 +63,7 @@ class Files:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         path = self._path(request.match_info["name"])
-        fd, size = await asyncio.to_thread(_open, path)
+        fd, size = _open(path)  # the same
         with os.fdopen(fd, "rb") as file:
             if size > FILE_MOST:
                 raise _too_large(path)

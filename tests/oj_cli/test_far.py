@@ -81,6 +81,19 @@ def test_the_daemon_of_this_machine_is_told_nothing_of_it(
     assert "is_remote" not in asked
 
 
+def test_a_daemon_of_this_machine_whose_jobs_are_pods_is_told_of_the_repository(
+    far: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OJ_DAEMON_URL")
+    far.setenv("OJ_RUNTIME", "kubernetes")
+    git(far.work, "init", "-q", "-b", "trunk")
+    git(far.work, "remote", "add", "origin", "https://example.org/shop.git")
+    assert far.oj("run", "-d", "build").code == 0
+    (asked,) = far.daemon.of("RunCommand")
+    assert asked["repo"]["url"] == "https://example.org/shop.git"
+    assert "is_remote" not in asked
+
+
 def test_shell_text_runs_right_here_and_asks_no_daemon(
     far: Harness, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +125,8 @@ def test_paths_are_said_to_be_on_the_daemons_machine(far: Harness) -> None:
     far.daemon.answer("JobShow", detail())
     assert f"{WORKSPACE} (on the daemon's machine)" in far.oj("workspace", "show", "8a7").out
     assert ".log (on the daemon's machine)" in far.oj("job", "show", "4f9").out
+    far.daemon.answer("JobShow", detail(workspace=workspace(kind="clone")))
+    assert f"{WORKSPACE} (on the daemon's machine)" in far.oj("job", "show", "4f9").out
 
 
 def test_doctor_looks_at_nothing_that_is_on_the_other_machine(far: Harness) -> None:

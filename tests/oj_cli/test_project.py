@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oj_cli.project import find_root, project_name, repository, without_credentials
+from oj_cli.project import container, find_root, project_name, repository, without_credentials
 from oj_daemon.errors import OjError
 
 
@@ -128,6 +128,12 @@ def test_a_broken_configuration_is_an_error_that_names_it(tmp_path: Path, conten
     (root / ".oj" / "config.toml").write_bytes(content)
     with pytest.raises(OjError, match=r"config\.toml"):
         project_name(root)
+
+
+def test_a_date_in_the_configuration_of_places_travels_as_text(tmp_path: Path) -> None:
+    root = marked(tmp_path / "shop")
+    (root / ".oj" / "config.toml").write_text("[container.pod.annotations]\nsince = 2024-01-01\n")
+    assert container(root) == {"pod": {"annotations": {"since": "2024-01-01"}}}
 
 
 def test_a_repository_tells_root_branch_commit_and_url(tmp_path: Path) -> None:

@@ -117,10 +117,10 @@ def _forbidden(reason: str, message: str, details: Object) -> Diagnosis:
     if needs:
         return _error(Kind.QUOTA, reason, f"the quota {needs['name']} wants to be told more: {message}",
                       f"set {needs['what'].partition(' for: ')[0]} in container {{}} of the runbook", final=True)  # fmt: skip
-    causes = details.get("causes") or ()
+    causes = details.get("causes")
     is_ending = any(
         isinstance(each, Mapping) and each.get("reason") == "NamespaceTerminating"
-        for each in causes
+        for each in (causes if isinstance(causes, list) else ())
     )
     if is_ending or "because it is being terminated" in message:
         return _error(Kind.NO_NAMESPACE, reason, f"the namespace is being deleted: {message}",
@@ -133,7 +133,10 @@ def _quota(reason: str, exceeded: re.Match[str]) -> Diagnosis:
     """Full for now, or too small for ever; with the numbers of what does not fit."""
     requested, used, limited = (_amounts(exceeded[name]) for name in ("requested", "used", "limited"))  # fmt: skip
     never = [
-        name for name in requested if _number_of(requested[name]) > _number_of(limited.get(name))
+        name
+        for name in requested
+        if (asked := _number_of(requested[name])).is_finite()
+        and asked > _number_of(limited.get(name))
     ]
     if never:
         shown = ", ".join(f"{name} of {requested[name]} of at most {limited[name]}" for name in never)  # fmt: skip
@@ -167,7 +170,7 @@ def _amounts(text: str) -> dict[str, str]:
 
 
 def _number_of(text: str | None) -> Decimal:
-    """An amount; what cannot be read is endless, so that nothing is said to be too much for it."""
+    """An amount; what cannot be read is endless: nothing is too much for it, and nobody can have asked for it."""
     if text is None:
         return Decimal("Infinity")
     try:

@@ -628,6 +628,19 @@ def test_any_answer_is_read(status: int, body: object) -> None:
     assert diagnose_error(status, body).message
 
 
+@pytest.mark.parametrize("causes", [5, True, "x", {"a": 1}])
+def test_causes_of_a_refusal_that_are_no_list_are_none(causes: object) -> None:
+    assert diagnose_error(403, {"details": {"causes": causes}, "message": "x"}).message
+
+
+def test_an_amount_that_cannot_be_read_is_not_more_than_a_quota_allows() -> None:
+    said = refusal(
+        403,
+        "exceeded quota: q, requested: limits.cpu=1Xi, used: limits.cpu=0, limited: limits.cpu=5",
+    )
+    assert not said.is_final
+
+
 @given(JSON)
 def test_any_line_is_read(line: object) -> None:
     read = read_line(line)
