@@ -347,6 +347,9 @@ async def _answer_door(door: socket.socket, remote: Remote, listener: Listener) 
             await asyncio.sleep(1)
             continue
         Caller(listener, remote, link, f"{address[0]}:{address[1]}")
+        # `sock_accept` does not yield while somebody waits, and who is turned away before its task has begun never
+        # gets to its `finally`.
+        await asyncio.sleep(0)
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -78,6 +79,24 @@ async def door(
     ) as listener:
         (port,) = listener.ports
         yield Door(listener, port, client)
+
+
+async def test_a_burst_of_strangers_is_held_to_the_limit_and_leaves_nothing(folder: Path) -> None:
+    limits = Limits(strangers=8, first_seconds=0.5)
+    async with door(folder, limits) as open_door:
+        # All of them wait at the door before the loop gets to look.
+        crowd = [socket.create_connection(("127.0.0.1", open_door.port)) for _ in range(30)]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                async with open_door.stranger() as last:  # in turn: all before it were looked at
+                    last.send(hello())
+                    assert open_door.listener.stranger_count <= limits.strangers
+                while open_door.listener.stranger_count:
+                    assert open_door.listener.stranger_count <= limits.strangers
+                    await asyncio.sleep(0.01)
+        finally:
+            for link in crowd:
+                link.close()
 
 
 @pytest.mark.parametrize("plain", [False, True])
