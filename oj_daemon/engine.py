@@ -193,9 +193,7 @@ class Engine:
         self, resolved: Resolved | None, *, started_by: str = "", secret_hash: str = ""
     ) -> Turn:
         if not self._may_act():
-            raise StoreError(
-                "the daemon can no longer write its log and is ending", code="unavailable"
-            )
+            raise self._ending()
         return Turn(
             now=self.now(),
             fresh=fresh,
@@ -241,9 +239,7 @@ class Engine:
         if self._wal.durable >= self._wal.seq and not self._unsaved:
             return
         if self._failure.done():
-            raise StoreError(
-                "the daemon can no longer write its log and is ending", code="unavailable"
-            )
+            raise self._ending()
         await self._wait(self._waiters)
 
     async def _wait(self, waiters: _Waiters) -> None:
@@ -285,6 +281,14 @@ class Engine:
         if not self._failure.done():
             _wake(self._waiters, durable)
             self.touch()
+
+    def _ending(self) -> StoreError:
+        """Why nothing is taken in any more; the Lease may have gone, or the disk."""
+        return StoreError(
+            f"the daemon can no longer write its log and is ending: {self._failure.exception()}",
+            code="unavailable",
+            hint="oj daemon status",
+        )
 
     def _call_soon(self, callback: Callable[..., None], *args: object) -> None:
         """From the writer thread; a loop that has ended needs no news."""

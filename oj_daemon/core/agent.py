@@ -24,6 +24,7 @@ from oj_daemon.core.state import (
     Reactions,
     State,
     Turn,
+    check_place,
     place_of,
     step_of,
 )
@@ -958,6 +959,7 @@ def _run_gate(state: State, agent: Agent) -> Iterator[AnyEvent | AnyEffect]:
     try:
         if shell is None:
             raise OjError("the gate has no command")
+        check_place(state, job)
         env = template.resolve(shell.bindings, values)
         script = shell.script
     except OjError as error:
@@ -983,6 +985,8 @@ def _spawn(state: State, agent: Agent) -> AnyEvent | AnyEffect:
     run = job.runs[agent.run - 1]
     values = {**_values(job), "agent_id": agent.id, "step": run.step}
     try:
+        if not agent.route:  # else it is only looked for
+            check_place(state, job)
         prompt = (
             template.render(definition.prompt, values, job.env)
             if definition.prompt is not None

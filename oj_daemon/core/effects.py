@@ -69,8 +69,6 @@ class EndLocals(Effect, frozen=True):
     """End what still evaluates the job's locals, and remove its run folders: the answers are known, or nobody wants them."""
 
     job_id: JobId
-    place: CreateWorkspace | None = None
-    """None: the daemon's machine."""
 
 
 class StartStep(Effect, frozen=True):

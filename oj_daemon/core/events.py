@@ -630,7 +630,7 @@ class NotificationQueued(Event, frozen=True, tag="notification:queued"):
     notification_id: NotificationId
     """Also the key by which a receiver tells that it got something twice."""
     event: str
-    """What it is about, such as job:failed or decision:needed."""
+    """What it is about, such as job:failed or decision:idle."""
     severity: Severity
     title: str
     text: str

@@ -37,8 +37,10 @@ from oj_daemon.core.state import (
     Run,
     State,
     Turn,
+    check_place,
     place_of,
     step_of,
+    values_of,
 )
 from oj_daemon.errors import OjError, Rejected
 from oj_daemon.runbook import argspec, suggest, template, words
@@ -1022,7 +1024,7 @@ def _on_created(
 def _on_evaluated(
     state: State, event: events.JobEvaluated, _turn: Turn
 ) -> Iterator[AnyEvent | AnyEffect]:
-    yield effects.EndLocals(job_id=event.job_id, place=place_of(state, state.jobs[event.job_id]))
+    yield effects.EndLocals(job_id=event.job_id)
     yield from _prepare(state, state.jobs[event.job_id])
 
 
@@ -1123,7 +1125,7 @@ def _on_ending(state: State, event: events.JobEnding, turn: Turn) -> Iterator[An
 def _on_finished(state: State, event: events.JobFinished, _turn: Turn) -> Iterator[AnyEffect]:
     job = state.jobs[event.job_id]
     if job.evaluate:
-        yield effects.EndLocals(job_id=job.id, place=place_of(state, job))
+        yield effects.EndLocals(job_id=job.id)
     yield effects.CloseLog(job_id=job.id)
 
 
@@ -1212,7 +1214,7 @@ def _evaluate(state: State, job: Job) -> effects.EvaluateJob:
         job_id=job.id,
         locals=tuple(definition.locals.items()),
         ref=definition.source.ref if definition.source is not None else None,
-        values=_values(job),
+        values=values_of(job),
         env=job.env,
         cwd=job.invoke_dir,
         place=place_of(state, job),
@@ -1453,12 +1455,13 @@ def _end(state: State, job: Job, run: Run) -> Iterator[AnyEffect]:
 def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
     """The order to start a shell run, or the fact that it cannot start; agent.py starts the sessions."""
     step = step_of(state.definition(job), run.step)
-    values = {**_values(job), "step": run.step}
+    values = {**values_of(job), "step": run.step}
     if not isinstance(step.run, RunShell):
         return
     shell = step.run.shell
     directory = values["workspace"]
     try:
+        check_place(state, job)
         env = {name: template.render(text, values, job.env) for name, text in step.env.items()}
         bound = template.resolve(shell.bindings, values)
         if step.cwd is not None:
@@ -1479,15 +1482,6 @@ def _start(state: State, job: Job, run: Run) -> Iterator[AnyEvent | AnyEffect]:
         cwd=directory,
         place=place_of(state, job),
     )
-
-
-def _values(job: Job) -> dict[str, str]:
-    """What templates of this job may refer to."""
-    root = job.vars.get("source.root", job.cwd)
-    arguments = {
-        f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")
-    }
-    return {**arguments, **job.vars, "job_id": job.id, "name": job.name, "workspace": root}
 
 
 def _join(base: str, path: str) -> str:

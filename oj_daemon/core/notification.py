@@ -26,6 +26,7 @@ from oj_daemon.core.state import (
     Reactions,
     State,
     Turn,
+    values_of,
 )
 from oj_daemon.core.views import title
 from oj_daemon.errors import OjError
@@ -259,7 +260,7 @@ def _tell_of_job(
     event, when = what
     text = getattr(state.definition(job).notify, f"on_{when}")
     if text is not None:
-        body = _filled(text, {**_values(job), "error": job.error}, job)
+        body = _filled(text, {**values_of(job), "error": job.error}, job)
         yield from _tell(job, _News(event, title(job), body, body), turn)
 
 
@@ -275,18 +276,8 @@ def _tell_of_agent(
             "step": job.runs[agent.run - 1].step,
             "error": agent.ending_error,
         }
-        body = _filled(text, {**_values(job), **more}, job)
+        body = _filled(text, {**values_of(job), **more}, job)
         yield from _tell(job, _News(event, agent.name, body, body), turn)
-
-
-def _values(job: Job) -> dict[str, str]:
-    """What templates of notifications may refer to."""
-    arguments = {
-        f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")
-    }
-    root = job.vars.get("source.root", job.cwd)
-    owner = "crew_id" if job.crew else "job_id"
-    return {**arguments, **job.vars, owner: job.id, "name": job.name, "workspace": root}
 
 
 def _filled(text: str, values: Mapping[str, str], job: Job) -> str:

@@ -745,6 +745,22 @@ def place_of(state: State, job: Job) -> CreateWorkspace | None:
     return creation(state, workspace)
 
 
+def check_place(state: State, job: Job) -> None:
+    """Raise Rejected when the place that a job has to run in was removed: nothing of it begins on the daemon's machine."""
+    if job.checkout is not None and job.checkout.runtime and place_of(state, job) is None:
+        raise Rejected("its place was removed; oj resume makes it again", code="conflict")
+
+
+def values_of(job: Job) -> dict[str, str]:
+    """What templates of a job, its `args.` included, may refer to."""
+    arguments = {
+        f"args.{name[4:]}": value for name, value in job.vars.items() if name.startswith("var.")
+    }
+    root = job.vars.get("source.root", job.cwd)
+    owner = "crew_id" if job.crew else "job_id"
+    return {**arguments, **job.vars, owner: job.id, "name": job.name, "workspace": root}
+
+
 def step_of(definition: JobDef, name: str) -> StepDef:
     """The step of that name; there is one, the runbook was validated."""
     return next(step for step in definition.steps if step.name == name)

@@ -248,6 +248,9 @@ def recover(state: State) -> Iterator[AnyEvent | AnyEffect]:
             yield creation(state, workspace)
         elif workspace.status is WorkspaceStatus.DELETING:
             yield _delete(workspace)
+        elif workspace.status is WorkspaceStatus.READY and workspace.waits_for:
+            # Whoever still waits says so again.
+            yield events.WorkspaceWaits(workspace_id=workspace.id, reason="")
 
 
 def _of_job(state: State, job_id: JobId) -> Workspace | None:

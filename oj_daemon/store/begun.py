@@ -14,11 +14,14 @@ from oj_daemon.store.files import make_folder, replace_file, store_error
 
 
 def begun_in(folder: Path) -> dict[str, str]:
-    """The route of the place in which the run of a folder was begun; empty when in none."""
+    """The route of the place in which the run of a folder was begun; empty when in none. Raises StoreError."""
+    path = folder / "place"
     try:
-        return msgspec.json.decode((folder / "place").read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except (FileNotFoundError, msgspec.MsgspecError):
         return {}
+    except OSError as error:
+        raise store_error(error, "read", path) from error
 
 
 def note_route(folder: Path, route: Mapping[str, str]) -> None:

@@ -93,6 +93,7 @@ class Scenario:
     def __init__(self, book: Runbook | JobDef) -> None:
         self.book = book if isinstance(book, Runbook) else runbook(book)
         self.state = State()
+        self.policy = Policy()
         self.now = 1_000_000
         self.log: list[bytes] = []
         self.orders: list[AnyEffect] = []
@@ -109,7 +110,7 @@ class Scenario:
         resolved = Resolved(
             runbook=self.book, hash=content_hash(self.book), command=self.book.commands[command]
         )
-        return Turn(now=self.now, fresh=self.fresh, policy=Policy(), resolved=resolved)
+        return Turn(now=self.now, fresh=self.fresh, policy=self.policy, resolved=resolved)
 
     def ask(self, request: requests.Change) -> AnyReply:
         """A client asks; Rejected comes out of here."""

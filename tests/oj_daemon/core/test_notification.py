@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oj_daemon.core import effects, events
 from oj_daemon.core.events import AgentEscalated, AgentReported, Choice
 from oj_daemon.core.notification import GIVE_UP_MS, LONGEST_WAIT_MS, SEVERITIES
-from oj_daemon.core.state import Policy, State, StateData, Turn
+from oj_daemon.core.state import Policy, State, StateData
 from oj_daemon.runbook.model import JobDef, Notify, Runbook
 from oj_daemon.wire import requests
 from oj_daemon.wire.names import DecisionId, DecisionSource, JobStatus, NotificationId, Severity
@@ -31,11 +31,6 @@ class Told(Scenario):
     def __init__(self, book: Runbook | JobDef, *sinks: str, **policy: Any) -> None:
         super().__init__(book)
         self.policy = Policy(sinks=sinks or ("webhook",), **policy)
-
-    def turn(self, command: str = "build") -> Turn:
-        turn = super().turn(command)
-        turn.policy = self.policy
-        return turn
 
     def sent(self, sink: str = "webhook") -> list[effects.DeliverNotification]:
         """What was handed to the sink since the last look."""

@@ -6,6 +6,7 @@ import pytest
 
 from oj_daemon.core import effects, events
 from oj_daemon.core.narration import narrate
+from oj_daemon.core.state import Policy
 from oj_daemon.errors import Rejected
 from oj_daemon.runbook.model import Shell, Source, SourceKind, Text
 from oj_daemon.wire import requests
@@ -276,3 +277,37 @@ def test_a_local_job_is_as_it_was() -> None:
     assert world.job.checkout is None
     assert world.taken(effects.CreateWorkspace) == []
     assert world.started() == ["a"]
+
+
+def in_a_pod(world: Scenario) -> effects.CreateWorkspace:
+    """A job whose place is up."""
+    world.policy = Policy(runtime="kubernetes")
+    world.run(**FAR)
+    (made,) = world.taken(effects.CreateWorkspace)
+    route = {"pod": "oj-x", "uid": "u", "spawn": "1"}
+    world.tell(events.WorkspaceReady(workspace_id=made.workspace_id, route=route))
+    return made
+
+
+def test_a_job_whose_place_was_dropped_does_not_go_on_on_the_daemons_machine() -> None:
+    world = Scenario(job(step("a", on_done=["b"]), step("b")))
+    made = in_a_pod(world)
+    assert world.started() == ["a"]
+    world.ask(requests.WorkspaceDrop(id=made.workspace_id, force=True))
+    world.tell(events.WorkspaceDeleted(workspace_id=made.workspace_id))
+    world.exits("a")
+    assert world.started() == []
+    assert world.status is JobStatus.FAILED
+    assert "its place was removed; oj resume makes it again" in world.job.error
+    world.ask(requests.JobResume(id=world.job.id))
+    (again,) = world.taken(effects.CreateWorkspace)
+    assert again.runtime == "kubernetes"
+
+
+def test_what_a_place_waited_for_before_a_crash_is_not_said_for_ever() -> None:
+    world = Scenario(job(step("a")))
+    made = in_a_pod(world)
+    world.tell(events.WorkspaceWaits(workspace_id=made.workspace_id, reason="no node"))
+    assert world.state.workspaces[made.workspace_id].waits_for == "no node"
+    world.restart()
+    assert world.state.workspaces[made.workspace_id].waits_for == ""
