@@ -229,12 +229,8 @@ def _is_good(path: Path, names: Sequence[str]) -> bool:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
-    has = {
-        *found.get_values_for_type(x509.DNSName),
-        *map(str, found.get_values_for_type(x509.IPAddress)),
-    }
-    now = datetime.now(UTC)
-    return certificate.not_valid_after_utc > now + RENEW_BEFORE and has.issuperset(names)
+    lasts = certificate.not_valid_after_utc > datetime.now(UTC) + RENEW_BEFORE
+    return lasts and set(found).issuperset(map(_general_name, names))
 
 
 def _authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
@@ -311,7 +307,15 @@ def _general_name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(text)
+    except ValueError as error:
+        raise OjError(
+            f"make a TLS certificate for {text}: no certificate can hold that name",
+            code="invalid",
+            hint="write it in OJ_TLS_NAMES as DNS has it (xn--...), or give a certificate by OJ_TLS_CERT",
+        ) from error
 
 
 def _builder(

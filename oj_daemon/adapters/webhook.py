@@ -73,6 +73,8 @@ class Webhook:
                 ) as reply,
             ):
                 status, asked = reply.status, reply.headers.get("Retry-After", "")
+        except aiohttp.ClientSSLError as error:  # one about the certificate is a ValueError as well
+            return NotificationFailed(notification_id=key, sink=sink, reason=self._cause(error))
         except ValueError:  # aiohttp's InvalidURL is one, and quotes the URL
             reason = "its URL, or that of the proxy, is not valid: see OJ_NOTIFY_WEBHOOK_URL"
             return NotificationDropped(notification_id=key, sink=sink, reason=reason)

@@ -92,6 +92,20 @@ def test_a_new_name_makes_a_new_certificate_of_the_same_ca(folder: Path) -> None
     assert (folder / "tls" / "ca.pem").read_bytes() == authority
 
 
+@pytest.mark.parametrize("name", ["FD00::1", "Host.Example", "10.0.0.1"])
+def test_a_name_in_another_writing_does_not_make_a_new_certificate_at_each_start(
+    folder: Path, name: str
+) -> None:
+    first = tls.keep(config(folder, OJ_TLS_NAMES=name)).fingerprint
+    assert tls.keep(config(folder, OJ_TLS_NAMES=name)).fingerprint == first
+
+
+def test_a_name_that_no_certificate_can_hold_is_refused_with_what_to_do(folder: Path) -> None:
+    with pytest.raises(OjError, match="no certificate can hold that name") as refused:
+        tls.keep(config(folder, OJ_TLS_NAMES="bücher.example"))
+    assert "OJ_TLS_NAMES" in refused.value.hint
+
+
 def given(folder: Path, ca: trustme.CA, name: str = "localhost") -> None:
     made = ca.issue_cert(name)
     chain = b"".join(part.bytes() for part in made.cert_chain_pems)

@@ -8,11 +8,13 @@ import hmac
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+import trustme
 
 from oj_daemon import __version__
 from oj_daemon.adapters.webhook import Webhook, payload, retry_after_ms
@@ -239,6 +241,24 @@ def test_a_receiver_that_is_not_there_is_tried_again() -> None:
         told = post(f"http://127.0.0.1:{taken.getsockname()[1]}/S3CRETPATH")
     assert isinstance(told, NotificationFailed)
     assert "onnect" in told.reason
+    assert "S3CRETPATH" not in told.reason
+
+
+def test_a_receiver_with_a_certificate_that_nobody_trusts_is_tried_again() -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def run() -> Any:
+        async def listen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/S3CRETPATH"
+            return await Webhook(Secret(url), Secret(""), now=lambda: NOW).deliver(ORDER)
+
+    told = asyncio.run(run())
+    assert isinstance(told, NotificationFailed)
+    assert "certificate" in told.reason
     assert "S3CRETPATH" not in told.reason
 
 
