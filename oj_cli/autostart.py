@@ -38,6 +38,8 @@ LOG_TAIL = 100 << 10
 LEAST_MARGIN_MS = 1000
 """How much longer than its drain a daemon gets to end, at least."""
 REASON_LINES = 5
+GONE = ("unavailable", "closed")
+"""Codes of a greeting that nobody answered: none listens, or the one that did was just ending."""
 HINT = "oj daemon logs"
 
 
@@ -67,7 +69,7 @@ def connect(settings: Settings) -> Client:
     except WireError as failure:
         client.close()
         is_ours = settings.daemon_url is None
-        if failure.code == "unavailable" and is_ours:
+        if failure.code in GONE and is_ours:
             return start(settings)
         if failure.code == "incompatible" and is_ours:
             return _replace(settings, failure, client.daemon_protocol)
@@ -281,7 +283,7 @@ def _await_socket(settings: Settings, deadline: float) -> Client:
             client.greet()
         except WireError as failure:
             client.close()
-            if failure.code not in ("unavailable", "closed"):
+            if failure.code not in GONE:
                 raise
             if time.monotonic() > deadline:
                 raise WireError(
@@ -366,7 +368,7 @@ def _replace(settings: Settings, failure: WireError, theirs: int) -> Client:
             if again.code == "incompatible":
                 diagnostics.warn(f"{again.message}; restarting the daemon")
                 report_forced(stop(settings))
-            elif again.code != "unavailable":
+            elif again.code not in GONE:
                 raise
         else:
             return client  # somebody else has done it while we waited

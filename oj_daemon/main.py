@@ -503,14 +503,11 @@ def _refuse_what_is_missing(config: Settings) -> None:
             code="invalid",
             hint="set OJ_AUTH_TOKEN or OJ_AUTH_TOKEN_FILE, or OJ_TCP_PORT=off",
         )
-    named = {choice.name: choice for choice in config.choices() if choice.reason.startswith("OJ_")}
-    asked = [named["runtime"]] if "runtime" in named and config.runtime == "docker" else []
-    if asked:
-        names = ", ".join(f"{choice.reason}={choice.value}" for choice in asked)
+    if config.runtime == "docker":  # only by its variable
         raise OjError(
-            f"{names}: this version of oj cannot do that",
+            "OJ_RUNTIME=docker: this version of oj cannot do that",
             code="invalid",
-            hint=f"unset {asked[0].reason}",
+            hint="unset OJ_RUNTIME",
         )
 
 

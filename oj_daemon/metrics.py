@@ -164,17 +164,12 @@ class Metrics(Observer):
         """A call of the Kubernetes API was answered."""
         self._api_calls.labels(verb, str(code)).observe(seconds)
 
-    def note_pods(self, is_fresh: bool, reason: str) -> None:
-        """What is known about pods is as new as it can be, or why not."""
-        self._readiness.set("pods", is_fresh, reason)
-
     def note_lost(self, diagnosis: str) -> None:
         """A place was lost through no fault of what ran in it."""
         self._lost.labels(diagnosis).inc()
 
     def read_pods(self, count: Callable[[], Mapping[str, int]], age: Callable[[], float]) -> None:
         """From here on there are pods to count."""
-        self._readiness.set("pods", False, "not listed yet")
         self._now.pods = (count, age)
 
     def note_notified(self, sink: str, outcome: str) -> None:

@@ -15,9 +15,6 @@ class Observer:
     def note_api_call(self, verb: str, code: int | str, seconds: float) -> None:
         """A call of the Kubernetes API was answered: `get`, `watch` ..., and the status or `error` when there was none."""
 
-    def note_pods(self, is_fresh: bool, reason: str) -> None:
-        """What is known about pods is as new as it can be, or why not."""
-
     def note_lost(self, diagnosis: str) -> None:
         """A place was lost through no fault of what ran in it: the kind of the diagnosis."""
 

@@ -495,7 +495,8 @@ class _Reader:
                 code="invalid",
                 hint="mount the file, or unset the variable",
             ) from exc
-        return self.decide(label, Secret(text), f"{name}_FILE")
+        shown = None if text else "none: the file is empty"
+        return self.decide(label, Secret(text), f"{name}_FILE", shown=shown)
 
     def port(self, name: str, default: int | None, reason: str) -> int | None:
         """A number, or `off`."""
@@ -515,11 +516,6 @@ class _Reader:
             code="invalid",
             hint=f"set {name} to a number from 1 to 65535, or to off",
         )
-
-    def warn_daemon(self, text: str) -> None:
-        """Say it, but not to a caller of another daemon, as `oj` in the pod of an agent is."""
-        if self.get("OJ_DAEMON_URL") is None:
-            self.warnings.append(text)
 
     def _ignored(self, name: str, text: str, expected: str, used: str) -> None:
         self.warnings.append(f"{name}={text!r} is ignored: expected {expected}; using {used}")

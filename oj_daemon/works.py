@@ -103,7 +103,6 @@ class Works:
             return
         places.known = self._owners
         places.on_loss = observer.note_lost
-        places.cache.on_fresh = observer.note_pods
         observer.read_pods(places.cache.tally, lambda: places.cache.age)
         self.executor.use(places)
         self.places = places
@@ -113,7 +112,9 @@ class Works:
     def tell(self, readiness: Readiness) -> None:
         """Keep it told whether the cluster can be asked."""
         if self.places is not None:
-            self.places.cache.on_fresh = partial(readiness.set, "pods")
+            cache = self.places.cache
+            readiness.set("pods", cache.is_fresh, "" if cache.is_fresh else "not listed yet")
+            cache.on_fresh = partial(readiness.set, "pods")
 
     def has_place(self, job_id: JobId) -> bool:
         """Whether the job works somewhere else than on this machine."""

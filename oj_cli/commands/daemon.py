@@ -240,7 +240,13 @@ def _info(ctx: Ctx) -> dict[str, Any] | None:
     """What the daemon tells about itself; None when there is none."""
     try:
         with ctx.client() as client:
-            return client.call("DaemonStatus")
+            try:
+                return client.call("DaemonStatus")
+            except WireError as failure:
+                if failure.code != "closed":
+                    raise
+                # It was ending just then: asked again, nobody listens any more, or the next one answers.
+                return client.call("DaemonStatus")
     except WireError as failure:
         if failure.code == "unavailable" and ctx.settings.daemon_url is None:
             return None

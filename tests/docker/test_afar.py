@@ -12,7 +12,8 @@ import pytest
 
 from tests.docker.conftest import StartDaemon
 from tests.docker.engine import Container, has_bridge
-from tests.support.far import TOKEN, free_port
+from tests.support.far import TOKEN
+from tests.support.probes import free_port
 from tests.support.waiting import until
 from tests.support.world import World, ran
 

@@ -5,20 +5,14 @@ Rule: black box. The user's own state folder does not exist and must not come to
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support.probes import free_port
 from tests.support.waiting import until
 from tests.support.world import World
 
 TOKEN = "sesame, open"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class Far:

@@ -18,7 +18,7 @@ import trustme
 
 from oj_daemon.adapters.place import PlaceClient
 from oj_daemon.settings import Secret
-from tests.support.far import free_port
+from tests.support.probes import free_port
 from tests.support.sidecar import PROGRAM, ROOT, SECONDS, Reply, Sidecar, decoded
 
 NAME = "oj-job-1"

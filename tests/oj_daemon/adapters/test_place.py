@@ -19,8 +19,8 @@ from oj_daemon.errors import AdapterError
 from oj_daemon.settings import Secret
 from oj_daemon.shell import RunState
 from oj_daemon.wire.names import AgentId
-from tests.support.far import free_port
 from tests.support.places import Papers, PlaceProcess, agent_script, place
+from tests.support.probes import free_port
 from tests.support.sidecar import FAST, sidecar
 
 pytestmark = pytest.mark.e2e  # a real process, and more than one
