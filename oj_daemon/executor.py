@@ -60,6 +60,8 @@ logger = logging.getLogger(__name__)
 
 EVALUATE_SECONDS: Final = 10.0
 """How long one local or ref may take (spec 1.14)."""
+CRASH_SECONDS: Final = 30.0
+"""How long the end of a run may take whose order failed in a way that nobody foresaw."""
 GATE_SECONDS: Final = 600.0
 """How long the command of a gate may take."""
 GATE_OUTPUT: Final = 2000
@@ -142,7 +144,7 @@ class Executor:
         self._ended: set[str] = set()
         """Runs that we began to end before they had exited."""
         self._evaluating: dict[JobId, asyncio.Task[None]] = {}
-        self._cloning: dict[WorkspaceId, asyncio.Task[None]] = {}
+        self._creating: dict[WorkspaceId, asyncio.Task[None]] = {}
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._elsewhere: set[str] = set()
         """Those of them that run in a place, and so outlive this process wherever it runs."""
@@ -216,8 +218,8 @@ class Executor:
                 self._evaluating[effect.job_id] = task
             case effects.CreateWorkspace(workspace_id=workspace_id, kind=kind):
                 task = self._spawn(self._create_workspace(effect, cause), effect)
-                if kind is WorkspaceKind.CLONE:
-                    self._cloning[workspace_id] = task
+                if kind is WorkspaceKind.CLONE or effect.runtime:
+                    self._creating[workspace_id] = task
             case effects.DeleteWorkspace():
                 self._spawn(self._delete_workspace(effect, cause), effect)
             case effects.SpawnAgent(agent_id=agent_id):
@@ -267,7 +269,9 @@ class Executor:
             if isinstance(effect, effects.StartStep):
                 # Nobody follows the run any more: it must not go on behind the back of a job that calls it over.
                 with contextlib.suppress(Exception):
-                    await self.shell.end(_run_id(effect.job_id, effect.run))
+                    async with asyncio.timeout(CRASH_SECONDS):
+                        run_id = _run_id(effect.job_id, effect.run)
+                        await self._shell_of(run_id, effect.place).end(run_id)
             self._crash(effect, error)
 
     def _crash(self, effect: AnyEffect, error: Exception) -> None:
@@ -311,13 +315,13 @@ class Executor:
     async def _watch(self, effect: effects.StartStep, run_id: str) -> events.StepExited:
         """Start the run, or find it again, and follow it to its end."""
         token = self.tokens.of_run(effect.job_id, effect.run)
-        spec = RunSpec(
-            run_id=run_id,
-            script=effect.script,
-            env=self._env(effect.env, token, effect.place),
-            cwd=Path(effect.cwd),
-        )
         try:
+            spec = RunSpec(
+                run_id=run_id,
+                script=effect.script,
+                env=self._env(effect.env, token, effect.place),
+                cwd=Path(effect.cwd),
+            )
             shell = await self._begin(spec, effect.place)
         except AdapterError as error:
             return events.StepExited(job_id=effect.job_id, run=effect.run, error=_sentence(error))
@@ -401,7 +405,8 @@ class Executor:
                 self._entering.discard(spec.run_id)
         shell = PlaceShell(runtime, route, folder)
         if not runtime.why_gone(route):  # else `wait` tells what became of it
-            note_route(folder(spec.run_id), route)
+            # Not in the loop: it is two fsyncs, and many may begin at once.
+            await asyncio.to_thread(note_route, folder(spec.run_id), route)
             await shell.start(spec)
         return shell
 
@@ -544,8 +549,8 @@ class Executor:
             try:
                 await self._note_remains(effect.agent_id, effect.job_id, route)
                 await runtime.checkpoint(place, route)
-            except AdapterError as error:
-                logger.warning("save the work of agent %s: %s", effect.agent_id, error.message)
+            except (AdapterError, OSError) as error:
+                logger.warning("save the work of agent %s: %s", effect.agent_id, error)
 
     async def _spawn_agent(self, effect: effects.SpawnAgent) -> tuple[str, dict[str, str], str]:
         """Runtime, route and conversation of a session that is up. Raises AdapterError."""
@@ -599,8 +604,13 @@ class Executor:
         if effect.place is None:
             session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
         else:
+            # One that was just starting has no route yet, and may be there all the same.
+            owner = effect.place.agent_id or effect.place.workspace_id
             session_id = await self._placed_agents().end(
-                effect.agent_id, effect.job_id, effect.route
+                effect.agent_id,
+                effect.job_id,
+                effect.route or self._routes.get(owner, effect.place.route),
+                is_alone=bool(effect.place.agent_id),
             )
             await self._leave_own_place(effect.place)
         self._report(events.AgentEnded(agent_id=effect.agent_id, session_id=session_id), cause)
@@ -839,9 +849,9 @@ class Executor:
 
     async def _delete_workspace(self, effect: effects.DeleteWorkspace, cause: str) -> None:
         fact: AnyEvent
-        cloning = self._cloning.pop(effect.workspace_id, None)
-        if cloning is not None:
-            cloning.cancel()  # of a cancelled job, which nobody waits minutes for
+        creating = self._creating.pop(effect.workspace_id, None)
+        if creating is not None:
+            creating.cancel()  # of a cancelled job, which nobody waits minutes for
         async with self._busy[effect.workspace_id]:
             try:
                 note, kept = "", ""

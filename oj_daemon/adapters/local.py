@@ -209,12 +209,6 @@ class LocalAgents:
         session = self.session(order.agent_id, order.job_id, route["socket"])
         return await session.follow(order.seq, report, ear)
 
-    async def kill(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> None:
-        """Kill the program; its sidecar tells that it exited."""
-        await self.session(agent_id, job_id, route["socket"]).ask(
-            "POST", "signal", {"signal": "KILL"}
-        )
-
     async def end(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> str:
         """End the session and everything it started; returns its conversation, where it is known."""
         run_id = self.run_id(agent_id, job_id)

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import shlex
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ from oj_daemon.adapters.local import LINGER_SECONDS, READY_SECONDS, config_of, s
 from oj_daemon.adapters.place import PlaceClient
 from oj_daemon.adapters.saved import LOST, SavedLogs
 from oj_daemon.adapters.session import Ear, Session
-from oj_daemon.adapters.shells import FIRST_PAUSE, LONGEST_PAUSE, UNREACHABLE
+from oj_daemon.adapters.shells import FIRST_PAUSE, LONGEST_PAUSE, UNREACHABLE, PlaceShell
 from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
@@ -61,7 +60,6 @@ class PlacedAgents:
         self._environ = environ
         self._conversation = conversation
         """What the last look at a session left of it, which may be more than was saved turn by turn."""
-        self._clients: dict[str, PlaceClient] = {}
         self._is_up: dict[AgentId, bool] = {}
         """What was last seen of each agent that is followed."""
 
@@ -69,10 +67,24 @@ class PlacedAgents:
         self, order: SpawnAgent, route: Mapping[str, str]
     ) -> tuple[dict[str, str], str, str]:
         """Start the session in a place that is ready, or find it there; its route and conversation, and what people
-        should know. Raises AdapterError.
+        should know. A place that cannot be reached is asked again as long as it may be there. Raises AdapterError.
         """
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._spawn(order, route)
+            except AdapterError as error:
+                if error.code not in UNREACHABLE or self._places.why_gone(route):
+                    raise
+                logger.info("agent %s: %s; trying again", order.agent_id, error.message)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _spawn(
+        self, order: SpawnAgent, route: Mapping[str, str]
+    ) -> tuple[dict[str, str], str, str]:
         run_id = _run_id(order.agent_id, order.job_id)
-        client = await self._client(order.agent_id, route)
+        client = await self._places.client(route)
         view = await client.view(run_id)
         note = ""
         if view.state is RunState.NEVER:
@@ -90,8 +102,8 @@ class PlacedAgents:
             raise AdapterError(f"its session is gone: {view.detail or 'it has ended'}", code="gone")
         try:
             health = await self._ready(order, run_id, client)
-        except AdapterError:
-            if not order.route:
+        except AdapterError as error:
+            if not order.route and error.code not in UNREACHABLE:
                 with contextlib.suppress(AdapterError):
                     await client.end(run_id, 1.0)
                     await client.forget(run_id)
@@ -108,8 +120,9 @@ class PlacedAgents:
         self, order: SpawnAgent, run_id: str, client: PlaceClient, saved: bytes
     ) -> None:
         reads: dict[str, str] = {}
-        for path in _wanted_files(order):
-            text = await _read(client, f"{run_id}.read", path)
+        for number, path in enumerate(_wanted_files(order)):
+            # A read that a dead daemon left behind is found again by its name, and so has to be of the same file.
+            text = await _read(client, f"{run_id}.read{number}", path)
             if text is not None:
                 reads[path] = text
         config = config_of(order, reads.get)
@@ -158,15 +171,11 @@ class PlacedAgents:
             text = (await client.output(run_id, start, seconds=0)).data
         return text.decode("utf-8", "replace").strip() or "it said nothing"
 
-    async def _client(self, agent_id: AgentId, route: Mapping[str, str]) -> PlaceClient:
-        client = self._clients[agent_id] = await self._places.client(route)
-        return client
-
     def session(self, agent_id: AgentId, route: Mapping[str, str]) -> Session:
         """The client of a sidecar that was found before."""
         return Session(
             agent_id,
-            _Lazy(self, agent_id, route),
+            _Lazy(self._places, agent_id, route),
             lambda: self._is_up.get(agent_id, True) and not self._places.why_gone(route),
         )
 
@@ -204,7 +213,7 @@ class PlacedAgents:
         pause = FIRST_PAUSE
         while not self._places.why_gone(route):
             try:
-                client = await self._client(order.agent_id, route)
+                client = await self._places.client(route)
                 view = await client.wait(run_id)
                 pause = FIRST_PAUSE
             except AdapterError as error:
@@ -217,12 +226,13 @@ class PlacedAgents:
                     break
         self._is_up[order.agent_id] = False
 
-    async def kill(self, agent_id: AgentId, route: Mapping[str, str]) -> None:
-        """Kill the program; its sidecar tells that it exited."""
-        await self.session(agent_id, route).ask("POST", "signal", {"signal": "KILL"})
+    async def end(
+        self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str], *, is_alone: bool
+    ) -> str:
+        """End the session and everything it started; returns its conversation, where it is known.
 
-    async def end(self, agent_id: AgentId, job_id: JobId, route: Mapping[str, str]) -> str:
-        """End the session and everything it started; returns its conversation, where it is known."""
+        One that is not alone in its place is waited for as long as that may be there; else its place goes next anyway.
+        """
         session_id = ""
         if not route or self._places.why_gone(route):
             return session_id
@@ -232,35 +242,30 @@ class PlacedAgents:
                 health = await self.session(agent_id, route).ask("GET", "health")
                 session_id = str(health.get("session_id") or "")
                 await self.session(agent_id, route).ask("POST", "shutdown", {})
-        with contextlib.suppress(AdapterError):
-            client = await self._client(agent_id, route)
-            await client.end(run_id, 5.0)
-            await client.forget(run_id)
-        self._clients.pop(agent_id, None)
+        if is_alone:
+            with contextlib.suppress(AdapterError):
+                client = await self._places.client(route)
+                await client.end(run_id, 5.0)
+            return session_id
+        shell = PlaceShell(self._places, route, lambda _: self._folder)
+        if left := await shell.end(run_id, 5.0):
+            logger.warning("end agent %s: %s", agent_id, left)
+        await shell.remove(run_id)
         return session_id
-
-    def known(self, job_id: JobId) -> list[str]:
-        """The ids of all sessions that a job has had."""
-        folder = self._folder / job_id
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-    def forget(self, job_id: JobId) -> None:
-        """Remove what is remembered of a job's sessions."""
-        shutil.rmtree(self._folder / job_id, ignore_errors=True)
 
 
 class _Lazy:
     """The way to an agent whose place is asked for when first needed, and again when it has moved."""
 
-    def __init__(self, agents: PlacedAgents, agent_id: AgentId, route: Mapping[str, str]) -> None:
-        self._agents = agents
+    def __init__(self, places: Places, agent_id: AgentId, route: Mapping[str, str]) -> None:
+        self._places = places
         self._agent_id = agent_id
         self._route = route
         self.base = ""
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[ClientSession]:
-        client = await self._agents._client(self._agent_id, self._route)  # noqa: SLF001 - its other half
+        client = await self._places.client(self._route)
         transport = client.agent(self._agent_id)
         self.base = transport.base
         async with transport.connected() as connection:

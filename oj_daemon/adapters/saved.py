@@ -15,6 +15,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from oj_daemon.adapters.session import Session
 from oj_daemon.core import events
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SAVE_SECONDS: Final = 30.0
 """How often the log of an agent is saved that works on and on."""
+LONGEST_WORD: Final = 200
 LOST: Final = b"\0"
 """There was a conversation, and nothing of it is left."""
 
@@ -55,7 +57,7 @@ class SavedLogs:
         if session_id:
             self._current[order.agent_id] = session_id
             folder = self._folder / order.job_id / order.agent_id
-            (folder / f"{session_id}.place").write_text(route.get("uid", ""), "ascii")
+            (folder / f"{_word(session_id)}.place").write_text(route.get("uid", ""), "ascii")
 
     def keeper(self, order: SpawnAgent, route: Mapping[str, str], session: Session) -> Keeper:
         """Who saves what this session does from now on."""
@@ -63,11 +65,17 @@ class SavedLogs:
 
     def path(self, order: SpawnAgent, session_id: str) -> Path:
         """Where its log is saved."""
-        return self._folder / order.job_id / order.agent_id / f"{session_id}.jsonl"
+        return self._folder / order.job_id / order.agent_id / f"{_word(session_id)}.jsonl"
 
     def _all(self, order: SpawnAgent, kind: str) -> list[Path]:
         job = self._folder / order.job_id
-        return [path for path in job.glob(f"*/*.{kind}") if path.stem == order.session_id]
+        word = _word(order.session_id)
+        return [path for path in job.glob(f"*/*.{kind}") if path.stem == word]
+
+
+def _word(session_id: str) -> str:
+    """The name of one file, whatever an agent calls its conversation."""
+    return quote(session_id, safe="")[:LONGEST_WORD]
 
 
 class Keeper:

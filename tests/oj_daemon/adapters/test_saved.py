@@ -54,3 +54,16 @@ def test_without_a_whole_line_it_is_lost_unless_its_place_is_still_there(
         logs.path(FIRST, "s1").write_bytes(half)
     assert logs.find(NEXT, THERE) is LOST
     assert logs.find(NEXT, HERE) == b""
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "/tmp/evil", "..", "a/b", "x" * 1000])
+def test_whatever_an_agent_calls_its_conversation_stays_in_its_folder(
+    logs: SavedLogs, tmp_path: Path, name: str
+) -> None:
+    logs.note(FIRST, name, HERE)
+    folder = tmp_path / FIRST.job_id / FIRST.agent_id
+    path = logs.path(FIRST, name)
+    assert path.parent == folder
+    path.write_bytes(b'{"a":1}\n')
+    assert logs.find(msgspec.structs.replace(NEXT, session_id=name), THERE) == b'{"a":1}\n'
+    assert {each.parent for each in tmp_path.rglob("*.place")} == {folder}
