@@ -107,7 +107,7 @@ async def elected(
         try:
             is_elected = await _acquire(elector, asked)
         except api.KubeError as error:
-            yield _unelected(config, error)
+            yield _unelected(config, error, has_rival=elector.has_rival)
             return
         if not is_elected:
             logger.info("ended while standing by")
@@ -124,11 +124,16 @@ def is_contested(config: Settings) -> bool:
     return config.lease == "on" or (config.lease == "auto" and config.runtime == "kubernetes")
 
 
-def _unelected(config: Settings, error: OjError) -> Tenure:
-    """What was asked for by name works or the daemon ends; else it goes on alone, and says so."""
-    if config.lease == "on":
+def _unelected(config: Settings, error: OjError, *, has_rival: bool = False) -> Tenure:
+    """What was asked for by name works or the daemon ends; else it goes on alone, and says so.
+
+    Never beside a holder that was seen: then there is a Lease, and something else is wrong for the moment.
+    """
+    if config.lease == "on" or has_rival:
         raise OjError(
-            f"OJ_LEASE=on: {error.message}", code="unavailable", hint=error.hint or "unset OJ_LEASE"
+            f"OJ_LEASE={config.lease}: {error.message}",
+            code="unavailable",
+            hint=error.hint or "unset OJ_LEASE",
         ) from error
     return Tenure(
         choices=(Choice("lease_holder", "none", "the cluster does not let us use a Lease"),),

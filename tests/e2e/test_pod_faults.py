@@ -200,6 +200,7 @@ def test_a_quota_is_waited_for_unless_it_never_has_room_and_what_is_forbidden_fa
     ward.until_clean()
 
     ward.kube.forbid("POST", "/secrets")
+    ward.kube.forbid("DELETE", "/secrets")  # most probably the Role does not name them at all
     text = error(ward, ward.world.start("first"))
     assert "the daemon has no right to do this: secrets is forbidden" in text
     assert "oj daemon manifest prints it" in text
@@ -207,6 +208,16 @@ def test_a_quota_is_waited_for_unless_it_never_has_room_and_what_is_forbidden_fa
     assert did(ward) == {
         f"{name} {what}": 1 for name in ("first", "second") for what in ("began", "went")
     }
+
+
+def test_a_place_that_does_not_come_up_says_what_only_its_events_tell(ward: Ward) -> None:
+    write(ward, first=step(ward, "first"))
+    ward.far.server["OJ_K8S_SSH_SECRET"] = "absent"
+    patient(ward, 4000)
+    text = error(ward, ward.world.start("first"))
+    assert "the place did not come up within 4 s" in text
+    assert 'secret "absent" not found' in text
+    ward.until_clean()
 
 
 def test_a_pod_that_is_lost_before_it_was_ready_is_made_again_a_few_times(ward: Ward) -> None:

@@ -221,6 +221,7 @@ def test_strays_of_this_daemon_are_swept_and_others_are_not(ward: Ward) -> None:
         container = {"name": "agent", "image": "x", "command": ["sleep", "1000"]}
         spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
         ward.kube.create("pods", {"metadata": {"name": name, "labels": labels}, "spec": spec})
+    ward.kube.create("secrets", {"metadata": {"name": "oj-wks-stray"}})
     ward.restart()
     ward.kube.until_gone("oj-wks-stray")
     assert "removing the pod oj-wks-stray" in (world.state / "daemon.log").read_text()

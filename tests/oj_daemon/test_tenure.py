@@ -170,6 +170,23 @@ async def test_a_daemon_that_is_asked_to_end_while_it_stands_by_does_not_act(fol
             assert holder(server).startswith("oj-0_")
 
 
+async def test_a_daemon_that_is_refused_while_another_holds_the_lease_does_not_go_on_alone(
+    folder: Path,
+) -> None:
+    async with served(folder) as server:
+
+        def on_lease(_ok: bool, _why: str) -> None:
+            server.faults.append(Fault("status", status=403))
+
+        config = in_a_pod(folder, OJ_LEASE_RETRY_MS="10")
+        async with elected(on(folder), pending(), HOOKS):
+            with pytest.raises(OjError, match=r"^OJ_LEASE=auto: ") as failure:
+                async with elected(config, pending(), Hooks(unexpected, on_lease)):
+                    pytest.fail("acts beside another")
+            server.faults.clear()
+        assert failure.value.code == "unavailable"
+
+
 async def test_when_the_lease_is_lost_the_block_ends_and_nothing_is_given_back(
     folder: Path,
 ) -> None:

@@ -201,6 +201,11 @@ class Elector:
         if why:
             raise lost(why)
 
+    @property
+    def has_rival(self) -> bool:
+        """Whether somebody else was seen to hold it."""
+        return self._seen.holder not in ("", self.identity)
+
     async def acquire(self) -> None:
         """Wait until we hold the Lease; KubeError when the API server will never let us."""
         told = ""

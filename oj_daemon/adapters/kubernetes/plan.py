@@ -14,10 +14,10 @@ from oj_daemon.core.effects import CreateWorkspace
 from oj_daemon.drivers import driver_names, load_driver
 from oj_daemon.errors import Rejected
 from oj_daemon.settings import Cluster
+from oj_daemon.wire.names import PREFIXES
 
 SESSION: Final = "/tmp/oj"  # noqa: S108 - in the pod, whose /tmp is its own
 """Folder of the sidecar of a place: its runs, its files and its agents."""
-CREW: Final = "crw-"
 
 
 def plan_of(  # noqa: PLR0913, PLR0917 - each is one thing that a pod is made from
@@ -43,7 +43,7 @@ def plan_of(  # noqa: PLR0913, PLR0917 - each is one thing that a pod is made fr
         templates.append(("OJ_K8S_POD_TEMPLATE", dict(template)))
     if container is not None and container.pod:
         templates.append(("container { pod }", dict(container.pod)))
-    is_crew = wanted.job_id.startswith(CREW)
+    is_crew = wanted.job_id.startswith(PREFIXES["crew"])
     return PodPlan(
         name=name,
         namespace=namespace,

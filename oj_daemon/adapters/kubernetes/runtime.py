@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import os
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,7 @@ import msgspec
 from oj_daemon.adapters.base import PlaceReady
 from oj_daemon.adapters.kubernetes import pod as pods
 from oj_daemon.adapters.kubernetes.api import Kube, KubeError
+from oj_daemon.adapters.kubernetes.diagnose import diagnose_pod
 from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis, Kind
 from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
 from oj_daemon.adapters.kubernetes.refusals import diagnose_error
@@ -50,10 +52,13 @@ RETRY_LONGEST: Final = 30.0
 SWEEP_SECONDS: Final = 600.0
 GRACE_SECONDS: Final = 40
 LOG_LINES: Final = 20
+LOG_BYTES: Final = 65536
+LOG_SHOWN: Final = 2000
+"""Characters of a pod's last words: they become part of a fact."""
+NO_ROOM: Final = "disk"
+"""Code of what could not be written here."""
 SCRIPT_SECONDS: Final = 120.0
 """How long a command of ours in a place may take."""
-FRESH_SECONDS: Final = 15.0
-"""How long the cache is waited for at the start."""
 SHORT: Final = 12
 """Digits of a commit that people read."""
 
@@ -132,10 +137,7 @@ class KubernetesPlaces:
     async def _sweep_often(self) -> None:
         await self._listed()
         while True:
-            try:
-                await self.sweep()
-            except KubeError as error:
-                logger.warning("sweeping pods: %s", error.message)
+            await self.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> list[str]:
@@ -146,9 +148,10 @@ class KubernetesPlaces:
             for name, seen in self.cache.all().items()
             if name not in claimed and not seen.pod["metadata"].get("deletionTimestamp")
         ]
-        for name, seen in strays:
-            logger.warning("removing the pod %s: nobody claims it", name)
-            await self._delete(name, seen.uid)
+        async with asyncio.TaskGroup() as group:
+            for name, seen in strays:
+                logger.warning("removing the pod %s: nobody claims it", name)
+                group.create_task(self._clear(name, seen.uid))
         return [name for name, _ in strays]
 
     async def _listed(self) -> None:
@@ -292,8 +295,8 @@ class KubernetesPlaces:
         """The pod, if we may go on with it; None once one that is on its way out is gone. Raises AdapterError."""
         metadata = found["metadata"]
         if metadata.get("deletionTimestamp"):
-            while (seen := self.cache.get(plan.name)) is not None and seen.uid == metadata["uid"]:
-                await self.cache.change(2.0)
+            await self._clear(plan.name, metadata["uid"])  # and its node may be lost
+            self._holding.add(plan.name)
             return None
         spawn = str((metadata.get("annotations") or {}).get(pods.SPAWN, ""))
         why = pods.stranger(msgspec.structs.replace(plan, spawn=spawn), found)
@@ -379,7 +382,7 @@ class KubernetesPlaces:
                 if said.kind is Kind.GATED or not self.cache.is_fresh:
                     began = time.monotonic()
                 elif time.monotonic() - began > limit:
-                    return _too_late(said, limit)
+                    return _too_late(await self._with_events(seen), limit)
             await self.cache.change(5.0)
 
     async def _furnish(
@@ -490,13 +493,19 @@ class KubernetesPlaces:
             try:
                 path = await self._save(order, order.route)
             except AdapterError as error:
-                logger.warning("%s: what was not pushed could not be saved: %s", owner, error)
+                if error.code == NO_ROOM:
+                    raise  # it stays where it is
+                note = f"what was not pushed could not be saved: {error.message}"
+                logger.warning("%s: %s", owner, note)
             else:
                 if path is not None:
                     note = f"what was not pushed is kept in {path}: git fetch {path} refs/oj/checkpoint"
         if order.force:
             self._saved(order).unlink(missing_ok=True)
         await self._clear(name, "")  # a copy that somebody made of it as well
+        client = self._clients.pop(order.route.get("uid", ""), None)  # of a pod that went by itself
+        if client is not None:
+            await client.close()
         return note
 
     async def checkpoint(self, place: CreateWorkspace, route: Mapping[str, str]) -> None:
@@ -523,7 +532,14 @@ class KubernetesPlaces:
             )
             if printed.endswith("saved"):
                 data = await client.get_file("checkpoint.bundle")
-                await asyncio.to_thread(_write, path, data)
+                try:
+                    await asyncio.to_thread(_write, path, data)
+                except OSError as error:
+                    raise AdapterError(
+                        f"save what was not pushed in {path}: {error.strerror or error}",
+                        code=NO_ROOM,
+                        hint="free some space there",
+                    ) from error
                 return path
             if printed.endswith("clean"):
                 path.unlink(missing_ok=True)
@@ -539,8 +555,7 @@ class KubernetesPlaces:
                     if seen is not None:
                         uids.add(seen.uid)
                         await self._delete(name, seen.uid)
-                    with contextlib.suppress(_NotFound):
-                        await self._erase("secrets", name, {})
+                    await self._erase_secret(name)
                 break
             except KubeError as error:
                 logger.warning("remove the pod %s: %s", name, error.message)
@@ -565,6 +580,17 @@ class KubernetesPlaces:
         with contextlib.suppress(_NotFound):
             await self._erase("pods", name, {"preconditions": {"uid": uid}, **(more or {})})
 
+    async def _erase_secret(self, name: str) -> None:
+        try:
+            await self._erase("secrets", name, {})
+        except _NotFound:
+            pass
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            # Who may not do that will not be allowed to in a moment; often there is none, because making it was forbidden.
+            logger.warning("the Secret %s stays, if there is one: %s", name, error.message)
+
     async def _erase(self, plural: str, name: str, options: Mapping[str, Any]) -> None:
         await self._writes.take()
         body = {"apiVersion": "v1", "kind": "DeleteOptions", **options}
@@ -575,17 +601,30 @@ class KubernetesPlaces:
                 raise _NotFound from error
             raise
 
+    async def _with_events(self, seen: Seen) -> Diagnosis:
+        """What is the matter with a pod, its events included: a volume that cannot be mounted is told nowhere else."""
+        query = {"fieldSelector": f"involvedObject.uid={seen.uid}"}
+        try:
+            listed = await self._kube.request("GET", self._path("events"), query=query)
+        except KubeError:
+            return seen.diagnosis
+        return diagnose_pod(seen.pod, events=listed.get("items") or (), before=seen.diagnosis)
+
     async def _last_words(self, name: str, said: Diagnosis) -> str:
         """The diagnosis with the last lines of the container's log, read while the pod is there."""
         words = said.message
         if not said.container or said.is_infra:
             return words
-        query = {"container": said.container, "tailLines": str(LOG_LINES)}
+        query = {
+            "container": said.container,
+            "tailLines": str(LOG_LINES),
+            "limitBytes": str(LOG_BYTES),
+        }
         try:
             log = await self._kube.text(self._path("pods", name, "log"), query)
         except KubeError:
             return words
-        lines = log.strip()
+        lines = log.strip()[-LOG_SHOWN:]
         return f"{words}; it said last: {lines}" if lines else words
 
     def _path(self, plural: str, name: str = "", sub: str = "") -> str:
@@ -647,9 +686,21 @@ def _too_late(said: Diagnosis, seconds: float) -> Diagnosis:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.tmp")
-    fresh.write_bytes(data)
-    fresh.chmod(0o600)
+    with fresh.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)
+    for each in (
+        path.parent,
+        path.parent.parent,
+    ):  # the pod may go next: then this is the only copy
+        folder = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 _FURNISH: Final = """\

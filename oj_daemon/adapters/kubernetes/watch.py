@@ -35,8 +35,8 @@ SHORT_SECONDS: Final = 1.0
 OVERDUE_SECONDS: Final = 30.0
 """How much longer than its grace a pod may take to end."""
 NO_ANSWER: Final = "the API server cannot be asked"
-STALE_SECONDS: Final = 120.0
-"""Age from which the cache is not fresh any more; bookmarks come about once a minute."""
+MOST_GONE: Final = 2000
+"""Of how many pods that are over it is known why; of older ones, that they are."""
 
 
 class Seen(NamedTuple):
@@ -179,7 +179,7 @@ class PodCache:
             if now is None and seen.uid in self._put:
                 self._pods[name] = seen  # the watch, which begins at this list, tells more
             elif now is None or now.uid != seen.uid:
-                self._gone[seen.uid] = diagnose_missing(name, seen.diagnosis)
+                self._remember(seen.uid, diagnose_missing(name, seen.diagnosis))
         self.is_listed = True
         self._touch()
         self._tell()
@@ -205,7 +205,7 @@ class PodCache:
                 if line.pod is None or line.diagnosis is None:
                     continue
                 if line.is_gone:
-                    self._gone[line.uid] = line.diagnosis
+                    self._remember(line.uid, line.diagnosis)
                     seen = self._pods.get(line.name)
                     if seen is not None and seen.uid == line.uid:
                         del self._pods[line.name]
@@ -217,7 +217,12 @@ class PodCache:
                 self._tell()
 
     def _bury(self, seen: Seen) -> None:
-        self._gone[seen.uid] = diagnose_missing(seen.pod["metadata"]["name"], seen.diagnosis)
+        self._remember(seen.uid, diagnose_missing(seen.pod["metadata"]["name"], seen.diagnosis))
+
+    def _remember(self, uid: str, said: Diagnosis) -> None:
+        self._gone[uid] = said
+        while len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _touch(self) -> None:
         self._fresh_at = time.monotonic()
