@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oj_daemon import tls
-from oj_daemon.adapters.kubernetes import api
+from oj_daemon.adapters.kubernetes import api, pod, template
 from oj_daemon.adapters.kubernetes.runtime import Issuer, KubernetesPlaces
 from oj_daemon.errors import OjError, StoreError
 from oj_daemon.observer import Observer
@@ -30,6 +30,7 @@ async def open_places(settings: Settings, tokens: Tokens, observer: Observer) ->
     kube = await api.connect(settings, note_api_call=observer.note_api_call)
     try:
         await _may_use(kube)
+        pod.check_defaults(pod.Defaults(**dict(settings.cluster.resources)))
         authority = tls.Authority(settings.state_dir / "tls")
         issuer = Issuer(authority.pem, authority.issue, authority.context("oj-daemon"))
         return KubernetesPlaces(
@@ -112,4 +113,5 @@ def _template(path: str) -> Mapping[str, Any] | None:
             code="invalid",
             hint="correct the file, or unset the variable",
         )
+    template.read((("OJ_K8S_POD_TEMPLATE", found),))  # misspelt fields end the start, not each job
     return found

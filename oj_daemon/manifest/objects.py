@@ -364,6 +364,7 @@ def _agent_defaults(options: Options) -> dict[str, str]:
         "OJ_K8S_DAEMON_URL": f"tls://{options.name}.{options.namespace}.svc:{TCP_PORT}"
         if is_cluster
         else "",
+        "OJ_K8S_PULL_SECRETS": options.image_pull_secret if is_cluster else "",
         "OJ_K8S_CREDENTIAL_SECRET": options.agent_credential_secret,
         "OJ_K8S_SSH_SECRET": options.agent_ssh_secret,
         "OJ_K8S_CPU_REQUEST": options.agent_cpu_request,

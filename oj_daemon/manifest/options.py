@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from oj_daemon.adapters.kubernetes import grammar
+from oj_daemon.adapters.kubernetes.pod import Defaults
 from oj_daemon.errors import Rejected
 from oj_daemon.settings import Secret
 
@@ -27,13 +29,6 @@ SHORTEST_TOKEN: Final = 16
 
 LABEL: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-FACTORS: Final = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{unit: Decimal(1000) ** at for at, unit in enumerate("kMGTPE", 1)},
-    **{f"{unit}i": Decimal(1024) ** at for at, unit in enumerate("KMGTPE", 1)},
-}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +86,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def token_from(self) -> str:
         """Name of the Secret that holds the token, new or not."""
-        return self.token_secret or f"{self.name}-token"
+        # Of whatever has this beginning, nothing is mounted into a place (adapters/kubernetes/template.py).
+        own = self.name if self.name.startswith(NAME) else f"{NAME}-{self.name}"
+        return self.token_secret or f"{own}-token"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -168,37 +165,49 @@ def _is_host(name: str) -> bool:
 
 
 def _quantities(options: Options) -> Iterator[tuple[str, str]]:
+    default = Defaults()
     pairs = {
         "cpu": (options.cpu_request, options.cpu_limit),
         "memory": (options.memory_request, options.memory_limit),
-        "agent-cpu": (options.agent_cpu_request, options.agent_cpu_limit),
-        "agent-memory": (options.agent_memory_request, options.agent_memory_limit),
-        "agent-ephemeral": (options.agent_ephemeral_request, options.agent_ephemeral_limit),
+        "agent-cpu": (
+            options.agent_cpu_request or default.cpu_request,
+            options.agent_cpu_limit or default.cpu_limit,
+        ),
+        "agent-memory": (
+            options.agent_memory_request or default.memory_request,
+            options.agent_memory_limit or default.memory_limit,
+        ),
+        "agent-ephemeral": (
+            options.agent_ephemeral_request or default.ephemeral_request,
+            options.agent_ephemeral_limit or default.ephemeral_limit,
+        ),
     }
     singles: dict[str, str] = {}
     for name, (request, limit) in pairs.items():
         singles |= {f"--{name}-request": request, f"--{name}-limit": limit}
-    if not _amount(options.storage_size):
+    if not _amount("storage", options.storage_size):
         yield (
             f"--storage-size {options.storage_size!r}: not a quantity",
             "write it like 512Mi or 4Gi",
         )
     for option, text in singles.items():
-        if text and not _amount(text):
+        if text and not _amount(option, text):
             example = "500m or 2" if "cpu" in option else "512Mi or 4Gi"
             yield f"{option} {text!r}: not a quantity", f"write it like {example}"
     for name, (request, limit) in pairs.items():
-        if request and limit and _amount(request) > _amount(limit):
+        if request and limit and _amount(name, request) > _amount(name, limit):
             yield (
                 f"--{name}-request {request} is more than --{name}-limit {limit}",
                 f"raise the limit: --{name}-limit {request}",
             )
 
 
-def _amount(text: str) -> Decimal:
-    """How much a quantity is; 0 for what is none, and for nothing."""
-    match = QUANTITY.fullmatch(text)
-    return Decimal(match[1]) * FACTORS[match[2] or ""] if match else Decimal(0)
+def _amount(of: str, text: str) -> Decimal:
+    """How much a quantity is, as places read it; 0 for what is none, and for nothing."""
+    try:
+        return grammar.amount(of, "cpu" if "cpu" in of else "memory", text)
+    except Rejected:
+        return Decimal(0)
 
 
 def _combinations(options: Options) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ def test_a_token_is_made_anew_each_time_and_how_to_keep_it_is_said(cli: Harness)
         assert token is not None
         assert len(token) >= 43
         assert result.err == (
-            "A token was made for this manifest. To keep it when you apply another: --token-secret jobs-token\n"
+            "A token was made for this manifest. To keep it when you apply another: --token-secret oj-daemon-jobs-token\n"
         )
         assert token not in result.err
 

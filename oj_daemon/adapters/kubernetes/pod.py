@@ -640,7 +640,7 @@ def _check(plan: PodPlan) -> None:
         grammar.subdomain("pull secret", name)
     _check_environment(plan)
     _check_clone(plan)
-    _check_defaults(plan.defaults)
+    check_defaults(plan.defaults)
     _check_numbers(plan)
     path = plan.workspace.path
     is_plain = path.startswith("/") and not set(path) & set(":$\0") and ".." not in path.split("/")
@@ -709,7 +709,8 @@ def _check_clone(plan: PodPlan) -> None:
                        hint="use 1 or more, or 0 for everything")  # fmt: skip
 
 
-def _check_defaults(defaults: Defaults) -> None:
+def check_defaults(defaults: Defaults) -> None:
+    """Raise Rejected for amounts that no pod can have."""
     for resource, name in (
         ("cpu", "CPU"),
         ("memory", "MEMORY"),

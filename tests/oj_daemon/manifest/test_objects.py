@@ -278,7 +278,7 @@ def test_a_secret_that_exists_is_named_and_not_made() -> None:
     [
         ({"create_namespace": True}, ["Namespace/oj"], {}),
         ({"image": "other"}, ["StatefulSet/oj-daemon"], {}),
-        ({"image_pull_secret": "r"}, ["StatefulSet/oj-daemon"], {}),
+        ({"image_pull_secret": "r"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_PULL_SECRETS": "r"}),
         ({"service_type": "NodePort"}, ["Service/oj-daemon"], {}),
         ({"drain_seconds": 90}, ["StatefulSet/oj-daemon"], {"OJ_DRAIN_TIMEOUT_MS": "90000"}),
         ({"cpu_limit": "4"}, ["StatefulSet/oj-daemon"], {}),
@@ -302,8 +302,8 @@ def test_a_secret_that_exists_is_named_and_not_made() -> None:
         ({"agent_ssh_secret": "k"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_SSH_SECRET": "k"}),
         ({"agent_credential_secret": "c"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_CREDENTIAL_SECRET": "c"}),
         ({"agent_cpu_request": "1"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_CPU_REQUEST": "1"}),
-        ({"agent_memory_limit": "1"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_MEMORY_LIMIT": "1"}),
-        ({"agent_ephemeral_limit": "1"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_EPHEMERAL_LIMIT": "1"}),
+        ({"agent_memory_limit": "64Gi"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_MEMORY_LIMIT": "64Gi"}),
+        ({"agent_ephemeral_limit": "64Gi"}, ["StatefulSet/oj-daemon"], {"OJ_K8S_EPHEMERAL_LIMIT": "64Gi"}),
         (
             {"agent_pod_template": "spec: {}\n"},
             ["ConfigMap/oj-daemon-agent-pod", "StatefulSet/oj-daemon"],

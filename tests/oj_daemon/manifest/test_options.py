@@ -79,7 +79,7 @@ def test_what_cannot_work_is_refused_with_the_option_to_type(
         {"cpu_request": "2", "cpu_limit": "2000m", "memory_limit": "268435456"},
         {"replicas": 2, "access_mode": "ReadWriteMany"},
         {"token": Secret(""), "token_secret": "mine"},
-        {"agent_cpu_request": "64"},
+        {"agent_cpu_request": "64", "agent_cpu_limit": "64"},
         {"runtime": "local"},
     ],
 )
