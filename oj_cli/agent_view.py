@@ -6,8 +6,9 @@ Rule: pure. AgentView and the present moment in, lines for `oj_cli.output` out.
 from __future__ import annotations
 
 from oj_cli import output
-from oj_cli.format import elapsed, moment
+from oj_daemon.wire.format import elapsed, moment
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
         ("Project", [view["project"]]),
         ("Status", [output.status(view["status"]), f" ({'after' if ended else 'for'} {age})"]),
         ("State", [view["state"]] if not ended else []),
-        ("Why", [output.one_line(why(view))]),
+        ("Why", [one_line(why(view))]),
         ("Runtime", [view["runtime"]]),
         ("Session", [view["session_id"]]),
         ("Attempts", [", ".join(f"{key} {count}" for key, count in view["attempts"].items())]),

@@ -11,10 +11,11 @@ import time
 from oj_cli import diagnostics, output
 from oj_cli.agent_view import why
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import duration
 from oj_cli.watch import OutOfTime, Watch, pause, tell_lost
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import duration
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class AgentWait:
         """How the wait ends, going by the news; empty while it goes on."""
         if news["missing"]:  # pruned meanwhile, and only what has ended is pruned
             return "completed"
-        for job in news["jobs"]:
+        for job in news["details"]:
             found = _newest(job["agents"], self.view)
             if found is None:
                 return "completed"
@@ -104,7 +105,7 @@ class AgentWait:
         if self.ctx.json:
             output.json({"outcome": outcome, "agent": output.untagged(self.view)})
             return OUTCOMES[outcome]
-        reason = output.one_line(why(self.view))
+        reason = one_line(why(self.view))
         if outcome == "completed":
             output.line(_title(self.view), " ", output.status(outcome))
             return OUTCOMES[outcome]

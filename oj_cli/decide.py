@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 
 from oj_cli import output
-from oj_cli.format import elapsed, moment
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import elapsed, moment
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def lines(view: dict[str, Any], now: int, *, with_hint: bool = True) -> list[Lin
         ("Project", [view["project"]]),
         ("Deadline", [deadline(view, now)]),
         *_outcome(view),
-        ("Note", [output.one_line(view["note"])]),
+        ("Note", [one_line(view["note"])]),
     ]  # fmt: skip
     made: list[Line] = [
         [output.header(f"{label}:"), " " * (10 - len(label)), *parts]
@@ -154,7 +155,7 @@ def _outcome(view: dict[str, Any]) -> list[tuple[str, Line]]:
     return [
         ("Status", [output.status(view["status"]), when]),
         ("Chosen", [chosen(view)]),
-        ("Message", [output.one_line(view["message"])]),
+        ("Message", [one_line(view["message"])]),
         ("By", [by]),
     ]
 
@@ -207,7 +208,7 @@ def question(group: dict[str, Any], at: int) -> list[Line]:
     return [
         [
             output.header(f"Question {at}:"),
-            f" {header}{output.one_line(group['question'])}",
+            f" {header}{one_line(group['question'])}",
             output.muted(several),
         ],
         *_numbered([*group["options"], other]),
@@ -223,7 +224,7 @@ def _numbered(entries: list[dict[str, Any]]) -> list[Line]:
             [
                 "  ",
                 output.literal(f"{entry['number']:>{room}}."),
-                f" {output.one_line(entry['label'])}",
+                f" {one_line(entry['label'])}",
                 mark,
             ]
         )

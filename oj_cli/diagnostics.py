@@ -136,7 +136,7 @@ def _write(text: str) -> None:
     if stream is None:  # closed by the caller (`2>&-`): nobody listens
         return
     if stream.isatty():
-        from oj_cli.output import visible  # noqa: PLC0415 - only for terminals
+        from oj_daemon.wire.text import visible  # noqa: PLC0415 - only for terminals
 
         text = visible(text)
     try:

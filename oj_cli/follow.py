@@ -1,7 +1,7 @@
 """Following one job until it ends: plain lines for pipes, a live view for terminals.
 
 Rule: the daemon is asked, never the file system, so it works the same from far away; `oj_cli.watch` sees to it that a
-daemon that restarts costs no line. What the live view looks like is decided in `oj_cli.live`; rich is imported here
+daemon that restarts costs no line. What the live view looks like is decided in `oj_daemon.wire.picture`; rich is imported here
 alone, and only for a terminal.
 """
 
@@ -14,11 +14,13 @@ import signal
 import time
 from collections import deque
 
-from oj_cli import diagnostics, live, output
+from oj_cli import diagnostics, output
 from oj_cli.talk import Talk
 from oj_cli.watch import Watch
 from oj_daemon.errors import OjError
+from oj_daemon.wire import picture
 from oj_daemon.wire.names import TERMINAL, short_id
+from oj_daemon.wire.text import visible
 
 TYPE_CHECKING = False  # as typing's own, which costs 5 ms to import
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from oj_cli.context import Ctx
-    from oj_cli.live import Job
+    from oj_daemon.wire.picture import Job
 
 LOG_LINE = re.compile(r"\S+Z \[([^\]\s]+)\] ?(.*)")
 """A line of a job's log that belongs to a step: its time, the step, the text."""
@@ -64,7 +66,7 @@ def news(watch: Watch, job_id: str) -> Iterator[News]:
         if reply["missing"]:
             message = f"cannot follow job {short_id(job_id)}: the daemon does not know it any more"
             raise OjError(message, code="not_found", hint="oj job list")
-        changed = next(iter(reply["jobs"]), None)
+        changed = next(iter(reply["details"]), None)
         chunk = reply["logs"].get(job_id)
         text = chunk["content"] if chunk else ""
         if chunk and chunk["restarted"]:
@@ -143,13 +145,15 @@ def outcome(job: Job) -> list[list[output.Text]]:
     """How a job ended, why, and what to do about it."""
     status = str(job["status"])
     took = (
-        live.duration(job["finished_at_ms"] - job["created_at_ms"]) if job["finished_at_ms"] else ""
+        picture.duration(job["finished_at_ms"] - job["created_at_ms"])
+        if job["finished_at_ms"]
+        else ""
     )
     reason = " ".join((job["error"] or job["reason"] or "").split())
     made: list[list[output.Text]] = [
         [
             output.status(status),
-            f" {live.title_of(job)}",
+            f" {picture.title_of(job)}",
             output.muted(f" ({took})" if took else ""),
             f": {reason}" if reason and status != "completed" else "",
         ]
@@ -206,7 +210,7 @@ class _View:
             if step and text and CHATTER.fullmatch(text) is None:
                 # Cut before it is cleaned: a line of a megabyte would take as long to clean as to show.
                 tails.setdefault(step, deque(maxlen=KEPT)).append(
-                    output.visible(text[: live.LONGEST].rstrip())
+                    visible(text[: picture.LONGEST].rstrip())
                 )
         self.tails = {name: list(lines) for name, lines in tails.items()}
         if news.job is not None:
@@ -215,17 +219,17 @@ class _View:
             self._ahead_ms = ahead if self._ahead_ms is None else max(self._ahead_ms, ahead)
             self.job = news.job
 
-    def rows(self, width: int, height: int, *, unicode: bool) -> list[live.Row]:
+    def rows(self, width: int, height: int, *, unicode: bool) -> list[picture.Row]:
         """The rows to draw now."""
         self._drawn += 1
-        notice: list[live.Row] = [[(self.notice, "warn")]] if self.notice else []
+        notice: list[picture.Row] = [[(self.notice, "warn")]] if self.notice else []
         if not self.job:
             return notice
         now_ms = int(time.monotonic() * 1000 + (self._ahead_ms or 0))
-        screen = live.Screen(
+        screen = picture.Screen(
             width, height - len(notice), now_ms, unicode=unicode, frame=self._drawn
         )
-        return [*live.rows(self.job, self.tails, screen), *notice]
+        return [*picture.rows(self.job, self.tails, screen), *notice]
 
 
 def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
@@ -242,10 +246,10 @@ def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
     view = _View()
     talk = Talk(ctx)
 
-    def texts(rows: list[live.Row]) -> list[Text]:
+    def texts(rows: list[picture.Row]) -> list[Text]:
         return [
             Text.assemble(
-                *((output.visible(piece), live.STYLES[style]) for piece, style in row),
+                *((visible(piece), picture.STYLES[style]) for piece, style in row),
                 no_wrap=True,
                 overflow="ellipsis" if unicode else "crop",
             )
@@ -276,16 +280,16 @@ def _live(ctx: Ctx, job_id: str, interrupts: list[int]) -> Job:
                 talk.hold(decision)
                 display.start()
     ended_ms = view.job["finished_at_ms"] or view.job["updated_at_ms"]
-    screen = live.Screen(console.width - 1, console.height, ended_ms, unicode=unicode)
+    screen = picture.Screen(console.width - 1, console.height, ended_ms, unicode=unicode)
     console.print(*texts(_ending(view, screen)), sep="\n")
     output.lines(outcome(view.job))
     return view.job
 
 
-def _ending(view: _View, screen: live.Screen) -> list[live.Row]:
+def _ending(view: _View, screen: picture.Screen) -> list[picture.Row]:
     """What stays on the screen: every step, and the last output of those that failed."""
-    rows = live.summary(view.job, screen)
-    for name, run in live.latest_runs(view.job).items():
+    rows = picture.summary(view.job, screen)
+    for name, run in picture.latest_runs(view.job).items():
         lines = view.tails.get(name)
         if run["status"] == "failed" and lines:
             rows.append([(f"last output of {name}:", "muted")])

@@ -82,7 +82,7 @@ def _follow(ctx: Ctx, job_id: str, offset: int, printer: _Printer) -> None:
             if reply["missing"] or (has_ended and is_read):
                 printer.finish()
                 return
-            for job in reply["jobs"]:
+            for job in reply["details"]:
                 has_ended = job["status"] in TERMINAL
 
 

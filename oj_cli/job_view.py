@@ -6,8 +6,9 @@ Rule: pure. JobDetail and the present moment in, lines for `oj_cli.output` out.
 from __future__ import annotations
 
 from oj_cli import output
-from oj_cli.format import duration, elapsed, moment
+from oj_daemon.wire.format import duration, elapsed, moment
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import cut, one_line, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def _steps(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
     for run in runs:
         notes = _notes(run, now)
         detail = detail_of(run)
-        first = output.one_line(detail.strip())
-        short = first if verbose else output.cut(first, DETAIL_WIDTH)
+        first = one_line(detail.strip())
+        short = first if verbose else cut(first, DETAIL_WIDTH)
         text = " ".join(part for part in (f"({', '.join(notes)})" if notes else "", short) if part)
         rows.append([run["name"], step_time(run, now), output.status(run["status"]), text])
         full.append(detail)
@@ -139,9 +140,7 @@ def _steps(job: dict[str, Any], now: int, *, verbose: bool) -> list[Line]:
         rows.append([output.muted(node["name"]), "-", output.muted("to come"), output.muted(after)])
     made: list[Line] = [[], [output.header("Steps:")]]
     made.extend(_trimmed(row) for row in output.columns(rows, indent=2))
-    if not verbose and any(
-        output.width(output.one_line(text.strip())) > DETAIL_WIDTH for text in full
-    ):
+    if not verbose and any(width(one_line(text.strip())) > DETAIL_WIDTH for text in full):
         made.append([output.muted("  (details are cut; --verbose shows them)")])
     return made
 
@@ -154,7 +153,7 @@ def _agents(job: dict[str, Any]) -> list[Line]:
             agent["name"],
             agent["step"],
             output.status(agent["status"]),
-            output.cut(output.one_line(agent["detail"]), DETAIL_WIDTH),
+            cut(one_line(agent["detail"]), DETAIL_WIDTH),
         ]
         for agent in job.get("agents", ())
     ]
@@ -176,7 +175,7 @@ def _decisions(job: dict[str, Any], now: int) -> list[Line]:
             [
                 "  ",
                 output.literal(short),
-                f"  {decision['step']}  [{decision['source']}]  {output.one_line(decision['summary'])}",
+                f"  {decision['step']}  [{decision['source']}]  {one_line(decision['summary'])}",
                 output.muted(f"  ({left})" if left else ""),
             ]
         )
@@ -266,7 +265,7 @@ def _variables(values: dict[str, str], *, verbose: bool) -> list[Line]:
             made.extend(["    ", text] for text in value.rstrip("\n").split("\n"))
             continue
         flat = value if verbose else value.replace("\r", "\\r").replace("\n", "\\n")
-        short = flat.rstrip("\n") if verbose else output.cut(flat, VALUE_WIDTH)
+        short = flat.rstrip("\n") if verbose else cut(flat, VALUE_WIDTH)
         is_cut = is_cut or (not verbose and (short != value))
         made.append([label, short])
     if is_cut:

@@ -12,6 +12,7 @@ import sys
 from typing import NamedTuple, TypeAlias
 
 from oj_daemon.errors import OjError
+from oj_daemon.wire.text import cut, one_line, visible, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +37,10 @@ STATUS_COLORS = {word: color for color, words in STATUS_WORDS.items() for word i
 GAP = "  "
 NARROWEST = 6
 """A column is not cut below this many terminal columns."""
-ELLIPSIS = "…"
 PLAIN = str.maketrans({"…": "~", "─": "-", "→": ">", "⚠": "!"})
 """Our own signs for a stdout that is not UTF-8."""
 REPLIES_WITHIN = ("workspace", "agents", "decisions")
 """Fields of replies that hold replies."""
-SGR = r"\x1b\[[0-9;:]*m"
-CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-"""Not compiled here: only terminals need them, and that costs 1 ms."""
 
 
 class Span(NamedTuple):
@@ -112,13 +109,6 @@ def measure() -> None:
 def is_tty() -> bool:
     """Whether a person looks at stdout."""
     return terminal().is_tty
-
-
-def visible(text: str) -> str:
-    """`text` without colours and with control characters made visible, so that it cannot act on a terminal."""
-    if text.isprintable():
-        return text
-    return re.sub(CONTROL, _picture, re.sub(SGR, "", text))
 
 
 def status(word: str, text: str = "") -> Span:
@@ -268,43 +258,6 @@ def columns(
     return made
 
 
-def width(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import category, combining, east_asian_width  # noqa: PLC0415 - only for text beyond ASCII
-
-    total = 0
-    for char in text:
-        if combining(char) or category(char) in ("Mn", "Me", "Cf"):
-            continue
-        total += 2 if east_asian_width(char) in "WF" else 1
-    return total
-
-
-def cut(text: str, room: int) -> str:
-    """`text`, ending in an ellipsis if it is wider than `room` columns."""
-    if width(text) <= room:
-        return text
-    if room <= 0:
-        return ""
-    kept = ""
-    used = 0
-    for char in text:
-        used += width(char)
-        if used > room - 1:
-            break
-        kept += char
-    return kept + ELLIPSIS
-
-
-def one_line(text: str) -> str:
-    """`text` with line breaks and tabs made visible: a cell is one line."""
-    if text.isprintable():
-        return text
-    return text.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\n").replace("\t", " ")
-
-
 def plain(part: Text) -> str:
     """The text of a part, without its colour."""
     return part.text if isinstance(part, Span) else part
@@ -370,10 +323,3 @@ def _fit(widths: list[int], room: int) -> list[int]:
         fitted[fitted.index(widest, 1)] -= 1
         too_much -= 1
     return fitted
-
-
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x20:
-        return f"^{chr(code + 0x40)}"
-    return "^?" if code == 0x7F else f"\\u{code:04x}"

@@ -13,6 +13,7 @@ from select import select
 from oj_cli import diagnostics, output
 from oj_daemon.errors import OjError, WireError
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False  # as typing's own, which costs 5 ms to import
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ class Talk:
     def hold(self, view: dict[str, Any]) -> None:
         """Tell what is to be decided, and take the answer if there is somebody to give it."""
         from oj_cli import decide  # noqa: PLC0415 - only for jobs that wait
-        from oj_cli.format import now_ms  # noqa: PLC0415 - the same
+        from oj_daemon.wire.format import now_ms  # noqa: PLC0415 - the same
 
         if not self.can_ask:
             output.line(
                 output.status("waiting", f"Waits for a decision ({view['source']}): "),
-                output.one_line(view["summary"]),
+                one_line(view["summary"]),
             )
             output.lines(decide.hint(view))
             return
@@ -113,7 +114,7 @@ def _how_it_closed(view: dict[str, Any]) -> str:
 
     if view["status"] != "resolved":
         return f"No longer asked: {view['note'] or view['status']}"
-    what = decide.chosen(view) or output.one_line(view["message"])
+    what = decide.chosen(view) or one_line(view["message"])
     return f"Answered by {view['by'] or 'someone'}: {what}"
 
 

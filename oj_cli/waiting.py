@@ -9,11 +9,12 @@ import time
 
 from oj_cli import diagnostics, output
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import duration, now_ms
 from oj_cli.job_view import detail_of, doing, name_of, title_of
 from oj_cli.watch import OutOfTime, Watch, insist, tell_lost
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import duration, now_ms
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Wait:
             if job_id not in self.ended:
                 message = f"Job not found: {job_id} (it was pruned while we waited)"
                 raise OjError(message, code="not_found", hint="oj job list --no-limit")
-        for job in reply["jobs"]:
+        for job in reply["details"]:
             self.jobs[job["id"]] = job
             self._tell_steps(job)
             if self._has_ended(job["status"]) and job["id"] not in self.ended:
@@ -111,7 +112,7 @@ class Wait:
             elif status != "failed":  # to come, or called off before it began
                 continue
             took = run["finished_at_ms"] - started if started and run["finished_at_ms"] else None
-            detail = output.one_line(detail_of(run))
+            detail = one_line(detail_of(run))
             rest = "" if took is None else f" ({duration(took)})"
             if status == "waiting":
                 rest = f" ({detail})" if detail else ""
@@ -138,7 +139,7 @@ class Wait:
         if status == "completed":
             output.line(title, " ", output.status(status))
             return
-        why = output.one_line((job["error"] or job["reason"]).strip())
+        why = one_line((job["error"] or job["reason"]).strip())
         word = "waits for a decision" if status == "waiting" else status
         diagnostics.say(f"{title} {word}{f': {why}' if why else ''}")
         for each in job.get("decisions", ()) if status == "waiting" else ():

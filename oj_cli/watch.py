@@ -114,13 +114,13 @@ class Watch:
         self._client.close()
 
     def poll(self, wait_ms: int = POLL_MS) -> dict[str, Any]:
-        """The next JobChanges; raises OutOfTime when the deadline passes, else the error that asking again cannot help."""
+        """The next Changes; raises OutOfTime when the deadline passes, else the error that asking again cannot help."""
         length = FIRST_PAUSE
         lost_at: float | None = None
         while True:
             try:
                 reply = self._client.call(
-                    "JobWatch",
+                    "Watch",
                     ids=self.ids,
                     since=self._since,
                     wait_ms=self._left_ms(wait_ms),

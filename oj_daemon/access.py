@@ -66,7 +66,7 @@ VERBS: Final[dict[type, Verb | None]] = {
             requests.JobList,
             requests.JobShow,
             requests.JobStory,
-            requests.JobWatch,
+            requests.Watch,
             requests.JobLogs,
             requests.WorkspaceList,
             requests.WorkspaceShow,
@@ -103,6 +103,7 @@ VERBS: Final[dict[type, Verb | None]] = {
     **dict.fromkeys(
         (
             requests.DaemonStop,
+            requests.DaemonLogs,
             requests.TokenCreate,
             requests.TokenList,
             requests.TokenRevoke,
@@ -204,6 +205,7 @@ def _within(state: State, who: Principal, request: AnyRequest) -> AnyRequest:  #
             return request
         case (
             requests.DaemonStop()
+            | requests.DaemonLogs()
             | requests.TokenCreate()
             | requests.TokenList()
             | requests.TokenRevoke()
@@ -253,9 +255,9 @@ def _within(state: State, who: Principal, request: AnyRequest) -> AnyRequest:  #
             for each in jobs:
                 _check_own(who, request, each)
             return structs.replace(request, ids=tuple(each.id for each in jobs))
-        case requests.JobWatch(logs=logs):  # dispatch.py looks for its ids, again and again
+        case requests.Watch(logs=logs):  # news.py looks for its ids, again and again
             mine = {id_: at for id_, at in logs.items() if _is_in(state, id_, project)}
-            return structs.replace(request, logs=mine)
+            return structs.replace(_narrowed(who, request), logs=mine)
         case (
             requests.DecisionShow(id=ref)
             | requests.DecisionResolve(id=ref)
@@ -291,6 +293,7 @@ _Listing = TypeVar(
     | requests.AgentResumeAll
     | requests.AgentPrune
     | requests.ProjectList
+    | requests.Watch
     | requests.RunCommand,
 )
 _OfAgent = TypeVar(
@@ -320,8 +323,10 @@ def _of_agent(state: State, who: Principal, request: _OfAgent) -> tuple[_OfAgent
     return structs.replace(request, id=whole), state.jobs[agent.job_id]
 
 
-def _is_in(state: State, job_id: str, project: str | None) -> bool:
-    job = state.jobs.get(JobId(job_id))
+def _is_in(state: State, owner_id: str, project: str | None) -> bool:
+    """Whether that job, or the job of that agent, is of the project."""
+    agent = state.agents.get(AgentId(owner_id))
+    job = state.jobs.get(agent.job_id if agent is not None else JobId(owner_id))
     return job is not None and job.project == project
 
 

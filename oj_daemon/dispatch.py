@@ -12,29 +12,26 @@ import re
 import shutil
 import time
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, assert_never
 
 import msgspec
 
-from oj_daemon import tokens
+from oj_daemon import log, tokens
 from oj_daemon.access import OWNER, Principal
-from oj_daemon.build import identity
 from oj_daemon.core import views
-from oj_daemon.core.events import Record
 from oj_daemon.core.job import label_of
-from oj_daemon.core.state import Agent, Job, Resolved
+from oj_daemon.core.state import Agent, Resolved
 from oj_daemon.engine import Engine
 from oj_daemon.errors import AdapterError, OjError, Rejected, RunbookError
 from oj_daemon.executor import Executor
+from oj_daemon.news import News
 from oj_daemon.runbook import load
 from oj_daemon.runbook.model import content_hash
 from oj_daemon.store.logs import LogSlice, read_log
-from oj_daemon.store.segment import read_segments, segment_names
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import TERMINAL, AgentId, JobId, JobStatus, short_id
-from oj_daemon.wire.replies import AnyReply, LogChunk
+from oj_daemon.wire.names import TERMINAL, JobStatus, short_id
+from oj_daemon.wire.replies import AnyReply
 from oj_daemon.wire.requests import AnyRequest
 
 logger = logging.getLogger(__name__)
@@ -53,9 +50,8 @@ class Dispatch:
     def __init__(self, engine: Engine, executor: Executor, state_dir: Path) -> None:
         self._engine = engine
         self._executor = executor
-        self._wal_dir = state_dir / "wal"
         self._workspaces = state_dir / "workspaces"
-        self._started = time.monotonic()
+        self._news = News(engine, executor, state_dir / "wal")
         self._resolved: dict[tuple[requests.Sources, str, str | None], Resolved] = {}
 
     async def handle(self, request: AnyRequest, who: Principal = OWNER) -> AnyReply:
@@ -103,28 +99,20 @@ class Dispatch:
             case requests.Ping():
                 return replies.Ok()
             case requests.StatusOverview(project=project):
-                problem = self._executor.usage_log.problem
-                return views.overview(
-                    state,
-                    project=project,
-                    now=engine.now(),
-                    uptime_secs=int(time.monotonic() - self._started),
-                    version=identity(),
-                    warnings=(*engine.warnings, problem) if problem else engine.warnings,
-                )
+                return self._news.overview(project)
             case requests.JobList():
                 return views.jobs(state, request)
             case requests.JobShow(id=ref):
-                return self._detail(state.find_job(ref))
+                return self._news.detail(state.find_job(ref))
             case requests.JobStory(id=ref):
-                found_id = state.find_job(ref).id
-                return await asyncio.to_thread(
-                    _story, self._wal_dir, found_id, is_limited=who.reach is not None
-                )
+                is_limited = who.reach is not None
+                return await self._news.story(state.find_job(ref).id, is_limited=is_limited)
             case requests.JobLogs():
                 return await self._logs(request)
-            case requests.JobWatch():
-                return await self._watch(request, who)
+            case requests.Watch():
+                return await self._news.wait(request, who)
+            case requests.DaemonLogs(lines=lines, offset=offset):
+                return _kept_lines(lines, offset)
             case requests.WorkspaceList(project=project, limit=limit):
                 return views.workspaces(state, project=project, limit=limit)
             case requests.WorkspaceShow(id=ref):
@@ -139,10 +127,10 @@ class Dispatch:
                 return views.decision_view(state, state.find_decision(ref))
             case requests.AgentList(project=project, job=job, status=status, limit=limit):
                 found = views.agents(state, project=project, job=job, status=status, limit=limit)
-                every = tuple(self._with_figures(view) for view in found.agents)
+                every = tuple(self._news.figured(view) for view in found.agents)
                 return msgspec.structs.replace(found, agents=every)
             case requests.AgentShow(id=ref):
-                return self._with_figures(views.agent_view(state, state.find_agent(ref)))
+                return self._news.figured(views.agent_view(state, state.find_agent(ref)))
             case requests.AgentPeek(id=ref):
                 return await self._peek(state.find_agent(ref))
             case requests.AgentLogs():
@@ -164,18 +152,6 @@ class Dispatch:
         return known
 
     # Agents
-
-    def _with_figures(self, view: replies.AgentView) -> replies.AgentView:
-        """The view with what the agent did and spent, which is no part of the state."""
-        agent_id = AgentId(view.id)
-        counters = self._executor.book.counters(agent_id)
-        return msgspec.structs.replace(
-            view,
-            files_read=counters.files_read,
-            files_written=counters.files_written,
-            commands=counters.commands,
-            usage=usage_view(self._executor.usage(agent_id)),
-        )
 
     async def _peek(self, agent: Agent) -> replies.AgentScreen:
         shown: dict[str, Any] | None = None
@@ -248,77 +224,6 @@ class Dispatch:
 
     # Jobs
 
-    def _detail(self, job: Job) -> replies.JobDetail:
-        detail = views.job_detail(
-            self._engine.state,
-            job,
-            log_path=str(self._executor.logs.path(job.id)),
-            seq=self._engine.seq,
-        )
-        if not detail.agents:
-            return detail
-        agents = tuple(map(self._with_figures, detail.agents))
-        return msgspec.structs.replace(detail, agents=agents)
-
-    async def _watch(self, request: requests.JobWatch, who: Principal) -> replies.JobChanges:
-        deadline = time.monotonic() + min(max(request.wait_ms, 0), 60_000) / 1000
-        while True:
-            changes = await self._changes(request, who)
-            left = deadline - time.monotonic()
-            if request.since == 0 or changes.jobs or changes.missing or changes.logs or left <= 0:
-                return changes
-            try:
-                async with asyncio.timeout(left):
-                    await self._engine.news()
-            except TimeoutError:
-                pass
-
-    async def _changes(self, request: requests.JobWatch, who: Principal) -> replies.JobChanges:
-        state = self._engine.state
-        seq = self._engine.seq
-        changed: list[replies.JobDetail] = []
-        missing: list[str] = []
-        for ref in request.ids:
-            try:
-                job = state.find_job(ref, project=who.reach)
-            except Rejected as error:
-                if error.code == "ambiguous":
-                    raise
-                missing.append(ref)
-                continue
-            if (
-                request.since == 0
-                or request.since > seq
-                or self._engine.changed_since(job.id, request.since)
-            ):
-                changed.append(self._detail(job))
-        # The logs are read after that: a job that is told to have ended has its last lines in its log.
-        await self._engine.durable()
-        logs: dict[str, LogChunk] = {}
-        for job_id, offset in request.logs.items():
-            if JobId(job_id) not in state.jobs:
-                continue
-            chunk = await self._chunk(JobId(job_id), offset)
-            if chunk is not None:
-                logs[job_id] = chunk
-        return replies.JobChanges(seq=seq, jobs=tuple(changed), missing=tuple(missing), logs=logs)
-
-    async def _chunk(self, job_id: JobId, offset: int) -> LogChunk | None:
-        """New text of a job's log from `offset` on (-1: nothing yet, only where its end is)."""
-        path = self._executor.logs.path(job_id)
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            size = 0
-        if offset == size:
-            return None
-        if offset < 0:
-            return LogChunk(content="", offset=size)
-        piece = await asyncio.to_thread(read_log, path, offset=offset)
-        if not piece.content and not piece.was_restarted:
-            return None
-        return LogChunk(content=piece.content, offset=piece.offset, restarted=piece.was_restarted)
-
     async def _logs(self, request: requests.JobLogs) -> replies.Log:
         job = self._engine.state.find_job(request.id)
         path = self._executor.logs.path(job.id)
@@ -358,13 +263,6 @@ class Dispatch:
             _strays, self._workspaces, known, any_age=request.all, remove=not request.dry_run
         )
         return msgspec.structs.replace(reply, pruned=(*reply.pruned, *strays))
-
-
-def usage_view(figures: Mapping[str, Any] | None) -> replies.UsageView | None:
-    """What a sidecar tells about usage; None when nothing was asked of a model yet, as far as is known."""
-    if not figures or not figures.get("request_count"):
-        return None
-    return msgspec.convert(figures, replies.UsageView)
 
 
 _LABEL: Final = re.compile(r"\S+ \[([^\]]*)\] ?")
@@ -427,47 +325,10 @@ def _strays(
     return found
 
 
-def _story(folder: Path, job_id: JobId, *, is_limited: bool) -> replies.Story:
-    """What the log still holds about a job; reads every segment. Who is limited hears only what is surely about it."""
-    needle = job_id.encode()
-    lines: list[replies.StoryLine] = []
-    decode = msgspec.json.Decoder(Record).decode
-    for segment in read_segments(folder, segment_names(folder)):
-        if segment.is_void:
-            continue
-        with segment.path.open("rb") as file:
-            offset = 0
-            for text in file:
-                offset += len(text)
-                if segment.cut is not None and offset > segment.cut:
-                    break
-                if needle not in text:
-                    continue
-                seq, _, payload = text[9:].partition(b" ")
-                if not seq.isdigit():
-                    continue
-                try:
-                    record = decode(payload)
-                except msgspec.MsgspecError:  # the last line, being written right now
-                    continue
-                for fact in record.facts:
-                    data = msgspec.to_builtins(fact)
-                    if is_limited and data.get("job_id") != job_id:
-                        continue
-                    if needle in msgspec.json.encode(data):
-                        tag = data.pop("type")
-                        lines.append(
-                            replies.StoryLine(
-                                seq=int(seq),
-                                at_ms=record.at,
-                                cause=record.cause,
-                                fact=tag,
-                                data=data,
-                            )
-                        )
-    return replies.Story(
-        lines=tuple(lines), complete=any(line.fact == "job:created" for line in lines)
-    )
+def _kept_lines(lines: int | None, offset: int | None) -> replies.Log:
+    """Of the log of this daemon what is kept in memory."""
+    content, end = log.kept.read(lines=lines, offset=offset)
+    return replies.Log(log_path="", content=content, offset=end)
 
 
 def jobs_active(engine: Engine) -> int:

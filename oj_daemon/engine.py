@@ -13,22 +13,22 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from oj_daemon import log
 from oj_daemon.core import machine
 from oj_daemon.core.effects import AnyEffect
-from oj_daemon.core.events import AnyEvent, Record
+from oj_daemon.core.events import AnyEvent, JobDeleted, Record
 from oj_daemon.core.state import Policy, Resolved, State, StateData, Turn
 from oj_daemon.errors import StoreError
 from oj_daemon.store import snapshot
 from oj_daemon.store.migrate import VERSION, migrate
 from oj_daemon.store.wal import Wal
-from oj_daemon.wire.names import ID_ALPHABET, ID_LENGTH, AgentId, DecisionId, JobId
+from oj_daemon.wire.names import ID_ALPHABET, ID_LENGTH, AgentId, DecisionId, JobId, WorkspaceId
 from oj_daemon.wire.replies import AnyReply
 from oj_daemon.wire.requests import Change
 
@@ -40,6 +40,10 @@ FENCE_SECONDS: Final = 5.0
 """How often a daemon without a file lock looks for another one."""
 SNAPSHOT_RECORDS: Final = 2_000
 """Fewer new records than this are left to replay."""
+RECENT: Final = 2_000
+"""Records whose facts are kept for whoever watches; older ones are read from the log."""
+GONE: Final = 10_000
+"""Jobs that are remembered as pruned, for whoever watches."""
 
 
 def now_ms() -> int:
@@ -55,6 +59,15 @@ def fresh(prefix: str) -> str:
         number, digit = divmod(number, 32)
         digits.append(ID_ALPHABET[digit])
     return prefix + "".join(digits)
+
+
+class Told(NamedTuple):
+    """A record whose facts were told."""
+
+    seq: int
+    at: int
+    cause: str
+    facts: list[AnyEvent]
 
 
 class Engine:
@@ -92,6 +105,11 @@ class Engine:
         self._leave_due = False
         self._closed = False
         self._changed: dict[JobId, int] = {}
+        """Record of the last change of each job; those that changed last come last."""
+        self._gone: deque[tuple[int, JobDeleted]] = deque(maxlen=GONE)
+        """Jobs that were pruned, with the record that says so."""
+        self.recent: deque[Told] = deque(maxlen=RECENT)
+        """The newest records that have facts, oldest first; not all of them need be on disk."""
         self._news: asyncio.Future[None] = self._loop.create_future()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.saved_seq = 0
@@ -209,27 +227,30 @@ class Engine:
             seq = self._wal.append(
                 self._encoder.encode(Record(at=turn.now, cause=cause, facts=tuple(outcome.facts)))
             )
+            self.recent.append(Told(seq, turn.now, cause, outcome.facts))
         self._unsaved.append((seq, turn.now, outcome.facts, outcome.effects))
         for fact in outcome.facts:
-            job_id = self._job_of(fact)
+            job_id = self.job_of(fact)
             if job_id is None:
                 continue
+            self._changed.pop(job_id, None)
             if job_id in self.state.jobs:
                 self._changed[job_id] = seq
-            else:
-                self._changed.pop(job_id, None)
+            if isinstance(fact, JobDeleted):
+                self._gone.append((seq, fact))
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _job_of(self, fact: AnyEvent) -> JobId | None:
-        """The job that a fact is news of: also one about its agents and decisions."""
+    def job_of(self, fact: AnyEvent) -> JobId | None:
+        """The job that a fact is news of: also one about its agents, decisions and workspace."""
         job_id: JobId | None = getattr(fact, "job_id", None)
         if job_id is not None:
             return job_id
         decision = self.state.decisions.get(getattr(fact, "decision_id", DecisionId("")))
         agent = self.state.agents.get(getattr(fact, "agent_id", AgentId("")))
-        owned = decision or agent
+        workspace = self.state.workspaces.get(getattr(fact, "workspace_id", WorkspaceId("")))
+        owned = decision or agent or workspace
         return owned.job_id if owned is not None else None
 
     # Output
@@ -310,6 +331,21 @@ class Engine:
     def changed_since(self, job_id: JobId, seq: int) -> bool:
         """Whether the job changed after that record; jobs that this daemon has not touched count as of its start."""
         return self._changed.get(job_id, 0) > seq
+
+    def changed_after(self, seq: int) -> Iterator[JobId]:
+        """Jobs that changed after that record, those that changed last first."""
+        for job_id, at in reversed(self._changed.items()):
+            if at <= seq:
+                return
+            yield job_id
+
+    def gone_after(self, seq: int, project: str | None) -> list[JobId] | None:
+        """Jobs that were pruned after that record; None when that is not known any more."""
+        if len(self._gone) == GONE and self._gone[0][0] > seq:
+            return None
+        return [
+            fact.job_id for at, fact in self._gone if at > seq and project in (None, fact.project)
+        ]
 
     # Failing and ending
 

@@ -12,6 +12,7 @@ import logging.handlers
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 10_000_000
 BACKUPS: Final = 3
+KEPT: Final = 2_000
+"""Lines that are kept in memory."""
 NAMED: Final = ("job", "agent", "workspace", "decision", "notification")
 """What has an id."""
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -49,6 +52,8 @@ def set_up(settings: Settings, *, version: str, pid: int) -> None:
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
+    kept.setFormatter(TextFormatter(secrets))
+    root.addHandler(kept)
     root.setLevel(settings.log_level)
     logging.captureWarnings(capture=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
@@ -82,6 +87,33 @@ class PrivateFileHandler(logging.handlers.RotatingFileHandler):
             errors=self.errors,
             opener=_open_privately,
         )
+
+
+class Kept(logging.Handler):
+    """The last lines of the log, wherever it goes: for those who cannot read it there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=KEPT)
+        self._count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self._lines.append(self.format(record))
+        self._count += 1
+
+    def read(self, *, lines: int | None, offset: int | None) -> tuple[str, int]:
+        """The last lines, or those after `offset`, and the offset to ask with next time: how many there were so far."""
+        with self.lock or contextlib.nullcontext():
+            kept, count = list(self._lines), self._count
+        if offset is not None:
+            lines = count - offset if 0 <= offset <= count else None
+        wanted = kept if lines is None else kept[max(0, len(kept) - lines) :]
+        return "".join(f"{line}\n" for line in wanted), count
+
+
+kept: Final = Kept()
+"""Of this process, as the loggers are."""
 
 
 class TextFormatter(logging.Formatter):

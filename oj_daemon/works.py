@@ -24,10 +24,11 @@ from oj_daemon.attach import Upgrade
 from oj_daemon.core.events import AnyEvent
 from oj_daemon.core.narration import narrate
 from oj_daemon.core.state import Policy, place_of, step_of
-from oj_daemon.dispatch import Dispatch, jobs_active, usage_view
+from oj_daemon.dispatch import Dispatch, jobs_active
 from oj_daemon.engine import Engine
 from oj_daemon.errors import AdapterError, OjError, Rejected
 from oj_daemon.executor import Executor
+from oj_daemon.news import usage_view
 from oj_daemon.observer import Observer
 from oj_daemon.readiness import Readiness
 from oj_daemon.runbook.model import RunShell
@@ -156,7 +157,7 @@ class Works:
         if isinstance(request, requests.AgentAttach):
             return self._attach(request, who)
         reply = await self._dispatch.handle(request, who)
-        if isinstance(request, requests.JobWatch):  # its token may have been revoked meanwhile
+        if isinstance(request, requests.Watch):  # its token may have been revoked meanwhile
             self.check(request, who)
         return reply
 

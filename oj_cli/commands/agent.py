@@ -11,9 +11,9 @@ import click
 from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import now_ms, parse_duration, since
 from oj_cli.logs import log_options, print_log
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import now_ms, parse_duration, since
 from oj_daemon.wire.names import AgentStatus, short_id
 
 TYPE_CHECKING = False

@@ -10,11 +10,12 @@ from select import select
 
 import click
 
-from oj_cli import diagnostics, output
+from oj_cli import diagnostics
 from oj_cli.context import Ctx, complete_agent, pass_ctx
 from oj_cli.diagnostics import ExitCode
 from oj_daemon.errors import OjError
 from oj_daemon.wire.names import TERMINAL, short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _tell(ending: Ending, short: str) -> int:
             diagnostics.say(f"Agent {short} has ended{how}.")
             return ExitCode.OK
         case "closed":
-            diagnostics.say(f"Agent {short}: {output.one_line(ending.reason)}.")
+            diagnostics.say(f"Agent {short}: {one_line(ending.reason)}.")
             return ExitCode.OK
         case _:
             diagnostics.error(

@@ -12,9 +12,10 @@ import click
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_decision, pass_ctx
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import now_ms, since
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import now_ms, since
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def list_(ctx: Ctx, closed: bool) -> None:
             [
                 output.literal(short_id(entry["id"])),
                 entry["project"],
-                output.cut(decide.owner_name(entry), NAME_WIDTH),
+                cut(decide.owner_name(entry), NAME_WIDTH),
                 since(entry["created_at_ms"], now),
                 entry["source"],
                 *([decide.deadline(entry, now) or "-"] if is_due else []),
                 *([output.status(entry["status"])] if closed else []),
-                output.cut(entry["summary"], SUMMARY_WIDTH),
+                cut(entry["summary"], SUMMARY_WIDTH),
             ]
             for entry in every
         ],

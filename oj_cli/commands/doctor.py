@@ -321,7 +321,7 @@ def check_project(ctx: Ctx) -> Iterator[Finding]:
 
 def check_clock(ctx: Ctx) -> Iterator[Finding]:
     """Timers, ages and time stamps go by it."""
-    from oj_cli.format import moment, now_ms  # noqa: PLC0415 - small, but only here
+    from oj_daemon.wire.format import moment, now_ms  # noqa: PLC0415 - small, but only here
 
     now = now_ms() / 1000
     newest = max((_modified(path) for path in _entries(ctx.settings.state_dir)), default=0.0)

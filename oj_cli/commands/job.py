@@ -10,10 +10,11 @@ import click
 from oj_cli import diagnostics, interrupt, output
 from oj_cli.context import Ctx, complete_job, pass_ctx, row_limit
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import now_ms, parse_duration, since
 from oj_cli.logs import log_options, print_log
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import now_ms, parse_duration, since
 from oj_daemon.wire.names import JobStatus, short_id
+from oj_daemon.wire.text import cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _print_story(ctx: Ctx, job_id: str, *, verbose: bool) -> None:
         return
     from json import dumps  # noqa: PLC0415 - only for this option
 
-    from oj_cli.format import moment  # noqa: PLC0415 - the same
+    from oj_daemon.wire.format import moment  # noqa: PLC0415 - the same
 
     if not reply["complete"]:
         diagnostics.say("The beginning of this story is no longer in the log.")
@@ -149,7 +150,7 @@ def _print_story(ctx: Ctx, job_id: str, *, verbose: bool) -> None:
                 moment(entry["at_ms"]),
                 output.header(entry["fact"]),
                 output.context(entry["cause"]),
-                data if verbose else output.cut(data, 100),
+                data if verbose else cut(data, 100),
             ]
         )
     output.table(["SEQ", "AT", "FACT", "CAUSE", "DATA"], rows, right=[0])

@@ -12,6 +12,7 @@ import click
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import SGR, cut, visible, width
 
 LONGEST = 1000
 """Columns of a screen."""
@@ -42,29 +43,29 @@ def print_screen(ctx: Ctx, screen: dict[str, Any]) -> None:
         diagnostics.hint(f"oj agent show {short}; oj agent logs {short}")
         return
     how = "live" if screen["live"] else f"last screen, {screen['status']}"
-    title = f" agent {short} {output.visible(screen['name'])} ({how}) "
+    title = f" agent {short} {visible(screen['name'])} ({how}) "
     room = output.terminal().width or LONGEST
-    width = min(max(screen["cols"], output.width(title) + 4), room)
+    columns = min(max(screen["cols"], width(title) + 4), room)
     has_colour = output.terminal().color and len(screen["ansi"]) == len(screen["lines"])
     rows = screen["ansi"] if has_colour else screen["lines"]
     shown = [safe(row, room, coloured=has_colour) for row in rows]
-    while shown and not output.visible(shown[-1]).strip():
+    while shown and not visible(shown[-1]).strip():
         shown.pop()
-    output.line(output.muted(f"──{title}{'─' * (width - output.width(title) - 2)}"))
+    output.line(output.muted(f"──{title}{'─' * (columns - width(title) - 2)}"))
     output.write("".join(f"{row}\n" for row in shown))
-    output.line(output.muted("─" * width))
+    output.line(output.muted("─" * columns))
 
 
 def safe(text: str, room: int, *, coloured: bool) -> str:
     """`text`, at most `room` columns of it, with its colours if wanted and without any other power over a terminal."""
     made = []
     # Every second part is a colour.
-    for at, part in enumerate(re.split(f"({output.SGR})", text)):
+    for at, part in enumerate(re.split(f"({SGR})", text)):
         if at % 2:
             made.append(part if coloured else "")
             continue
-        shown = output.cut(output.visible(part), room)
-        room -= output.width(shown)
+        shown = cut(visible(part), room)
+        room -= width(shown)
         made.append(shown)
         if room <= 0:
             break

@@ -17,6 +17,7 @@ from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
 from oj_cli.runnable import catalog_of, help_rows, list_rows, listing, read_texts
 from oj_daemon.errors import OjError, Rejected, WireError
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -394,7 +395,7 @@ def _tell_kept(ctx: Ctx, job_id: str) -> None:
                 if workspace.get("place"):
                     return  # what a pod has that was not pushed is saved, and the job's log says so
                 if workspace["status"] == "kept":
-                    diagnostics.warn(f"the clone is kept: {output.one_line(workspace['reason'])}")
+                    diagnostics.warn(f"the clone is kept: {one_line(workspace['reason'])}")
                     output.lines(hints(workspace["id"][4:12], KEPT_WAYS))
                     return
                 pause(KEPT_POLL)

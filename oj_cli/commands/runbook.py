@@ -17,6 +17,7 @@ from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
 from oj_cli.runnable import catalog_of, read_texts, shown_path
 from oj_daemon.errors import OjError
+from oj_daemon.wire.text import cut
 
 ADD = "oj runbook add FOLDER, with .hcl files right in it"
 
@@ -59,7 +60,7 @@ def list_(ctx: Ctx) -> None:
                 output.literal(row["file"].removeprefix(".oj/runbooks/")),
                 ", ".join(row["imports"]) or "-",
                 ", ".join(row["commands"]) or "-",
-                output.cut(row["description"], DESCRIPTION_WIDTH),
+                cut(row["description"], DESCRIPTION_WIDTH),
             ]
             for row in rows
         ]
@@ -107,7 +108,7 @@ def search(ctx: Ctx, query: str) -> None:
             [
                 output.literal(each.name),
                 ", ".join(each.consts) or "-",
-                output.cut(each.description, DESCRIPTION_WIDTH),
+                cut(each.description, DESCRIPTION_WIDTH),
             ]
             for each in found
         ]

@@ -12,10 +12,11 @@ import click
 from oj_cli import interrupt, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
-from oj_cli.format import elapsed, parse_duration, uptime
 from oj_cli.watch import pause
 from oj_daemon.errors import WireError
+from oj_daemon.wire.format import elapsed, parse_duration, uptime
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import cut, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _lines(overview: dict[str, Any], *, every: str) -> list[Line]:
     ]
     for entry in shown:
         lines.extend(
-            [[], [output.header(f"── {output.one_line(entry['project'])} ".ljust(RULE_WIDTH, "─"))]]
+            [[], [output.header(f"── {one_line(entry['project'])} ".ljust(RULE_WIDTH, "─"))]]
         )
         for field, heading, suffix, _ in PARTS:
             if entry[field]:
@@ -165,9 +166,7 @@ def _section(field: str, jobs: list[dict[str, Any]]) -> list[Line]:
         reason = job["waiting_reason"].strip().partition("\n")[0]
         # What runs needs no reason; what waits or is being ended does.
         if reason and (field != "active_jobs" or job["step_status"] != "running"):
-            lines.append(
-                [output.context(f"      → {output.cut(output.one_line(reason), REASON_WIDTH)}")]
-            )
+            lines.append([output.context(f"      → {cut(one_line(reason), REASON_WIDTH)}")])
     return lines
 
 

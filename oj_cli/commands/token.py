@@ -10,8 +10,8 @@ import click
 
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_token, pass_ctx
-from oj_cli.format import moment, now_ms, parse_duration, since
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import moment, now_ms, parse_duration, since
 from oj_daemon.wire.names import Verb, short_id
 
 TYPE_CHECKING = False

@@ -11,10 +11,11 @@ import click
 
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, pass_ctx, row_limit
-from oj_cli.format import moment
 from oj_cli.watch import pause
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import moment
 from oj_daemon.wire.names import short_id
+from oj_daemon.wire.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def list_(ctx: Ctx, limit: int | None, no_limit: bool) -> None:
                 entry["path"],
                 entry["branch"] or "-",
                 output.status(entry["status"]),
-                *([output.one_line(entry["reason"])] if reason else []),
+                *([one_line(entry["reason"])] if reason else []),
             ]
             for entry in workspaces
         ],
@@ -91,7 +92,7 @@ def print_workspace(ctx: Ctx, view: dict[str, Any]) -> None:
         ("Owner", owner),
         ("Project", view["project"]),
         ("Status", output.status(view["status"])),
-        ("Reason", output.one_line(view["reason"].strip())),
+        ("Reason", one_line(view["reason"].strip())),
         ("Created", moment(view["created_at_ms"])),
     ]
     output.fields(fields)

@@ -150,6 +150,7 @@ class JobDeleted(Event, frozen=True, tag="job:deleted"):
     """The job was pruned."""
 
     job_id: JobId
+    project: str = ""
 
 
 # Steps

@@ -602,7 +602,7 @@ def _admit_prune(state: State, request: requests.JobPrune, turn: Turn) -> Answer
         pruned.append(replies.PrunedEntry(id=job.id, name=job.name, detail=str(job.status)))
         if job.workspace is not None:
             facts.append(events.WorkspaceDeleting(workspace_id=job.workspace))
-        facts.append(events.JobDeleted(job_id=job.id))
+        facts.append(events.JobDeleted(job_id=job.id, project=job.project))
     reply = replies.Pruned(dry_run=request.dry_run, pruned=tuple(pruned), skipped=skipped)
     return Answer(reply, [] if request.dry_run else facts)
 

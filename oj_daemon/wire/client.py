@@ -30,7 +30,7 @@ Reply = dict[str, Any]
 CHUNK: Final = 256 << 10
 NOT_RUNNING: Final = "Daemon not running"
 WATCH_MS: Final = 20_000
-"""What JobWatch waits when it does not say."""
+"""What Watch waits when it does not say."""
 
 
 class RemoteError(OjError):
@@ -124,7 +124,7 @@ class Client:
         """
         request = pack({"type": type, **fields})
         if timeout_ms is None:
-            waits = fields.get("wait_ms", WATCH_MS if type == "JobWatch" else 0)
+            waits = fields.get("wait_ms", WATCH_MS if type == "Watch" else 0)
             timeout_ms = self._settings.timeout_ipc_ms + (waits if isinstance(waits, int) else 0)
         self._drop_if_gone()
         self.connect()

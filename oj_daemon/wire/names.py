@@ -194,6 +194,17 @@ class Verb(StrEnum):
     """Stop the daemon, and make and revoke tokens."""
 
 
+class Noun(StrEnum):
+    """What Watch can be asked to tell of."""
+
+    JOB = "job"
+    """Jobs, and all that belongs to them: agents, decisions, workspaces."""
+    OVERVIEW = "overview"
+    """What `oj status` shows."""
+    FACT = "fact"
+    """What happened, one by one."""
+
+
 class Severity(StrEnum):
     """How much a notification matters, least first."""
 

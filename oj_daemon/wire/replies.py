@@ -282,7 +282,7 @@ class JobDetail(Reply, frozen=True, tag=True):
     """Path of the file that defines it."""
     log_path: str
     seq: int
-    """Last change, for JobWatch."""
+    """Last change, for Watch."""
     agents: tuple[AgentView, ...] = ()
     """Every session so far, oldest first."""
     decisions: tuple[DecisionView, ...] = ()
@@ -295,16 +295,6 @@ class LogChunk(View, frozen=True):
     """Where to go on reading."""
     restarted: bool = False
     """The log was shorter than the offset that was asked for; this is from its beginning."""
-
-
-class JobChanges(Reply, frozen=True, tag=True):
-    seq: int
-    """Pass as `since` next time."""
-    jobs: tuple[JobDetail, ...]
-    """Those that changed after `since`; all when it was 0."""
-    missing: tuple[str, ...]
-    """Asked for, but unknown (or pruned meanwhile)."""
-    logs: dict[str, LogChunk]
 
 
 class Log(Reply, frozen=True, tag=True):
@@ -323,12 +313,44 @@ class StoryLine(View, frozen=True):
     fact: str
     """Tag of the fact."""
     data: dict[str, object]
+    job_id: str = ""
+    """The job that it is news of; empty where there is none, or none any more."""
 
 
 class Story(Reply, frozen=True, tag=True):
     lines: tuple[StoryLine, ...]
     complete: bool
     """False when the oldest part was already dropped after a snapshot."""
+
+
+class Changes(Reply, frozen=True, tag=True):
+    """Answers Watch."""
+
+    seq: int
+    """Pass as `since` next time."""
+    epoch: int = 0
+    """Pass on, too: which daemon counts."""
+    is_snapshot: bool = False
+    """Forget what was told before: this is all there is."""
+    jobs: tuple[JobSummary, ...] = ()
+    """Those that changed, or of which something below did. What else belongs to one of them is told whole, too:"""
+    agents: tuple[AgentView, ...] = ()
+    decisions: tuple[DecisionView, ...] = ()
+    """Open ones, and those put aside."""
+    workspaces: tuple[WorkspaceView, ...] = ()
+    gone: tuple[str, ...] = ()
+    """Ids of jobs that were pruned, with all that belonged to them."""
+    overview: Overview | None = None
+    """None: nothing that it shows has changed."""
+    facts: tuple[StoryLine, ...] = ()
+    """Oldest first."""
+    is_gapless: bool = True
+    """False when facts after `since` are in the log no more."""
+    details: tuple[JobDetail, ...] = ()
+    """Of the jobs asked for by id, those that changed."""
+    missing: tuple[str, ...] = ()
+    """Asked for by id, but unknown (or pruned meanwhile)."""
+    logs: dict[str, LogChunk] = {}
 
 
 class Ambiguous(View, frozen=True):
@@ -550,7 +572,7 @@ AnyReply = (
     | Jobs
     | WorkspaceView
     | JobDetail
-    | JobChanges
+    | Changes
     | Log
     | Story
     | JobsCancelled

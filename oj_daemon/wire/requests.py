@@ -12,7 +12,7 @@ from typing import Final, TypeGuard, get_args
 
 import msgspec
 
-from oj_daemon.wire.names import Verb
+from oj_daemon.wire.names import Noun, Verb
 
 
 class Request(
@@ -54,6 +54,41 @@ class StatusOverview(Request, frozen=True, tag=True):
     """Reply: Overview."""
 
     project: str | None = None
+
+
+# Watching
+
+
+class Watch(Request, frozen=True, tag=True):
+    """Wait for news, at most `wait_ms`. Reply: Changes, as soon as there are any.
+
+    Asked again and again with the `seq` and `epoch` of the last answer this is a subscription. The daemon keeps nothing for
+    whoever watches: one that is slow is told the newest state of what changed meanwhile, once, or all anew.
+    """
+
+    nouns: tuple[Noun, ...] = ()
+    """What to be told of; besides that only of `ids` and `logs`."""
+    project: str | None = None
+    ids: tuple[str, ...] = ()
+    """Jobs to be told of in full."""
+    since: int = 0
+    """`seq` of the last answer; 0 answers at once, with a snapshot."""
+    epoch: int = 0
+    """`epoch` of the last answer: another daemon answers with a snapshot. 0: whichever."""
+    wait_ms: int = 20_000
+    limit: int = 1_000
+    """How many jobs that have ended a snapshot holds, the newest first; the same for facts, the newest last."""
+    logs: dict[str, int] = {}
+    """Full id of a job or an agent -> byte offset in its log from which new text is wanted (-1: from the end)."""
+
+
+class DaemonLogs(Request, frozen=True, tag=True):
+    """What the daemon wrote into its log last, kept in its memory wherever that log goes. Reply: Log."""
+
+    lines: int | None = 200
+    """From the end; None: all that is kept. Ignored when `offset` is given."""
+    offset: int | None = None
+    """`offset` of the last answer: only what came after it."""
 
 
 # Runbook commands
@@ -179,17 +214,6 @@ class JobPrune(Request, frozen=True, tag=True):
     """Only failed ones, of any age."""
     dry_run: bool = False
     project: str | None = None
-
-
-class JobWatch(Request, frozen=True, tag=True):
-    """Wait for news of some jobs, at most `wait_ms`. Reply: JobChanges."""
-
-    ids: tuple[str, ...]
-    since: int = 0
-    """`seq` of the last answer; 0 answers at once."""
-    wait_ms: int = 20_000
-    logs: dict[str, int] = {}
-    """Full job id -> byte offset in its log from which new text is wanted as well (-1: from the end)."""
 
 
 class JobLogs(Request, frozen=True, tag=True):
@@ -398,10 +422,11 @@ Query = (
     Ping
     | DaemonStatus
     | StatusOverview
+    | DaemonLogs
+    | Watch
     | JobList
     | JobShow
     | JobStory
-    | JobWatch
     | JobLogs
     | WorkspaceList
     | WorkspaceShow

@@ -142,7 +142,7 @@ def test_run_tells_at_the_end_that_work_was_not_pushed(far: Harness) -> None:
     text = "2026-01-01T00:00:00Z [job] job completed\n"
     log = {"content": text, "offset": len(text), "restarted": False}
     ended = detail(status="completed", finished_at_ms=1)
-    far.daemon.answer("JobWatch", changes(ended, logs={ended["id"]: log}))
+    far.daemon.answer("Watch", changes(ended, logs={ended["id"]: log}))
     kept = workspace(status="kept", reason="branch ws-8a7b has commits that were not pushed")
     going = workspace(status="deleting")
     for words in (["run", "build"], ["run", "--wait", "build"]):

@@ -15,13 +15,13 @@ import pytest
 from oj_cli import follow, output, watch
 from oj_daemon import settings
 from oj_daemon.errors import OjError, WireError
-from tests.oj_cli.test_live import FAN, job, node, run
+from tests.oj_daemon.wire.test_picture import FAN, job, node, run
 
 ID = "job-0123456789abcdef"
 
 
 class FakeClient:
-    """Answers JobWatch from a script of replies; an exception in it is raised."""
+    """Answers Watch from a script of replies; an exception in it is raised."""
 
     def __init__(self, script: list[Any], asked: list[dict[str, Any]]) -> None:
         self.script = script
@@ -61,9 +61,9 @@ def changes(
 ) -> dict[str, Any]:
     chunk = {"content": log, "offset": offset, "restarted": restarted}
     return {
-        "type": "JobChanges",
+        "type": "Changes",
         "seq": seq,
-        "jobs": [shown] if shown else [],
+        "details": [shown] if shown else [],
         "missing": [],
         "logs": {ID: chunk},
     }

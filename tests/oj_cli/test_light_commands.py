@@ -41,7 +41,7 @@ def test_a_question_to_a_warm_daemon_loads_nothing_heavy(
     for request in ("AgentShow", "DecisionShow", "WorkspaceShow"):
         daemon.refuse(request, "no")
     daemon.answer("JobLogs", reply("Log", log_path="/x", content="a\n", offset=2))
-    daemon.answer("JobWatch", changes(done))
+    daemon.answer("Watch", changes(done))
     daemon.answer("WorkspaceList", reply("Workspaces", workspaces=[workspace()], total=1))
     daemon.answer("ProjectList", reply("Projects", projects=[]))
     loaded = modules_of(args, env=daemon_cli.environ, cwd=daemon_cli.work)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oj_cli import output
-from oj_cli.output import Span, cut, visible, width
+from oj_cli.output import Span
 from oj_daemon.errors import OjError
+from oj_daemon.wire.text import cut, visible, width
 
 
 class Screen(io.StringIO):

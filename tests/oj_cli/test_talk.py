@@ -10,11 +10,12 @@ from typing import Any
 import pexpect
 import pytest
 
-from oj_cli import decide, follow, live, output
+from oj_cli import decide, follow, output
 from oj_cli.talk import Talk
 from oj_daemon.errors import OjError
+from oj_daemon.wire import picture
 from tests.oj_cli.test_follow import FakeCtx, changes, done
-from tests.oj_cli.test_live import draw, job, node, run
+from tests.oj_daemon.wire.test_picture import draw, job, node, run
 from tests.support.replies import DECISION, asked, decision
 
 ID = "job-0123456789abcdef"
@@ -60,7 +61,7 @@ def test_the_live_view_says_what_to_type_as_long_as_a_decision_is_open() -> None
     ]
     every = [decision(id=f"dec-{at:016}") for at in range(30)]
     assert len(draw(waits(*every), height=10)) <= 10
-    assert live.questions(job([], [])) == []
+    assert picture.questions(job([], [])) == []
 
 
 # On a terminal

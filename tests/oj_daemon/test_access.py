@@ -154,7 +154,7 @@ NAMED = {
     "JobCancel", "JobSuspend", "JobResume", "WorkspaceDrop", "AgentSend", "AgentKill", "AgentResume",
 }  # fmt: skip
 NEVER = {
-    "DecisionResolve", "DecisionReopen", "AgentAttach", "DaemonStop", "TokenCreate", "TokenList", "TokenRevoke",
+    "DecisionResolve", "DecisionReopen", "AgentAttach", "DaemonStop", "DaemonLogs", "TokenCreate", "TokenList", "TokenRevoke",
 }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_steps_and_agents_read_run_and_change_only_what_their_job_has_started(
 
 
 WIDE = {"Hello", "Ping", "DaemonStatus"}
-DAEMON = {"DaemonStop", "TokenCreate", "TokenList", "TokenRevoke"}
+DAEMON = {"DaemonStop", "DaemonLogs", "TokenCreate", "TokenList", "TokenRevoke"}
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
@@ -200,7 +200,7 @@ def test_what_belongs_to_another_project_is_as_if_it_were_not_there(
     kind: type[requests.Request], who: Principal
 ) -> None:
     """With exactly the same words."""
-    if not {"id", "ids"} & set(kind.__struct_fields__) or kind is requests.JobWatch:
+    if not {"id", "ids"} & set(kind.__struct_fields__) or kind is requests.Watch:
         return
 
     def told(request: requests.Request) -> str:
@@ -274,7 +274,7 @@ def test_a_part_that_is_only_ambiguous_across_projects_is_not_and_no_stranger_is
 
 
 def test_a_watch_hears_no_log_of_another_project() -> None:
-    watch = requests.JobWatch(ids=(), logs={id_of("job", "a"): 0, id_of("job", "b"): 0, "x": 0})
+    watch = requests.Watch(ids=(), logs={id_of("job", "a"): 0, id_of("job", "b"): 0, "x": 0})
     assert ask(SHOP, watch).logs == {id_of("job", "a"): 0}
 
 

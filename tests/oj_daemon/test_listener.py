@@ -22,7 +22,7 @@ from oj_daemon.listener import Limits, listen
 from oj_daemon.wire.frames import FrameReader, frame, pack
 from oj_daemon.wire.names import PROTOCOL
 from oj_daemon.wire.replies import AnyReply, Error, Ok, Pruned, PrunedEntry
-from oj_daemon.wire.requests import AnyRequest, JobPrune, JobShow, JobWatch, Ping
+from oj_daemon.wire.requests import AnyRequest, JobPrune, JobShow, Ping, Watch
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
@@ -259,7 +259,7 @@ async def test_a_client_that_goes_away_ends_the_question_it_asked(folder: Path) 
     asked, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
-        if isinstance(request, JobWatch):
+        if isinstance(request, Watch):
             asked.set()
             try:
                 await asyncio.Event().wait()
@@ -270,7 +270,7 @@ async def test_a_client_that_goes_away_ends_the_question_it_asked(folder: Path) 
 
     async with listen(folder / "s", handle) as running:
         async with connected(folder / "s") as peer:
-            peer.send({"type": "JobWatch", "ids": ["j"]})
+            peer.send({"type": "Watch", "ids": ["j"]})
             await until(asked)
         await until(cancelled)
         async with connected(folder / "s") as peer:
@@ -319,13 +319,13 @@ async def test_a_silent_client_is_hung_up_on(folder: Path) -> None:
 
 async def test_a_client_that_waits_for_its_answer_is_not_idle(folder: Path) -> None:
     async def handle(request: AnyRequest, _who: Principal) -> AnyReply:
-        if isinstance(request, JobWatch):
+        if isinstance(request, Watch):
             await asyncio.sleep(0.2)  # several times the limit: this is what is being tested
         return Ok()
 
     limits = Limits(first_seconds=5, idle_seconds=0.05)
     async with listen(folder / "s", handle, limits), connected(folder / "s") as peer:
-        assert await peer.ask(type="JobWatch", ids=["j"]) == OK
+        assert await peer.ask(type="Watch", ids=["j"]) == OK
 
 
 async def test_one_client_too_many_is_told_so(folder: Path) -> None:
@@ -480,7 +480,7 @@ async def test_at_the_end_everybody_is_hung_up_on_whatever_they_wait_for(folder:
             ]
             assert await idle.ask(type="Ping") == OK
             for peer, request in (
-                (asking, {"type": "JobWatch", "ids": ["j"]}),
+                (asking, {"type": "Watch", "ids": ["j"]}),
                 (changing, {"type": "JobPrune"}),
             ):
                 busy.clear()

@@ -17,7 +17,7 @@ from oj_daemon.errors import Rejected
 from oj_daemon.main import Gate, Stop
 from oj_daemon.readiness import Readiness
 from oj_daemon.wire import replies, requests
-from oj_daemon.wire.names import JobId, JobStatus, Verb
+from oj_daemon.wire.names import JobId, JobStatus, Noun, Verb
 from oj_daemon.works import Works
 
 T = TypeVar("T")
@@ -162,9 +162,15 @@ def test_a_step_sees_its_project_alone(folder: Path) -> None:
         assert [each.project for each in overview.projects] == ["shop"]
         known = await daemon.ask(requests.ProjectList(), replies.Projects, step)
         assert [each.name for each in known.projects] == ["shop"]
-        watch = requests.JobWatch(ids=(mine, other, "job-none"), logs={other: 0, mine: 0})
-        news = await daemon.ask(watch, replies.JobChanges, step)
+        watch = requests.Watch(
+            nouns=tuple(Noun), ids=(mine, other, "job-none"), logs={other: 0, mine: 0}
+        )
+        news = await daemon.ask(watch, replies.Changes, step)
+        assert [job.id for job in news.details] == [mine]
         assert [job.id for job in news.jobs] == [mine]
+        assert news.overview is not None
+        assert [each.project for each in news.overview.projects] == ["shop"]
+        assert {line.job_id for line in news.facts} == {mine}
         assert news.missing == (other, "job-none")
         assert set(news.logs) == {mine}
         for request in (
@@ -205,8 +211,8 @@ def test_who_watches_hears_nothing_more_once_the_token_is_revoked(folder: Path) 
     async def scenario(daemon: Daemon) -> None:
         job_id, _, _ = await daemon.step()
         _, who = await daemon.person(Verb.READ)
-        first = await daemon.ask(requests.JobWatch(ids=(job_id,)), replies.JobChanges, who)
-        watch = requests.JobWatch(ids=(job_id,), since=first.seq, wait_ms=60_000)
+        first = await daemon.ask(requests.Watch(ids=(job_id,)), replies.Changes, who)
+        watch = requests.Watch(ids=(job_id,), since=first.seq, wait_ms=60_000)
         watching = asyncio.create_task(daemon.code(watch, who))
         await asyncio.sleep(0)  # its token was good when it asked
         await daemon.ask(requests.TokenRevoke(id=who.token_id), replies.TokenRevoked)

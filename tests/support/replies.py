@@ -93,7 +93,7 @@ def changes(
     *jobs: Message, seq: int = 7, missing: tuple[str, ...] = (), logs: Message | None = None
 ) -> Message:
     """News of jobs."""
-    return reply("JobChanges", seq=seq, jobs=list(jobs), missing=list(missing), logs=logs or {})
+    return reply("Changes", seq=seq, details=list(jobs), missing=list(missing), logs=logs or {})
 
 
 def agent(**changes: object) -> Message:

@@ -201,9 +201,9 @@ class Jobs:
     def _wait(self, left: int) -> None:
         deadline = time.monotonic() + PATIENCE
         while len(self._unfinished) > left:
-            reply = self._client.call("JobWatch", ids=sorted(self._unfinished), since=self._since)
+            reply = self._client.call("Watch", ids=sorted(self._unfinished), since=self._since)
             self._since = reply["seq"]
-            for job in reply["jobs"]:
+            for job in reply["details"]:
                 if job["status"] == "completed":
                     self._unfinished.discard(job["id"])
                 elif job["status"] not in ("pending", "running"):

@@ -195,7 +195,7 @@ def waits(
     cli: Harness, *news: Message, view: Message | None = None, timeout: str = ""
 ) -> tuple[int, str, str]:
     cli.daemon.answer("AgentShow", view or agent())
-    cli.daemon.answer("JobWatch", *news)
+    cli.daemon.answer("Watch", *news)
     return cli.oj("agent", "wait", "7m2", *(["--timeout", timeout] if timeout else []))
 
 
@@ -206,7 +206,7 @@ def with_agents(*agents: Message, seq: int = 7, **fields: object) -> Message:
 def test_wait_ends_when_the_agent_has_finished(daemon_cli: Harness) -> None:
     done = waits(daemon_cli, with_agents(agent()), with_agents(agent(status="completed"), seq=8))
     assert done == (0, "Agent coder (7m2n4p6q) running\nAgent coder (7m2n4p6q) completed\n", "")
-    assert [asked["ids"] for asked in daemon_cli.daemon.of("JobWatch")] == [[JOB], [JOB]]
+    assert [asked["ids"] for asked in daemon_cli.daemon.of("Watch")] == [[JOB], [JOB]]
 
 
 def test_wait_ends_when_somebody_is_needed(daemon_cli: Harness) -> None:
@@ -276,7 +276,7 @@ def test_wait_gives_an_agent_a_moment_to_come_to_be(
 ) -> None:
     monkeypatch.setattr("oj_cli.agent_wait.pause", lambda _seconds: None)
     daemon_cli.daemon.answer("AgentShow", error("Agent not found: x"), agent())
-    daemon_cli.daemon.answer("JobWatch", with_agents(agent(status="completed")))
+    daemon_cli.daemon.answer("Watch", with_agents(agent(status="completed")))
     assert daemon_cli.oj("agent", "wait", "x").code == 0
 
 
@@ -291,7 +291,7 @@ def test_wait_for_an_agent_that_never_comes_ends_with_3(
 
 def test_wait_as_json_is_the_outcome_and_the_agent(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("AgentShow", agent())
-    daemon_cli.daemon.answer("JobWatch", with_agents(agent(status="completed")))
+    daemon_cli.daemon.answer("Watch", with_agents(agent(status="completed")))
     shown = daemon_cli.oj("agent", "wait", "x", "-o", "json").json
     assert (shown["outcome"], shown["agent"]["id"]) == ("completed", AGENT)
 

@@ -366,7 +366,8 @@ def test_hostile_names_cannot_act_on_a_terminal(daemon_cli: Harness) -> None:
 
 
 def test_a_story_tells_every_fact(daemon_cli: Harness) -> None:
-    line = {"seq": 3, "at_ms": NOW, "cause": "r-1", "fact": "job:created", "data": {"name": "x"}}
+    fields = {"seq": 3, "at_ms": NOW, "cause": "r-1", "fact": "job:created", "data": {"name": "x"}}
+    line = view("StoryLine", **fields)
     daemon_cli.daemon.answer("JobStory", reply("Story", lines=[line], complete=False))
     assert daemon_cli.oj("job", "show", "--story", "4f9") == (
         0,
@@ -400,9 +401,9 @@ def test_the_exit_code_of_a_wait_says_how_it_went(
     daemon_cli: Harness, status: str, code: int, out: str, err: str
 ) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail(status=status, error="it broke", **ENDED)))
+    daemon_cli.daemon.answer("Watch", changes(detail(status=status, error="it broke", **ENDED)))
     assert daemon_cli.oj("job", "wait", "4f9") == (code, out, err)
-    assert daemon_cli.daemon.of("JobWatch") == [
+    assert daemon_cli.daemon.of("Watch") == [
         {"ids": [JOB], "since": 0, "wait_ms": 20_000, "logs": {}}
     ]
 
@@ -421,7 +422,7 @@ def test_a_wait_tells_each_step_once(daemon_cli: Harness) -> None:
     ]
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(steps=first), seq=1),
         changes(detail(steps=first), seq=2),
         changes(seq=2),
@@ -437,7 +438,7 @@ def test_a_wait_tells_each_step_once(daemon_cli: Harness) -> None:
         ),
         "",
     )
-    assert [asked["since"] for asked in daemon_cli.daemon.of("JobWatch")] == [0, 1, 2, 2, 3]
+    assert [asked["since"] for asked in daemon_cli.daemon.of("Watch")] == [0, 1, 2, 2, 3]
 
 
 def test_a_try_that_never_began_is_told_only_if_it_failed(daemon_cli: Harness) -> None:
@@ -449,7 +450,7 @@ def test_a_try_that_never_began_is_told_only_if_it_failed(daemon_cli: Harness) -
         step("d", "suspended", detail="suspended"),
     ]
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail(status="failed", error="x", steps=runs)))
+    daemon_cli.daemon.answer("Watch", changes(detail(status="failed", error="x", steps=runs)))
     assert daemon_cli.oj("job", "wait", "4f9").out == (
         "a failed - no such folder\nd started\nd suspended (3s)\n"
     )
@@ -467,7 +468,7 @@ def test_a_daemon_that_is_replaced_while_ids_are_looked_up_does_not_end_a_wait(
     daemon_cli: Harness,
 ) -> None:
     daemon_cli.daemon.answer("JobShow", HANG_UP, HANG_UP, detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail(status="completed", **ENDED)))
+    daemon_cli.daemon.answer("Watch", changes(detail(status="completed", **ENDED)))
     code, out, err = daemon_cli.oj("job", "wait", "4f9")
     assert (code, err.count("waiting for the daemon to come back")) == (0, 1)
     assert out.endswith("completed\n")
@@ -481,14 +482,14 @@ def test_a_daemon_that_is_replaced_while_a_log_is_opened_does_not_end_following(
     daemon_cli.daemon.answer(
         "JobLogs", HANG_UP, {"type": "Log", "log_path": "x", "content": "one\n", "offset": 4}
     )
-    daemon_cli.daemon.answer("JobWatch", changes(ended))
+    daemon_cli.daemon.answer("Watch", changes(ended))
     assert daemon_cli.oj("logs", "-f", "4f9")[:2] == (0, "one\n")
 
 
 def test_a_wait_for_any_returns_with_the_first(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", two_jobs)
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(
             detail(name="first", steps=[step("a")]),
             detail(id=OTHER, name="second", status="completed"),
@@ -502,7 +503,7 @@ def test_a_wait_for_any_returns_with_the_first(daemon_cli: Harness) -> None:
 def test_a_wait_for_all_goes_on_with_those_left_and_the_worst_decides(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", two_jobs)
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(name="first", status="failed", error="no")),
         changes(detail(id=OTHER, name="second", status="cancelled"), seq=8),
     )
@@ -511,17 +512,17 @@ def test_a_wait_for_all_goes_on_with_those_left_and_the_worst_decides(daemon_cli
         1,
         "Job first (4f9h2k7m) failed: no\nJob second (z0y1x2w3) cancelled\n",
     )
-    assert [asked["ids"] for asked in daemon_cli.daemon.of("JobWatch")] == [[JOB, OTHER], [OTHER]]
+    assert [asked["ids"] for asked in daemon_cli.daemon.of("Watch")] == [[JOB, OTHER], [OTHER]]
 
 
 def test_the_same_job_named_twice_is_one_job(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail(status="completed")))
+    daemon_cli.daemon.answer("Watch", changes(detail(status="completed")))
     assert (
         daemon_cli.oj("job", "wait", "--all", "4f9", JOB).out
         == "Job fix-login (4f9h2k7m) completed\n"
     )
-    assert daemon_cli.daemon.of("JobWatch")[0]["ids"] == [JOB]
+    assert daemon_cli.daemon.of("Watch")[0]["ids"] == [JOB]
 
 
 def test_a_wait_for_an_unknown_job_is_3(daemon_cli: Harness) -> None:
@@ -542,7 +543,7 @@ def test_a_wait_for_an_ambiguous_id_is_an_error_and_no_wait(daemon_cli: Harness)
 
 def test_a_job_that_is_pruned_meanwhile_ends_the_wait(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(missing=(JOB,)))
+    daemon_cli.daemon.answer("Watch", changes(missing=(JOB,)))
     done = daemon_cli.oj("job", "wait", "4f9")
     assert (done.code, done.out) == (3, "")
     assert f"Job not found: {JOB} (it was pruned while we waited)" in done.err
@@ -551,7 +552,7 @@ def test_a_job_that_is_pruned_meanwhile_ends_the_wait(daemon_cli: Harness) -> No
 def test_a_wait_that_takes_too_long_is_2_and_says_what_the_job_does(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     busy = changes(detail(steps=[step("test", "running")]))
-    daemon_cli.daemon.answer("JobWatch", busy, busy, SILENCE)
+    daemon_cli.daemon.answer("Watch", busy, busy, SILENCE)
     daemon_cli.setenv("OJ_TIMEOUT_IPC_MS", "10")
     done = daemon_cli.oj("job", "wait", "4f9", "--timeout", "1s")
     assert (done.code, done.out) == (2, "test started\n")
@@ -559,7 +560,7 @@ def test_a_wait_that_takes_too_long_is_2_and_says_what_the_job_does(daemon_cli: 
         "Job fix-login (4f9h2k7m) has not ended: test (running for 1m 0s)\n"
         "Error: timed out after 1s\nHint: oj status\n"
     )
-    assert all(asked["wait_ms"] <= 1000 for asked in daemon_cli.daemon.of("JobWatch"))
+    assert all(asked["wait_ms"] <= 1000 for asked in daemon_cli.daemon.of("Watch"))
 
 
 @pytest.mark.parametrize("duration", ["0", "soon", "-1"])
@@ -572,7 +573,7 @@ def test_a_timeout_that_is_none_is_an_error(daemon_cli: Harness, duration: str) 
 def test_a_decision_ends_a_wait_only_if_asked(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     blocked = changes(detail(status="waiting", reason="which branch?"))
-    daemon_cli.daemon.answer("JobWatch", blocked)
+    daemon_cli.daemon.answer("Watch", blocked)
     assert daemon_cli.oj("job", "wait", "--until-blocked", "4f9") == (
         6, "", "Job fix-login (4f9h2k7m) waits for a decision: which branch?\n",
     )  # fmt: skip
@@ -581,20 +582,20 @@ def test_a_decision_ends_a_wait_only_if_asked(daemon_cli: Harness) -> None:
         steps=[step("code", "waiting", detail="which branch?")],
         decisions=[decision()],
     )
-    daemon_cli.daemon.answer("JobWatch", changes(asks))
+    daemon_cli.daemon.answer("Watch", changes(asks))
     assert daemon_cli.oj("job", "wait", "--until-blocked", "4f9") == (
         6,
         "code started\ncode waiting (which branch?); oj decision show k3j5h7g9\n",
         "Job fix-login (4f9h2k7m) waits for a decision\nHint: oj decision show k3j5h7g9\n",
     )
-    daemon_cli.daemon.answer("JobWatch", blocked, changes(detail(status="completed")))
+    daemon_cli.daemon.answer("Watch", blocked, changes(detail(status="completed")))
     assert daemon_cli.oj("job", "wait", "4f9").code == 0
 
 
 def test_a_daemon_that_restarts_does_not_end_a_wait(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(steps=[step("a")]), seq=50),
         HANG_UP,
         HANG_UP,
@@ -617,14 +618,14 @@ def test_a_daemon_that_stays_away_ends_a_wait_with_its_timeout(daemon_cli: Harne
         return HANG_UP
 
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", vanish)
+    daemon_cli.daemon.answer("Watch", vanish)
     assert daemon_cli.oj("job", "wait", "4f9", "--timeout", "1s").code == 2
 
 
 def test_json_of_a_wait_is_one_object_with_the_outcome(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer(
-        "JobWatch", changes(detail(status="failed", error="no", steps=[step("a")]))
+        "Watch", changes(detail(status="failed", error="no", steps=[step("a")]))
     )
     done = daemon_cli.oj("job", "wait", "4f9", "-o", "json")
     assert (done.code, done.err) == (1, "")
@@ -641,9 +642,9 @@ def test_json_of_a_wait_is_one_object_with_the_outcome(daemon_cli: Harness) -> N
 
 def test_an_interrupt_in_the_middle_of_a_request_is_130(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail(steps=[step("a", "running")])), SILENCE)
+    daemon_cli.daemon.answer("Watch", changes(detail(steps=[step("a", "running")])), SILENCE)
     process = daemon_cli.spawn("job", "wait", "4f9")
-    daemon_cli.daemon.wait_for("JobWatch", 2)
+    daemon_cli.daemon.wait_for("Watch", 2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "a started\n")
@@ -657,9 +658,9 @@ def test_a_wait_in_the_background_of_a_script_is_not_interrupted(daemon_cli: Har
         return changes(detail(status="completed"))
 
     daemon_cli.daemon.answer("JobShow", detail())
-    daemon_cli.daemon.answer("JobWatch", changes(detail()), end)
+    daemon_cli.daemon.answer("Watch", changes(detail()), end)
     process = daemon_cli.spawn("job", "wait", "4f9", ignores_interrupts=True)
-    daemon_cli.daemon.wait_for("JobWatch", 2)
+    daemon_cli.daemon.wait_for("Watch", 2)
     process.send_signal(signal.SIGINT)
     interrupted.set()
     out, _ = process.communicate(timeout=30)
@@ -668,7 +669,7 @@ def test_a_wait_in_the_background_of_a_script_is_not_interrupted(daemon_cli: Har
 
 def test_a_job_without_a_name_is_called_by_its_kind(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail(name=JOB))
-    daemon_cli.daemon.answer("JobWatch", changes(detail(name=JOB, status="completed")))
+    daemon_cli.daemon.answer("Watch", changes(detail(name=JOB, status="completed")))
     daemon_cli.daemon.answer("JobList", reply("Jobs", jobs=[summary(name=JOB)], total=1))
     assert daemon_cli.oj("job", "wait", "4f9").out == "Job build (4f9h2k7m) completed\n"
     assert daemon_cli.oj("job", "list").out.splitlines()[1] == (
@@ -730,7 +731,7 @@ def test_following_a_log_misses_and_repeats_nothing(daemon_cli: Harness) -> None
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer("JobLogs", log("one\ntw", 6))
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(), seq=1, logs=chunk("o\nthree\n", 14)),
         changes(seq=1, logs=chunk("", 14)),
         changes(detail(status="completed"), seq=2, logs=chunk("four\n", 19)),
@@ -739,8 +740,7 @@ def test_following_a_log_misses_and_repeats_nothing(daemon_cli: Harness) -> None
     )
     assert daemon_cli.oj("logs", "4f9", "-f") == (0, "one\ntwo\nthree\nfour\nfive\n", "")
     assert [
-        (asked["since"], asked["wait_ms"], asked["logs"])
-        for asked in daemon_cli.daemon.of("JobWatch")
+        (asked["since"], asked["wait_ms"], asked["logs"]) for asked in daemon_cli.daemon.of("Watch")
     ] == [
         (0, 20_000, {JOB: 6}),
         (1, 20_000, {JOB: 14}),
@@ -753,7 +753,7 @@ def test_following_a_log_misses_and_repeats_nothing(daemon_cli: Harness) -> None
 def test_following_a_finished_job_ends_by_itself(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail(status="failed"))
     daemon_cli.daemon.answer("JobLogs", log("one\n", 4))
-    daemon_cli.daemon.answer("JobWatch", changes(detail(status="failed"), logs=chunk("", 4)))
+    daemon_cli.daemon.answer("Watch", changes(detail(status="failed"), logs=chunk("", 4)))
     assert daemon_cli.oj("logs", "4f9", "-f") == (0, "one\n", "")
 
 
@@ -761,7 +761,7 @@ def test_a_log_that_was_cut_short_is_read_from_its_beginning(daemon_cli: Harness
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer("JobLogs", log("old\nol", 60))
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(status="completed"), logs=chunk("new\n", 4, restarted=True)),
         changes(logs=chunk("", 4)),
     )
@@ -774,7 +774,7 @@ def test_following_one_step_leaves_the_others_out(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer("JobLogs", log("2027-01-15T08:00:00Z [a] 1\n", 27))
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(
             detail(status="completed"),
             logs=chunk(
@@ -793,7 +793,7 @@ def test_following_survives_a_daemon_that_restarts(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer("JobLogs", log("one\n", 4))
     daemon_cli.daemon.answer(
-        "JobWatch",
+        "Watch",
         changes(detail(), seq=9, logs=chunk("two\n", 8)),
         HANG_UP,
         changes(detail(status="completed"), seq=9, logs=chunk("three\n", 14)),
@@ -801,7 +801,7 @@ def test_following_survives_a_daemon_that_restarts(daemon_cli: Harness) -> None:
     )
     done = daemon_cli.oj("logs", "4f9", "-f")
     assert (done.code, done.out) == (0, "one\ntwo\nthree\n")
-    assert [asked["logs"] for asked in daemon_cli.daemon.of("JobWatch")][1:3] == [
+    assert [asked["logs"] for asked in daemon_cli.daemon.of("Watch")][1:3] == [
         {JOB: 8},
         {JOB: 8},
     ]
@@ -810,9 +810,9 @@ def test_following_survives_a_daemon_that_restarts(daemon_cli: Harness) -> None:
 def test_an_interrupt_ends_following_with_success(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("JobShow", detail())
     daemon_cli.daemon.answer("JobLogs", log("one\n", 4))
-    daemon_cli.daemon.answer("JobWatch", SILENCE)
+    daemon_cli.daemon.answer("Watch", SILENCE)
     process = daemon_cli.spawn("logs", "-f", "4f9")
-    daemon_cli.daemon.wait_for("JobWatch")
+    daemon_cli.daemon.wait_for("Watch")
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("one\n", "")
     assert process.returncode == 0

@@ -292,7 +292,7 @@ def ended(status: str = "completed", **fields: object) -> dict[str, Any]:
 def job_cli(book: Harness) -> Harness:
     book.daemon.start()
     book.daemon.answer("RunCommand", started())
-    book.daemon.answer("JobWatch", ended())
+    book.daemon.answer("Watch", ended())
     return book
 
 
@@ -307,7 +307,7 @@ def test_an_agent_is_started_and_followed_like_a_job(job_cli: Harness) -> None:
     text = "2026-01-01T00:00:00Z [job] job completed\n"
     chunk = {"content": text, "offset": len(text), "restarted": False}
     shown = detail(id=crew, name=crew, kind="helper", status="completed", finished_at_ms=1)
-    job_cli.daemon.answer("JobWatch", changes(shown, logs={crew: chunk}))
+    job_cli.daemon.answer("Watch", changes(shown, logs={crew: chunk}))
     result = job_cli.oj("run", "ask")
     assert result == (
         0,
@@ -370,7 +370,7 @@ def test_a_job_is_handed_over_with_its_texts_and_followed_to_its_end(job_cli: Ha
     ("status", "code"), [("completed", 0), ("failed", 1), ("cancelled", 4), ("suspended", 5)]
 )
 def test_the_exit_code_is_the_jobs(job_cli: Harness, status: str, code: int) -> None:
-    job_cli.daemon.answer("JobWatch", ended(status, error="step one: exit code 3"))
+    job_cli.daemon.answer("Watch", ended(status, error="step one: exit code 3"))
     assert job_cli.oj("run", "build", "auth").code == code
 
 
@@ -389,7 +389,7 @@ def test_json_gives_the_reply_at_once(job_cli: Harness) -> None:
 
 
 def test_json_and_wait_give_the_job_as_it_ended(job_cli: Harness) -> None:
-    job_cli.daemon.answer("JobWatch", changes(detail(seq=1)), ended("failed"))
+    job_cli.daemon.answer("Watch", changes(detail(seq=1)), ended("failed"))
     result = job_cli.oj("run", "--wait", "-o", "json", "build", "auth")
     assert result.code == 1
     assert result.json["status"] == "failed"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from oj_cli import format as format_
 from oj_cli.commands import completion
 from oj_cli.lazy import Options
+from oj_daemon.wire import format as format_
 from tests.support.fake_daemon import Message
 from tests.support.harness import Harness
 from tests.support.replies import HOUR, NOW, reply, view

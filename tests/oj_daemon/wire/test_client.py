@@ -141,10 +141,10 @@ def test_what_a_request_asks_the_daemon_to_wait_is_added_to_the_limit(
         return original(self, name, request, seconds)
 
     monkeypatch.setattr(Client, "_talk", note)
-    fake.answer("JobWatch", {"type": "JobChanges"})
+    fake.answer("Watch", {"type": "Changes"})
     with Client(config(folder, OJ_TIMEOUT_IPC_MS="1000")) as client:
-        client.call("JobWatch", ids=[], wait_ms=3000)
-        client.call("JobWatch", ids=[])
+        client.call("Watch", ids=[], wait_ms=3000)
+        client.call("Watch", ids=[])
         client.call("Ping")
         client.call("Ping", timeout_ms=7000)
     assert limits == [4, 21, 1, 7]
@@ -207,11 +207,11 @@ def test_the_kernel_tells_who_listens(folder: Path) -> None:
 
 
 def test_an_interrupt_ends_the_wait_at_once(folder: Path, fake: FakeDaemon) -> None:
-    fake.answer("JobWatch", SILENCE)
+    fake.answer("Watch", SILENCE)
     program = (
         "from oj_daemon import settings; from oj_daemon.wire.client import Client\n"
         "client = Client(settings.load())\n"
-        "try: client.call('JobWatch', ids=[])\n"
+        "try: client.call('Watch', ids=[])\n"
         "except KeyboardInterrupt: raise SystemExit(42 if client.peer_pid is None else 43)\n"
     )
     child = subprocess.Popen(
@@ -219,7 +219,7 @@ def test_an_interrupt_ends_the_wait_at_once(folder: Path, fake: FakeDaemon) -> N
         env={"OJ_STATE_DIR": str(folder), "PYTHONPATH": str(ROOT)},
     )
     try:
-        fake.wait_for("JobWatch")
+        fake.wait_for("Watch")
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 42
     finally:

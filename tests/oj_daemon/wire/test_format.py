@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from oj_cli.format import duration, elapsed, moment, parse_duration, since, uptime
 from oj_daemon.errors import OjError
+from oj_daemon.wire.format import duration, elapsed, moment, parse_duration, since, uptime
 
 SECOND = 1000
 MINUTE = 60 * SECOND

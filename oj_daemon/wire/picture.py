@@ -1,6 +1,7 @@
 """What a job looks like while it runs: rows of styled text for a given width, height and moment.
 
-Rule: pure. No terminal, no clock, no rich: `oj_cli.follow` asks for rows and puts them on the screen.
+Rule: pure. No terminal, no clock, no rich: front ends ask for rows and put them on their screens, so `oj run` and `oj tui`
+draw a job alike.
 
 Steps stand in levels, one below the other; steps of one level that may run side by side are held together by a bracket.
 Steps that only a failure or a cancel leads to appear once they were entered.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from oj_cli import format  # noqa: A004 - the module of that name
+from oj_daemon.wire import format  # noqa: A004 - the module of that name
 from oj_daemon.wire.names import short_id
 
 Row = list[tuple[str, str]]
@@ -152,7 +153,7 @@ def rows(job: Job, tails: dict[str, list[str]], screen: Screen) -> list[Row]:
     runs = latest_runs(job)
     asked = questions(job)[: max(screen.height - 4, 0)]
     room = max(screen.height - 2 - len(asked), 1)
-    lines = _fold(_steps(job, runs, screen), runs, room, screen)
+    lines = _fold(steps(job, screen), runs, room, screen)
     busy = [name for name, _ in lines if name in runs and is_active(runs[name])]
     per_step = min(TAIL, (room - len(lines)) // len(busy)) if busy else 0
     out: list[Row] = [headline(job, screen)]
@@ -181,10 +182,12 @@ def questions(job: Job) -> list[Row]:
 
 def summary(job: Job, screen: Screen) -> list[Row]:
     """All steps of a job that has ended, without the reason and the hints."""
-    return [row for _, row in _steps(job, latest_runs(job), screen)]
+    return [row for _, row in steps(job, screen)]
 
 
-def _steps(job: Job, runs: dict[str, Job], screen: Screen) -> list[tuple[str, Row]]:
+def steps(job: Job, screen: Screen) -> list[tuple[str, Row]]:
+    """Every step to show, in the order of its level: its name and its row."""
+    runs = latest_runs(job)
     graph = {node["name"]: node for node in job.get("graph", ())}
     table = levels(job)
     longest = max((len(name) for names in table for name in names), default=0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oj_cli import live
+from oj_daemon.wire import picture
 
 Job = dict[str, Any]
 
@@ -65,42 +65,42 @@ FAN = [
 ]
 
 
-def text(rows: list[live.Row]) -> list[str]:
+def text(rows: list[picture.Row]) -> list[str]:
     return ["".join(piece for piece, _ in row).rstrip() for row in rows]
 
 
 def draw(
     shown: Job, tails: dict[str, list[str]] | None = None, *, width: int = 80, height: int = 24
 ) -> list[str]:
-    return text(live.rows(shown, tails or {}, live.Screen(width, height, 5_000)))
+    return text(picture.rows(shown, tails or {}, picture.Screen(width, height, 5_000)))
 
 
 def test_steps_that_run_side_by_side_share_a_level_and_a_fan_in_stands_below() -> None:
-    assert live.levels(job(FAN, [])) == [["checkout"], ["wheel", "test"], ["report"]]
+    assert picture.levels(job(FAN, [])) == [["checkout"], ["wheel", "test"], ["report"]]
 
 
 def test_a_step_that_only_a_failure_leads_to_appears_below_what_led_to_it() -> None:
     steps = [run("checkout"), run("wheel"), run("test", "failed"), run("fix", "running")]
-    assert live.levels(job(FAN, steps)) == [["checkout"], ["wheel", "test"], ["report", "fix"]]
+    assert picture.levels(job(FAN, steps)) == [["checkout"], ["wheel", "test"], ["report", "fix"]]
 
 
 def test_a_loop_ends_and_keeps_the_order_of_the_steps() -> None:
     graph = [node("a", "b"), node("b", "c"), node("c", "a")]
-    assert live.levels(job(graph, [])) == [["a"], ["b"], ["c"]]
+    assert picture.levels(job(graph, [])) == [["a"], ["b"], ["c"]]
 
 
 def test_branches_of_different_length_meet_below_the_longer_one() -> None:
     graph = [node("a", "b", "c"), node("b"), node("c", "d"), node("d"), node("e", after=("b", "d"))]
-    assert live.levels(job(graph, [])) == [["a"], ["b", "c"], ["d"], ["e"]]
+    assert picture.levels(job(graph, [])) == [["a"], ["b", "c"], ["d"], ["e"]]
 
 
 def test_a_chain_of_thousands_of_steps_is_no_problem() -> None:
     graph = [node(f"s{i}", f"s{i + 1}") for i in range(5_000)]
-    assert len(live.levels(job(graph, []))) == 5_000
+    assert len(picture.levels(job(graph, []))) == 5_000
 
 
 def test_a_job_without_definition_shows_what_ran() -> None:
-    assert live.levels(job([], [run("run")])) == [["run"]]
+    assert picture.levels(job([], [run("run")])) == [["run"]]
 
 
 def test_the_view_shows_marks_durations_brackets_and_output() -> None:
@@ -168,13 +168,13 @@ def test_more_running_steps_than_rows_are_folded_and_the_last_line_stays() -> No
         [node("begin", *names), *map(node, names)],
         [run("begin"), *(run(name, "running") for name in names)],
     )
-    shown = text(live.rows(view, {}, live.Screen(80, 10, 3_500)))
+    shown = text(picture.rows(view, {}, picture.Screen(80, 10, 3_500)))
     assert len(shown) == 10
     assert shown[-2:] == ["  · 24 more steps running", "Ctrl-C detaches; the job goes on"]
 
 
 def test_a_terminal_without_unicode_gets_plain_signs() -> None:
-    screen = live.Screen(80, 24, 5_000, unicode=False)
+    screen = picture.Screen(80, 24, 5_000, unicode=False)
     steps = [run("checkout"), run("wheel", "running"), run("test", "failed")]
-    drawn = text(live.rows(job(FAN, steps), {}, screen))
+    drawn = text(picture.rows(job(FAN, steps), {}, screen))
     assert all(line.isascii() for line in drawn)
