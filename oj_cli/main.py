@@ -36,6 +36,7 @@ COMMANDS: dict[str, Row] = {
     "attach": ("oj_cli.commands.attach:attach", ACTIONS, "Enter an agent's terminal"),
     "peek": ("oj_cli.commands.peek:peek", ACTIONS, "Show an agent's screen"),
     "status": ("oj_cli.commands.status:status", ACTIONS, "What is going on, by project"),
+    "tui": ("oj_cli.commands.tui:tui", ACTIONS, "Watch and act on all of it, live"),
     "show": ("oj_cli.commands.shortcut:show", ACTIONS, "Show anything by its id"),
     "job": (
         "oj_cli.commands.job:job",

@@ -1,1 +1,1 @@
-"""The live view of `oj`."""
+"""`oj tui`: the live view in a terminal."""

@@ -1,0 +1,118 @@
+"""The app: modes, keys, themes, and what was heard of the daemon.
+
+Rule: it knows screens and never what is on them. Whatever the daemon refuses, or cannot be asked, is told in words; the app goes
+on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from oj_daemon.errors import OjError
+from oj_daemon.wire.format import now_ms
+from oj_tui import feed as feeds
+from oj_tui.feed import Feed, Lost, News
+from oj_tui.screens.agent import AgentList
+from oj_tui.screens.daemon import DaemonScreen
+from oj_tui.screens.decision import DecisionList
+from oj_tui.screens.job import JobList
+from oj_tui.screens.overview import Overview
+from oj_tui.screens.page import Page
+from oj_tui.store import Store, View
+
+TICK_SECONDS: Final = 1.0
+"""How often ages are drawn anew."""
+
+
+class OjApp(App[None]):
+    """The live view."""
+
+    TITLE = "oj"
+    CSS_PATH = "oj.tcss"
+    MODES: ClassVar = {
+        "overview": Overview,
+        "jobs": JobList,
+        "agents": AgentList,
+        "decisions": DecisionList,
+        "daemon": DaemonScreen,
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch_mode('overview')", "Overview", show=False),
+        Binding("2", "switch_mode('jobs')", "Jobs", show=False),
+        Binding("3", "switch_mode('agents')", "Agents", show=False),
+        Binding("4", "switch_mode('decisions')", "Decisions", show=False),
+        Binding("5", "switch_mode('daemon')", "Daemon", show=False),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        project: str | None = None,
+        start: str = "overview",
+        now: Callable[[], int] = now_ms,
+    ) -> None:
+        super().__init__()
+        self.feed = feed
+        self.store = Store()
+        self.project = project
+        """The only project that is shown; None: every one."""
+        self.lost: OjError | None = None
+        """Why the daemon cannot be asked at the moment."""
+        self.now = now
+        self._start = start
+        self._follow: feeds.Followed | None = None
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self._follow = self.feed.follow(self.post_message, nouns=["job"], project=self.project)
+        self.set_interval(TICK_SECONDS, self.show)
+        self.switch_mode(self._start)
+
+    def on_unmount(self) -> None:
+        """Ask for nothing more."""
+        if self._follow is not None:
+            self._follow.stop()
+
+    def on_news(self, message: News) -> None:
+        """Take in what changed."""
+        self.store.take(message.changes)
+        self.lost = None
+        self.show()
+        message.follow.taken()
+
+    def on_lost(self, message: Lost) -> None:
+        """Tell that the daemon cannot be asked; what was known stays on the screen."""
+        self.lost = message.error
+        self.show()
+
+    def show(self) -> None:
+        """Draw what is known now."""
+        if isinstance(self.screen, Page):
+            self.screen.draw()
+
+    async def ask(self, type: str, /, **fields: object) -> View | None:  # noqa: A002 - the wire's word
+        """Ask the daemon; None when it refused or could not be asked, which has been told then."""
+        try:
+            return await feeds.ask(self.feed, type, **fields)
+        except OjError as error:
+            self.tell_error(error)
+            return None
+
+    def tell_error(self, error: OjError) -> None:
+        """Say what went wrong, and what to do about it."""
+        text = error.message if not error.hint else f"{error.message}\n{error.hint}"
+        self.notify(text, severity="error", markup=False, timeout=8)
+
+    def run_oj(self, *arguments: str) -> None:
+        """Lend the terminal to another `oj`, such as `oj attach ID`, and come back."""
+        with self.suspend():
+            subprocess.run([sys.executable, "-m", "oj_cli", *arguments], check=False)
+        self.refresh(layout=True)

@@ -1,0 +1,1 @@
+"""One screen, or a list and what it opens, per noun."""

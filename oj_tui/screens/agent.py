@@ -1,0 +1,19 @@
+"""PLACEHOLDER agents."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from oj_tui.screens.page import Page
+
+
+class AgentList(Page):
+    """PLACEHOLDER."""
+
+    def body(self) -> ComposeResult:
+        """PLACEHOLDER."""
+        yield Static("agents")
+
+    def fill(self) -> None:
+        """PLACEHOLDER."""

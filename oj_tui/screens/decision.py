@@ -1,0 +1,19 @@
+"""PLACEHOLDER decisions."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from oj_tui.screens.page import Page
+
+
+class DecisionList(Page):
+    """PLACEHOLDER."""
+
+    def body(self) -> ComposeResult:
+        """PLACEHOLDER."""
+        yield Static("decisions")
+
+    def fill(self) -> None:
+        """PLACEHOLDER."""

@@ -1,0 +1,19 @@
+"""PLACEHOLDER overview."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from oj_tui.screens.page import Page
+
+
+class Overview(Page):
+    """PLACEHOLDER."""
+
+    def body(self) -> ComposeResult:
+        """PLACEHOLDER."""
+        yield Static("overview")
+
+    def fill(self) -> None:
+        """PLACEHOLDER."""

@@ -1,0 +1,55 @@
+"""What all screens have in common: tabs on top, the state of the connection, keys below.
+
+Rule: a screen draws from `app.store` when `draw` is called, and asks through `app.ask`; it keeps no copy of what the daemon
+said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from oj_tui.widgets.bar import Banner, Tabs
+
+if TYPE_CHECKING:
+    from oj_tui.app import OjApp
+
+
+class Page(Screen[None]):
+    """A screen of the app."""
+
+    @property
+    def oj(self) -> OjApp:
+        """The app, by its own type."""
+        app: OjApp = self.app  # type: ignore[assignment]  # no other app has these screens
+        return app
+
+    def compose(self) -> ComposeResult:
+        """Tabs, what the screen is about, and its keys."""
+        yield Tabs()
+        yield Banner()
+        yield from self.body()
+        yield Footer()
+
+    def body(self) -> ComposeResult:
+        """What stands between."""
+        raise NotImplementedError
+
+    def on_screen_resume(self) -> None:
+        """Draw anew when it comes to the front."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw what is known now: called after news, and every second for what grows old."""
+        if not self.is_mounted:
+            return
+        self.query_one(Tabs).draw(self.oj.current_mode, len(self.oj.store.open_decisions()))
+        self.query_one(Banner).draw(self.oj.lost, is_filled=self.oj.store.is_filled)
+        self.fill()
+
+    def fill(self) -> None:
+        """Put what is known into the widgets of the body."""
+        raise NotImplementedError

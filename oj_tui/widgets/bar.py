@@ -1,0 +1,58 @@
+"""The lines on top: where one is, and whether the daemon can be asked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.text import Text
+from textual import events
+from textual.widgets import Static
+
+from oj_daemon.errors import OjError
+
+NAMES: Final = ("overview", "jobs", "agents", "decisions", "daemon")
+
+
+class Tabs(Static):
+    """The modes, the one that is shown marked; a click goes there."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self._ends: list[tuple[int, str]] = []
+
+    def draw(self, current: str, waiting: int) -> None:
+        """Mark the current mode; `waiting` is how many decisions are open."""
+        line = Text(no_wrap=True, overflow="ellipsis")
+        self._ends = []
+        for number, name in enumerate(NAMES, 1):
+            count = f" ({waiting})" if name == "decisions" and waiting else ""
+            style = "reverse bold" if name == current else "bold" if count else ""
+            line.append(f" {number} {name.capitalize()}{count} ", style)
+            self._ends.append((line.cell_len, name))
+            line.append(" ")
+        self.update(line)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Go to the mode that was clicked."""
+        for end, name in self._ends:
+            if event.x < end:
+                await self.app.switch_mode(name)
+                return
+
+
+class Banner(Static):
+    """Says that the daemon cannot be asked; not there while it can."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+        self.display = False
+
+    def draw(self, lost: OjError | None, *, is_filled: bool) -> None:
+        """Show why the daemon cannot be asked, or that it has not answered yet."""
+        self.display = lost is not None or not is_filled
+        if lost is not None:
+            hint = f"  ({lost.hint})" if lost.hint else ""
+            shown = "shown is what was known; " if is_filled else ""
+            self.update(f"{lost.message}{hint}: {shown}looking for it again")
+        elif not is_filled:
+            self.update("asking the daemon ...")
