@@ -101,7 +101,7 @@ class News:
         while True:
             changes = await self._changes(request, who)
             left = deadline - time.monotonic()
-            if _is_news(changes) or request.since == 0 or left <= 0:
+            if _is_news(changes) or left <= 0:
                 return changes
             try:
                 async with asyncio.timeout(left):
@@ -112,8 +112,7 @@ class News:
     async def _changes(self, request: requests.Watch, who: Principal) -> replies.Changes:
         engine = self._engine
         seq = engine.seq
-        is_known = 0 < request.since <= seq and request.epoch in (0, engine.epoch)
-        since = request.since if is_known else 0
+        since = request.since if self._is_known(request) else None
         changes = self._of_jobs(request, since)
         details, missing = self._details(request, since, who)
         facts = await self._facts(request, since)
@@ -127,7 +126,7 @@ class News:
             changes,
             seq=seq,
             epoch=engine.epoch,
-            is_snapshot=changes.is_snapshot or not since,
+            is_snapshot=changes.is_snapshot or since is None,
             details=details,
             missing=missing,
             facts=facts.lines,
@@ -135,22 +134,26 @@ class News:
             logs=await self._logs(request.logs),
         )
 
-    def _of_jobs(self, request: requests.Watch, since: int) -> replies.Changes:
+    def _is_known(self, request: requests.Watch) -> bool:
+        """Whether `since` counts this daemon's records."""
+        if request.since > self._engine.seq:
+            return False
+        return request.epoch == self._engine.epoch or (not request.epoch and request.since > 0)
+
+    def _of_jobs(self, request: requests.Watch, since: int | None) -> replies.Changes:
         """Everything but facts and what was asked for by id."""
         engine, state = self._engine, self._engine.state
         project = request.project
         wants_jobs, wants_overview = Noun.JOB in request.nouns, Noun.OVERVIEW in request.nouns
         if not wants_jobs and not wants_overview:
             return replies.Changes(seq=0)
-        gone = engine.gone_after(since, project)
-        changed = [
-            job
-            for job in islice(
-                (state.jobs[job_id] for job_id in engine.changed_after(since)), request.limit + 1
-            )
-            if project is None or job.project == project
-        ]
-        is_snapshot = not since or gone is None or len(changed) > request.limit
+        gone = engine.gone_after(since, project) if since is not None else None
+        changed = []
+        if since is not None:
+            found = (state.jobs[job_id] for job_id in engine.changed_after(since))
+            mine = (job for job in found if project in (None, job.project))
+            changed = list(islice(mine, request.limit + 1))
+        is_snapshot = gone is None or len(changed) > request.limit
         overview = None
         if wants_overview and (is_snapshot or changed or gone):
             overview = self.overview(project)
@@ -198,7 +201,7 @@ class News:
                 yield self.figured(views.agent_view(state, state.agents[agent_id]))
 
     def _details(
-        self, request: requests.Watch, since: int, who: Principal
+        self, request: requests.Watch, since: int | None, who: Principal
     ) -> tuple[tuple[replies.JobDetail, ...], tuple[str, ...]]:
         changed: list[replies.JobDetail] = []
         missing: list[str] = []
@@ -210,7 +213,7 @@ class News:
                     raise
                 missing.append(ref)
                 continue
-            if not since or self._engine.changed_since(job.id, since):
+            if since is None or self._engine.changed_since(job.id, since):
                 changed.append(self.detail(job))
         return tuple(changed), tuple(missing)
 
@@ -235,31 +238,31 @@ class News:
 
     # Facts
 
-    async def _facts(self, request: requests.Watch, since: int) -> _Facts:
+    async def _facts(self, request: requests.Watch, since: int | None) -> _Facts:
         """Facts after that record, oldest first, of at most a page of records; the newest ones when `since` is 0."""
         if Noun.FACT not in request.nouns:
             return _Facts()
         engine = self._engine
         await engine.durable()
         durable, recent = engine.durable_seq, engine.recent
-        is_recent = since >= durable or (bool(recent) and recent[0].seq <= since + 1)
-        if since and is_recent:
-            found = [told for told in recent if since < told.seq <= durable]
+        if since is None:
+            found = await asyncio.to_thread(_newest, self._wal_dir, durable, request.limit)
+        elif since >= durable or (recent and recent[0].seq <= since + 1):
+            found = [told for told in recent if since < told.seq <= durable][:PAGE]
         else:
-            found = await asyncio.to_thread(
-                _newest if not since else _oldest, self._wal_dir, since, durable, request.limit
-            )
-        page = found[:PAGE] if since else found
+            found = await asyncio.to_thread(_oldest, self._wal_dir, since, durable)
         lines = [
             line
-            for told in page
+            for told in found
             for line in (story_line(told, fact, engine.job_of(fact) or "") for fact in told.facts)
             if request.project is None or self._is_of(line, request.project)
         ]
+        if since is None:
+            return _Facts(tuple(lines[max(0, len(lines) - request.limit) :]), through=durable)
         return _Facts(
-            tuple(lines if since else lines[max(0, len(lines) - request.limit) :]),
-            through=page[-1].seq if page and since else durable,
-            is_gapless=not since or since >= durable or (bool(page) and page[0].seq == since + 1),
+            tuple(lines),
+            through=found[-1].seq if found else durable,
+            is_gapless=since >= durable or (bool(found) and found[0].seq == since + 1),
         )
 
     def _is_of(self, line: replies.StoryLine, project: str) -> bool:
@@ -344,13 +347,13 @@ def _records(folder: Path, needle: bytes = b"") -> Iterator[Told]:
                 yield Told(int(seq), record.at, record.cause, list(record.facts))
 
 
-def _oldest(folder: Path, since: int, durable: int, _limit: int) -> list[Told]:
+def _oldest(folder: Path, since: int, durable: int) -> list[Told]:
     """The first records after that one, up to a page of them."""
     later = (told for told in _records(folder) if since < told.seq <= durable)
     return list(islice(later, PAGE))
 
 
-def _newest(folder: Path, _since: int, durable: int, limit: int) -> list[Told]:
+def _newest(folder: Path, durable: int, limit: int) -> list[Told]:
     """The last records: as many as facts are wanted, for each has one at least."""
     return list(deque((told for told in _records(folder) if told.seq <= durable), maxlen=limit))
 

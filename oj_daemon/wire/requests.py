@@ -72,9 +72,9 @@ class Watch(Request, frozen=True, tag=True):
     ids: tuple[str, ...] = ()
     """Jobs to be told of in full."""
     since: int = 0
-    """`seq` of the last answer; 0 answers at once, with a snapshot."""
+    """`seq` of the last answer; 0 without an epoch answers at once, with a snapshot."""
     epoch: int = 0
-    """`epoch` of the last answer: another daemon answers with a snapshot. 0: whichever."""
+    """`epoch` of the last answer, because each daemon counts for itself: another one answers with a snapshot."""
     wait_ms: int = 20_000
     limit: int = 1_000
     """How many jobs that have ended a snapshot holds, the newest first; the same for facts, the newest last."""
