@@ -70,6 +70,7 @@ COMMANDS: dict[str, Row] = {
         "Tokens for people and programs elsewhere: create, list, revoke",
     ),
     "logs": ("oj_cli.commands.shortcut:logs", SYSTEM, "Show the log of anything by its id"),
+    "events": ("oj_cli.commands.events:events", SYSTEM, "What happened, fact by fact"),
     "daemon": (
         "oj_cli.commands.daemon:daemon",
         SYSTEM,

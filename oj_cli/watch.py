@@ -1,4 +1,4 @@
-"""News of jobs, one long poll after the other, over as many connections and daemons as it takes.
+"""News, one long poll after the other, over as many connections and daemons as it takes.
 
 Rule: nothing is missed and nothing is told twice. Reading goes on at the change number and the log offsets that were
 reached; a daemon that went away is looked for again until the patience of the caller ends.
@@ -88,21 +88,25 @@ def _given_up(ctx: Ctx, failure: OjError) -> OjError:
 
 
 class Watch:
-    """Polls for news of some jobs; `logs` maps full ids to the offset from which their log is read as well."""
+    """Asks for news, again and again.
+
+    `logs` maps full ids to the offset from which their log is read as well; the other `fields` are those of the request.
+    """
 
     def __init__(
         self,
         ctx: Ctx,
-        ids: Sequence[str],
+        ids: Sequence[str] = (),
         *,
         logs: dict[str, int] | None = None,
         deadline: float | None = None,
         on_lost: Callable[[OjError], None] | None = None,
+        **fields: Any,  # noqa: ANN401 - the wire's values
     ) -> None:
         self._ctx = ctx
         self.ids = list(ids)
         self.logs = dict(logs or {})
-        self._since = 0
+        self._fields: dict[str, Any] = {"since": 0, **fields}
         self._client = ctx.client()
         self._deadline = deadline
         self._on_lost = on_lost
@@ -122,9 +126,9 @@ class Watch:
                 reply = self._client.call(
                     "Watch",
                     ids=self.ids,
-                    since=self._since,
                     wait_ms=self._left_ms(wait_ms),
                     logs=self.logs,
+                    **self._fields,
                 )
             except OjError as failure:
                 self._client.close()
@@ -137,21 +141,31 @@ class Watch:
                         self._on_lost(failure)
                 if self._deadline is None and now - lost_at > PATIENCE:
                     raise _given_up(self._ctx, failure) from failure
-                # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
-                self._since = 0
+                if "nouns" not in self._fields:
+                    # A daemon that lost its newest, unacknowledged changes may count lower than we have seen.
+                    self._fields["since"] = 0
+                    self._fields.pop("epoch", None)
                 self._pause(length)
                 length = min(2 * length, LONGEST_PAUSE)
                 continue
-            self._since = reply["seq"]
+            self._note(reply)
             for job_id, chunk in reply["logs"].items():
                 self.logs[job_id] = chunk["offset"]
             return reply
+
+    def _note(self, reply: dict[str, Any]) -> None:
+        """Go on after this answer next time."""
+        self._fields["since"] = reply["seq"]
+        self._fields.pop("epoch", None)
+        # Facts are told only when they are on disk, so the next daemon counts them alike; nothing else is.
+        if reply["epoch"] and ("nouns" not in self._fields or not reply["seq"]):
+            self._fields["epoch"] = reply["epoch"]
 
     def _left_ms(self, wait_ms: int) -> int:
         if self._deadline is None:
             return wait_ms
         left = int((self._deadline - time.monotonic()) * 1000)
-        if left <= 0 and self._since:
+        if left <= 0 and self._fields["since"]:
             raise OutOfTime
         return max(0, min(wait_ms, left))
 

@@ -190,11 +190,10 @@ def status(ctx: Ctx) -> None:
 def logs(ctx: Ctx, *, limit: int, no_limit: bool, follow: bool) -> None:
     """Show the daemon's log; also when it does not run."""
     if ctx.settings.daemon_url is not None:
-        raise OjError(
-            f"the log of {ctx.settings.daemon_url} is on its own machine",
-            code="invalid",
-            hint="read it there, in a cluster by `kubectl logs`; unset OJ_DAEMON_URL for that of this machine",
-        )
+        from oj_cli import far_log  # noqa: PLC0415 - only for a daemon on another machine
+
+        far_log.show(ctx, limit=None if no_limit else limit or None, follow=follow)
+        return
     path = ctx.settings.log_path
     file = _open(path)
     if file is None and not ctx.json:

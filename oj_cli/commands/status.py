@@ -12,7 +12,7 @@ import click
 from oj_cli import interrupt, output
 from oj_cli.context import Ctx, pass_ctx
 from oj_cli.diagnostics import ExitCode
-from oj_cli.watch import pause
+from oj_cli.watch import TRANSIENT, pause
 from oj_daemon.errors import WireError
 from oj_daemon.wire.format import elapsed, parse_duration, uptime
 from oj_daemon.wire.names import short_id
@@ -20,7 +20,7 @@ from oj_daemon.wire.text import cut, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from oj_cli.output import Text
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RULE_WIDTH = 48
 """Columns of the line above each project."""
 REASON_WIDTH = 72
+LEAST_SECONDS = 0.2
+"""Between two showings, however much happens."""
 HOME = "\x1b[H"
 ERASE_LINE = "\x1b[K"
 ERASE_BELOW = "\x1b[J"
@@ -45,9 +47,14 @@ PARTS = (
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show again and again until Ctrl-C.")
 @click.option(
-    "--interval", metavar="DURATION", default="5s", help="Time between two showings (default 5s)."
+    "--watch", is_flag=True, help="Show again whenever something has changed, until Ctrl-C."
+)
+@click.option(
+    "--interval",
+    metavar="DURATION",
+    default="5s",
+    help="With --watch: the longest time between two showings (default 5s).",
 )
 @pass_ctx
 def status(ctx: Ctx, watch: bool, interval: str) -> None:
@@ -59,10 +66,37 @@ def status(ctx: Ctx, watch: bool, interval: str) -> None:
     with interrupt.exits(ExitCode.OK):
         if output.is_tty():
             output.write(CLEAR)
-        while True:
-            _print(ctx, _ask(ctx), every=interval)
-            pause(seconds)
+        for overview in _overviews(ctx, seconds):
+            _print(ctx, overview, every=interval)
+            pause(LEAST_SECONDS)
             output.measure()
+
+
+def _overviews(ctx: Ctx, seconds: float) -> Iterator[dict[str, Any] | None]:
+    """The overview, again when it has changed and when it has grown old; None while no daemon runs."""
+    heard: dict[str, int] = {}
+    with ctx.client() as client:
+        while True:
+            try:
+                news = client.call(
+                    "Watch",
+                    nouns=["overview"],
+                    project=ctx.project_filter,
+                    wait_ms=int(seconds * 1000),
+                    **heard,
+                )
+            except WireError as failure:
+                client.close()
+                heard = {}
+                if failure.code not in TRANSIENT or ctx.settings.daemon_url is not None:
+                    raise
+                yield None
+                pause(seconds)
+                continue
+            # Unchanged, but all that it says of ages and durations is old: the next question asks for it as a whole.
+            heard = {"since": news["seq"], "epoch": news["epoch"]} if news["overview"] else {}
+            if news["overview"]:
+                yield news["overview"]
 
 
 def _ask(ctx: Ctx) -> dict[str, Any] | None:

@@ -102,13 +102,12 @@ def test_shell_text_runs_right_here_and_asks_no_daemon(
     assert far.daemon.requests == []
 
 
-@pytest.mark.parametrize("words", [[], ["-f"], ["-o", "json"]])
-def test_the_log_of_a_far_daemon_is_on_its_own_machine(far: Harness, words: list[str]) -> None:
-    refused = far.oj("daemon", "logs", *words)
-    assert refused.code == 1
-    assert URL in refused.err
-    assert "unset OJ_DAEMON_URL" in refused.err
-    assert far.daemon.requests == []
+def test_of_the_log_of_a_far_daemon_what_that_keeps_in_memory_is_shown(far: Harness) -> None:
+    kept = reply("Log", log_path="", content="one\ntwo\n", offset=2)
+    far.daemon.answer("DaemonLogs", kept)
+    assert far.oj("daemon", "logs", "-n", "7") == (0, "one\ntwo\n", "")
+    assert far.oj("daemon", "logs", "-o", "json").json == {"log_path": "", "lines": ["one", "two"]}
+    assert far.daemon.of("DaemonLogs") == [{"lines": 7}, {"lines": 200}]
     assert not (far.state / "daemon.log").exists()
 
 

@@ -63,6 +63,7 @@ def changes(
     return {
         "type": "Changes",
         "seq": seq,
+        "epoch": 0,
         "details": [shown] if shown else [],
         "missing": [],
         "logs": {ID: chunk},

@@ -16,9 +16,9 @@ from oj_cli.main import COMMANDS, help_text, main, version_text
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADINGS = {
-    "Actions": ["run", "cancel", "suspend", "resume", "attach", "peek", "status", "show"],
+    "Actions": ["run", "cancel", "suspend", "resume", "attach", "peek", "status", "tui", "show"],
     "Resources": ["job", "agent", "decision", "workspace", "project", "runbook", "token"],
-    "System": ["logs", "daemon", "init", "doctor", "completion"],
+    "System": ["logs", "events", "daemon", "init", "doctor", "completion"],
 }
 
 

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.support.fake_daemon import Message, error
+from tests.support.fake_daemon import HANG_UP, SILENCE, Message, error
 from tests.support.harness import Harness
 from tests.support.replies import HOUR, JOB, OTHER, reply, view
 
@@ -175,25 +175,54 @@ def test_an_interval_that_is_none_is_an_error(cli: Harness, interval: str) -> No
     assert "is not a duration" in done.err
 
 
+def changed(shown: Message | None, seq: int) -> Message:
+    """An answer to Watch."""
+    return reply("Changes", seq=seq, epoch=1, overview=shown)
+
+
 def test_watching_into_a_pipe_prints_frame_after_frame(daemon_cli: Harness) -> None:
-    daemon_cli.daemon.answer("StatusOverview", overview(uptime_secs=5))
+    first, second = changed(overview(uptime_secs=5), 3), changed(overview(uptime_secs=6), 4)
+    daemon_cli.daemon.answer("Watch", first, second, SILENCE)
     process = daemon_cli.spawn("status", "--watch", "--interval", "1s")
-    daemon_cli.daemon.wait_for("StatusOverview", 2)
+    daemon_cli.daemon.wait_for("Watch", 3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    frame = "oj daemon: running 5s | every 1s\nNo jobs are active; 'oj run' lists what can be run here.\n"
+    frame = "oj daemon: running {}s | every 1s\nNo jobs are active; 'oj run' lists what can be run here.\n"
     assert (process.returncode, err) == (0, "")
-    assert out in (frame, frame * 2)
+    assert out == frame.format(5) + frame.format(6)
+    assert [asked.get("since") for asked in daemon_cli.daemon.of("Watch")] == [None, 3, 4]
 
 
 def test_watching_as_json_prints_one_document_a_line(daemon_cli: Harness) -> None:
-    daemon_cli.daemon.answer("StatusOverview", overview(uptime_secs=5))
+    daemon_cli.daemon.answer("Watch", changed(overview(uptime_secs=5), 3), SILENCE)
     process = daemon_cli.spawn("status", "--watch", "--interval", "1s", "-o", "json")
-    daemon_cli.daemon.wait_for("StatusOverview", 2)
+    daemon_cli.daemon.wait_for("Watch", 2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert [json.loads(line)["uptime_secs"] for line in out.splitlines()] in ([5], [5, 5])
+    assert [json.loads(line)["uptime_secs"] for line in out.splitlines()] == [5]
+
+
+def test_what_has_grown_old_is_asked_for_anew(daemon_cli: Harness) -> None:
+    first, same, old = changed(overview(), 3), changed(None, 3), changed(overview(), 3)
+    daemon_cli.daemon.answer("Watch", first, same, old, SILENCE)
+    process = daemon_cli.spawn("status", "--watch", "--interval", "1s")
+    daemon_cli.daemon.wait_for("Watch", 4)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    asked = daemon_cli.daemon.of("Watch")
+    assert [each.get("since") for each in asked] == [None, 3, None, 3]
+    assert {each["wait_ms"] for each in asked} == {1000}
+
+
+def test_watching_goes_on_while_no_daemon_runs(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("Watch", HANG_UP, changed(overview(uptime_secs=5), 3), SILENCE)
+    process = daemon_cli.spawn("status", "--watch", "--interval", "1s")
+    daemon_cli.daemon.wait_for("Watch", 3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[:2] == ["oj daemon: not running", "oj daemon: running 5s | every 1s"]
 
 
 def test_watching_on_a_terminal_draws_over_the_last_picture(
@@ -209,10 +238,10 @@ def test_watching_on_a_terminal_draws_over_the_last_picture(
 
     monkeypatch.setattr("oj_cli.commands.status.pause", pause)
     daemon_cli.daemon.answer(
-        "StatusOverview", overview(project("p", active_jobs=[entry(name="n" * 60)]))
+        "Watch", changed(overview(project("p", active_jobs=[entry(name="n" * 60)])), 3)
     )
     done = daemon_cli.oj("status", "--watch", tty=80)
-    assert (done.code, pauses) == (130, [5, 5])
+    assert (done.code, pauses) == (130, [0.2, 0.2])
     assert done.out.startswith("\x1b[2J\x1b[H")
     assert done.out.count("\x1b[H") == 2
     assert done.out.count("\x1b[K\n") == 10
