@@ -60,6 +60,7 @@ def events(
 ) -> None:
     """Show what happened, fact by fact; with an ID only what is about that job."""
     printer = _Printer(ctx, types, verbose=verbose)
+    printer.after = since or 0
     if id is not None:
 
         def ask(client: Client) -> dict[str, Any]:
@@ -97,6 +98,8 @@ class _Printer:
     def __init__(self, ctx: Ctx, types: tuple[str, ...], *, verbose: bool) -> None:
         self.job_id = ""
         """The only job whose facts are shown; empty: every one."""
+        self.after = 0
+        """Number after which facts are shown; where the log has not come to it yet, the daemon tells all."""
         self.is_used = False
         self._json = ctx.json
         self._types = types
@@ -118,7 +121,7 @@ class _Printer:
                 output.line(*self._parts(fact))
 
     def _wants(self, fact: dict[str, Any]) -> bool:
-        if self.job_id and fact["job_id"] != self.job_id:
+        if fact["seq"] <= self.after or (self.job_id and fact["job_id"] != self.job_id):
             return False
         tag = str(fact["fact"])
         noun = tag.partition(":")[0]
