@@ -30,7 +30,7 @@ def test_a_job_is_told_from_its_beginning_to_its_end(world: World) -> None:
 def test_a_follower_hears_each_fact_once_although_the_daemon_is_killed(world: World) -> None:
     world.job('step "one" { run = "echo 1" }\nstep "two" { run = "echo 2" }')
     world.oj("daemon", "start")
-    child = world.spawn("events", "-f", "--since", "1", "-o", "json")
+    child = world.spawn("events", "-f", "--since", "0", "-o", "json")
     assert child.stdout is not None
     ids: list[str] = []
     for _ in range(3):
@@ -38,7 +38,7 @@ def test_a_follower_hears_each_fact_once_although_the_daemon_is_killed(world: Wo
         world.kill_daemon()
         world.oj("daemon", "start")
         world.finish(ids[-1])
-    expected = facts(world.oj("events", "--since", "1", "-o", "json").out)
+    expected = facts(world.oj("events", "--since", "0", "-o", "json").out)
     heard = [json.loads(child.stdout.readline()) for _ in expected]
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
