@@ -86,13 +86,14 @@ class DaemonFeed:
         """Ask over a connection that nobody else uses meanwhile."""
         with self._lock:
             client = self._idle.pop() if self._idle else Client(self._settings)
-        reply = client.call(type, **fields)
-        with self._lock:
-            if len(self._idle) < IDLE_CLIENTS:
-                self._idle.append(client)
-            else:
-                client.close()
-        return reply
+        try:
+            return client.call(type, **fields)
+        finally:  # also after an error: one of the daemon leaves the connection as it was, any other closes it
+            with self._lock:
+                if len(self._idle) < IDLE_CLIENTS:
+                    self._idle.append(client)
+                else:
+                    client.close()
 
 
 class Follow:
