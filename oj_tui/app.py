@@ -80,6 +80,7 @@ class OjApp(App[None]):
         """Ask for nothing more."""
         if self._follow is not None:
             self._follow.stop()
+        self.feed.close()
 
     def on_news(self, message: News) -> None:
         """Take in what changed."""

@@ -69,6 +69,9 @@ class Feed(Protocol):
     def call(self, type: str, /, **fields: Any) -> View:  # noqa: A002, ANN401 - the wire's word and values
         """Ask one question and wait for the answer; raises OjError."""
 
+    def close(self) -> None:
+        """Nothing more is asked."""
+
 
 class DaemonFeed:
     """The feed of a real daemon."""
@@ -94,6 +97,12 @@ class DaemonFeed:
                     self._idle.append(client)
                 else:
                     client.close()
+
+    def close(self) -> None:
+        """Hang up where nothing is being asked."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
 
 
 class Follow:

@@ -45,10 +45,12 @@ def daemon(folder: Path) -> Iterator[FakeDaemon]:
 
 
 @pytest.fixture
-def ours(folder: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> DaemonFeed:  # noqa: ARG001
+def ours(folder: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonFeed]:  # noqa: ARG001
     monkeypatch.setattr(feed, "PACE_SECONDS", 0.0)
     monkeypatch.setattr(feed, "FIRST_PAUSE", 0.01)
-    return DaemonFeed(settings.load({"HOME": str(folder), "OJ_STATE_DIR": str(folder)}))
+    made = DaemonFeed(settings.load({"HOME": str(folder), "OJ_STATE_DIR": str(folder)}))
+    yield made
+    made.close()
 
 
 def changes(seq: int, **fields: Any) -> dict[str, Any]:

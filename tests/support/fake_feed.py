@@ -73,3 +73,6 @@ class FakeFeed:
         if isinstance(answer, OjError):
             raise answer
         return answer(asked) if callable(answer) else answer
+
+    def close(self) -> None:
+        """As the real one."""
