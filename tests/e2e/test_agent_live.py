@@ -14,20 +14,21 @@ from typing import Any
 import pexpect
 import pytest
 
+from tests.support.agents import DONE_WHEN_WRITTEN
 from tests.support.sidecar import FAST
 from tests.support.waiting import until
 from tests.support.world import ROOT, World
 
 SECONDS = 60.0
 """Deadline of everything: far beyond what it takes."""
-RUNBOOK = """
-    command "go" { run = { job = "go" } }
-    agent "coder" {
+RUNBOOK = f"""
+    command "go" {{ run = {{ job = "go" }} }}
+    agent "coder" {{
       run = "claude"
       prompt = "begin"
-      on_idle = { action = "done" }
-    }
-    job "go" { step "code" { run = { agent = "coder" } } }
+      {DONE_WHEN_WRITTEN}
+    }}
+    job "go" {{ step "code" {{ run = {{ agent = "coder" }} }} }}
 """
 
 
