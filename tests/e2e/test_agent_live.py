@@ -180,6 +180,20 @@ def test_each_deed_is_logged_once_although_the_daemon_is_killed(studio: Studio) 
     assert studio.world.oj("agent", "logs", "agt-nothing", code=1).err
 
 
+def test_an_agent_is_found_where_its_state_folder_has_been_moved(studio: Studio) -> None:
+    """Its recorded route leads to where nothing is any more."""
+    studio.begin({"await": str(studio.file("go"))}, {"say": "Still the same."})
+    world = studio.world
+    world.kill_daemon()
+    world.state = world.state.rename(world.folder / "moved")
+    world.environ["OJ_STATE_DIR"] = str(world.state)
+    world.oj("daemon", "start")
+    studio.file("go").touch()
+    assert world.finish(studio.job)["status"] == "completed", world.log(studio.job)
+    assert [each["id"] for each in world.oj("agent", "list", "-o", "json").json] == [studio.agent]
+    assert "Still the same." in world.oj("peek", studio.agent).out
+
+
 def test_a_log_is_followed_to_its_end(studio: Studio) -> None:
     studio.begin({"bash": "echo one"}, {"await": str(studio.file("go"))}, {"bash": "echo two"})
     child = studio.world.spawn("agent", "logs", "-f", studio.agent)
