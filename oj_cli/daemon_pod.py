@@ -159,6 +159,18 @@ PORT = click.IntRange(1, 65535)
     help="Secret with the deploy key and known hosts.",
 )
 @click.option(
+    "--agent-git-secret",
+    default="",
+    metavar="NAME",
+    help="Secret with the username and password, or token, that clones over https are made with.",
+)
+@click.option(
+    "--agent-git-url",
+    default="",
+    metavar="URL",
+    help="The git server that it is for, such as https://git.example.com.",
+)
+@click.option(
     "--agent-cpu-request", default="", help="Default of every agent's pod, as the following five."
 )
 @click.option("--agent-cpu-limit", default="")

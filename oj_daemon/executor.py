@@ -187,6 +187,12 @@ class Executor:
 
     def _deliver(self, effect: AnyEffect, cause: str) -> None:
         match effect:
+            case effects.StartStep() | effects.SpawnAgent() | effects.RunGate() if (
+                why := self._why_left_alone(effect)
+            ):
+                logger.warning("%s is left as it is: %s", cause, why, extra=log.ids(effect))
+                if not isinstance(effect, effects.RunGate):
+                    self._line(effect.job_id, effect.label, f"left as it is: {why}")
             case effects.SetTimer(key=key, at=at, fact=fact):
                 self.timers.set(key, at, fact)
             case effects.CancelTimer(key=key):
@@ -364,6 +370,30 @@ class Executor:
             )
         return self._places
 
+    def _why_out_of_reach(self, place: effects.CreateWorkspace | None) -> str:
+        """Why this daemon cannot look at a place at all, in words; empty: it can."""
+        try:
+            if place is not None:
+                self._runtime(place)
+        except AdapterError as error:
+            return _sentence(error)
+        return ""
+
+    def _why_left_alone(
+        self, effect: effects.StartStep | effects.SpawnAgent | effects.RunGate
+    ) -> str:
+        """Why nothing can be said of what goes on in a place: only who can look may say that it is gone (system.md D8)."""
+        match effect:
+            case effects.StartStep(job_id=job_id, run=run):
+                is_begun = bool(begun_in(self.shell.folder(_run_id(job_id, run))))
+            case effects.SpawnAgent(route=route):
+                is_begun = bool(route)
+            case effects.RunGate():
+                is_begun = True  # its agent is there
+            case _:
+                assert_never(effect)
+        return self._why_out_of_reach(effect.place) if is_begun else ""
+
     def _waits(self, owner: str, reason: str) -> None:
         """What the place of a job waits for is news; of an agent's own place the logs of the daemon tell."""
         if owner.startswith(PREFIXES["workspace"]):
@@ -455,6 +485,12 @@ class Executor:
             await asyncio.wait({watching})
             fact = events.StepExited(
                 job_id=effect.job_id, run=effect.run, error="it never began", ended=True
+            )
+            self._report(fact, cause)
+            return
+        if why := self._why_out_of_reach(effect.place):
+            fact = events.StepExited(
+                job_id=effect.job_id, run=effect.run, error=f"it may still run: {why}", ended=True
             )
             self._report(fact, cause)
             return
@@ -603,6 +639,9 @@ class Executor:
         await self._keep_remains(effect.agent_id, effect.job_id, effect.route, "")
         if effect.place is None:
             session_id = await self.agents.end(effect.agent_id, effect.job_id, effect.route)
+        elif why := self._why_out_of_reach(effect.place):
+            session_id = ""
+            self._line(effect.job_id, JOB, f"agent {effect.agent_id} may still run: {why}")
         else:
             # One that was just starting has no route yet, and may be there all the same.
             owner = effect.place.agent_id or effect.place.workspace_id

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oj_daemon import tls
-from oj_daemon.adapters.kubernetes import api, pod, template
+from oj_daemon.adapters.kubernetes import api, plan, pod, template
 from oj_daemon.adapters.kubernetes.runtime import Issuer, KubernetesPlaces
 from oj_daemon.errors import OjError, StoreError
 from oj_daemon.observer import Observer
@@ -31,6 +31,9 @@ async def open_places(settings: Settings, tokens: Tokens, observer: Observer) ->
     try:
         await _may_use(kube)
         pod.check_defaults(pod.Defaults(**dict(settings.cluster.resources)))
+        login = plan.git_login(settings.cluster)
+        if login is not None:
+            pod.check_git_login(login)
         authority = tls.Authority(settings.state_dir / "tls")
         issuer = Issuer(authority.pem, authority.issue, authority.context("oj-daemon"))
         return KubernetesPlaces(

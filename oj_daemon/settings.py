@@ -55,7 +55,8 @@ DAEMON_NAMES: Final = frozenset({
     "OJ_NOTIFY_WEBHOOK_SECRET", "OJ_NOTIFY_WEBHOOK_SECRET_FILE", "OJ_NOTIFY_SEVERITY",
     "OJ_LEASE", "OJ_LEASE_NAME", "OJ_LEASE_DURATION_MS", "OJ_LEASE_RENEW_MS", "OJ_LEASE_RETRY_MS", "OJ_POD_NAME",
     "OJ_K8S_NAMESPACE", "OJ_K8S_KUBECONFIG", "OJ_PROFILE", "OJ_LOG", "OJ_LOG_FORMAT", "OJ_LOG_STDOUT",
-    "OJ_K8S_IMAGE", "OJ_K8S_CREDENTIAL_SECRET", "OJ_K8S_SSH_SECRET", "OJ_K8S_PULL_SECRETS", "OJ_K8S_POD_TEMPLATE",
+    "OJ_K8S_IMAGE", "OJ_K8S_CREDENTIAL_SECRET", "OJ_K8S_SSH_SECRET", "OJ_K8S_GIT_SECRET", "OJ_K8S_GIT_URL",
+    "OJ_K8S_PULL_SECRETS", "OJ_K8S_POD_TEMPLATE",
     "OJ_K8S_DAEMON_URL", "OJ_K8S_START_TIMEOUT_MS", "OJ_K8S_MAX_PLACES", "OJ_K8S_CPU_REQUEST", "OJ_K8S_CPU_LIMIT",
     "OJ_K8S_MEMORY_REQUEST", "OJ_K8S_MEMORY_LIMIT", "OJ_K8S_EPHEMERAL_REQUEST", "OJ_K8S_EPHEMERAL_LIMIT",
     "OJ_K8S_CHECKPOINT_MS",
@@ -115,6 +116,10 @@ class Cluster(NamedTuple):
     """Secret with what agents pay with, one variable a key; empty: none."""
     ssh_secret: str
     """Secret with a deploy key; empty: none."""
+    git_secret: str
+    """Secret with the user and password, or token, that clones over https are made with; empty: none."""
+    git_url: str
+    """The git server that it is for."""
     pull_secrets: tuple[str, ...]
     pod_template: str
     """File that is merged into every pod; empty: none."""
@@ -625,6 +630,8 @@ def _cluster(reader: _Reader) -> Cluster:
         image=reader.text("OJ_K8S_IMAGE", "", "default"),
         credential_secret=reader.text("OJ_K8S_CREDENTIAL_SECRET", "", "default"),
         ssh_secret=reader.text("OJ_K8S_SSH_SECRET", "", "default"),
+        git_secret=reader.text("OJ_K8S_GIT_SECRET", "", "default"),
+        git_url=reader.text("OJ_K8S_GIT_URL", "", "default"),
         pull_secrets=tuple(
             reader.text("OJ_K8S_PULL_SECRETS", "", "default").replace(",", " ").split()
         ),

@@ -87,6 +87,7 @@ class LocalAgents:
         """Start the session, or find it where it runs; returns its route and its conversation. Raises AdapterError."""
         run_id = self.run_id(order.agent_id, order.job_id)
         socket = order.route.get("socket") or self._socket(order.job_id, order.agent_id)
+        socket = self._where(order.agent_id, order.job_id, socket)
         if self._shell.adopt(run_id).state is RunState.NEVER:
             if order.route:
                 raise AdapterError("its session is gone", code="gone")
@@ -146,6 +147,16 @@ class LocalAgents:
         token = {TOKEN_NAME: self._token(order.job_id, order.agent_id).reveal()}
         return {**self._environ, **path, **passed, **token, **order.prime_env, **order.env}
 
+    def _where(self, agent_id: AgentId, job_id: JobId, recorded: str) -> str:
+        """The socket where it was recorded to be; or where it is, if the state folder has been moved since.
+
+        Whose it is is not known by that but by the run, which carries the agent's cookie wherever the folder is.
+        """
+        if os.path.exists(recorded):  # noqa: PTH110 - before each request: it has to cost little
+            return recorded
+        own = self._socket(job_id, agent_id)
+        return own if os.path.exists(own) else recorded  # noqa: PTH110 - the same
+
     def _socket(self, job_id: JobId, agent_id: AgentId) -> str:
         """A path that fits into the address of a unix socket."""
         path = str(self._folder / job_id / agent_id / "sock")
@@ -194,7 +205,7 @@ class LocalAgents:
         run_id = self.run_id(agent_id, job_id)
         return Session(
             agent_id,
-            UnixTransport(socket),
+            UnixTransport(self._where(agent_id, job_id, socket)),
             lambda: self._shell.adopt(run_id).state is RunState.RUNNING,
         )
 
@@ -225,7 +236,8 @@ class LocalAgents:
         await self._shell.wait(run_id)
         self._shell.remove(run_id)
         if route.get("socket"):
-            await asyncio.to_thread(Path(route["socket"]).unlink, missing_ok=True)
+            socket = self._where(agent_id, job_id, route["socket"])
+            await asyncio.to_thread(Path(socket).unlink, missing_ok=True)
         return session_id
 
     def known(self, job_id: JobId) -> list[str]:

@@ -367,6 +367,8 @@ def _agent_defaults(options: Options) -> dict[str, str]:
         "OJ_K8S_PULL_SECRETS": options.image_pull_secret if is_cluster else "",
         "OJ_K8S_CREDENTIAL_SECRET": options.agent_credential_secret,
         "OJ_K8S_SSH_SECRET": options.agent_ssh_secret,
+        "OJ_K8S_GIT_SECRET": options.agent_git_secret,
+        "OJ_K8S_GIT_URL": options.agent_git_url,
         "OJ_K8S_CPU_REQUEST": options.agent_cpu_request,
         "OJ_K8S_CPU_LIMIT": options.agent_cpu_limit,
         "OJ_K8S_MEMORY_REQUEST": options.agent_memory_request,

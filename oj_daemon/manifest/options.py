@@ -74,6 +74,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Of pods whose runbook names none; empty: every runbook has to."""
     agent_credential_secret: str = ""
     agent_ssh_secret: str = ""
+    agent_git_secret: str = ""
+    agent_git_url: str = ""
+    """The server that it is for."""
     agent_cpu_request: str = ""
     agent_cpu_limit: str = ""
     agent_memory_request: str = ""
@@ -153,6 +156,7 @@ def _references(options: Options) -> dict[str, str]:
         "--storage-class": options.storage_class,
         "--agent-credential-secret": options.agent_credential_secret,
         "--agent-ssh-secret": options.agent_ssh_secret,
+        "--agent-git-secret": options.agent_git_secret,
     }
 
 
@@ -234,6 +238,16 @@ def _combinations(options: Options) -> Iterator[tuple[str, str]]:
         )
     if options.webhook_signed and not options.webhook_secret:
         yield "--webhook-signed without --webhook-secret", "add --webhook-secret NAME"
+    if bool(options.agent_git_secret) != bool(options.agent_git_url):
+        yield (
+            "the Secret of --agent-git-secret is shown to the server of --agent-git-url alone: one of them is missing",
+            "add it: --agent-git-secret git-login --agent-git-url https://git.example.com",
+        )
+    elif options.agent_git_url:
+        try:
+            grammar.git_server("--agent-git-url", options.agent_git_url)
+        except Rejected as refused:
+            yield refused.message, refused.hint
     if options.runtime == "local" and _for_agents(options):
         yield (
             "options for agents with --runtime local: agents get no pods of their own",

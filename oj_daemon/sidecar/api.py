@@ -153,6 +153,17 @@ class Api:
             "missed": missed,
         }
 
+    def messages(self, since: int) -> list[msgspec.Raw]:
+        """Entries of the session log after a place, up to what the agent has written by now."""
+        self.session.read_log()
+        journal = self.session.messages
+        entries, missed = journal.after(since, most=len(journal))
+        texts = [entry.placed for entry in entries]
+        if missed:
+            lag = {"event": "lagged", "stream": "messages", "missed": missed}
+            texts.insert(0, frames.encode(lag))
+        return [msgspec.Raw(text.encode()) for text in texts]
+
     # -- deeds -----------------------------------------------------------------------------------------------------
 
     async def nudge(self, body: NudgeBody) -> ApiReply:

@@ -19,6 +19,11 @@ class Entry(NamedTuple):
     """The sequence number of the agent's state that it belongs to; 0 where that means nothing."""
     text: str
 
+    @property
+    def placed(self) -> str:
+        """The frame, saying its position as well."""
+        return f'{self.text[:-1]},"pos":{self.position}}}'
+
 
 class Journal:
     """The newest frames of one stream."""

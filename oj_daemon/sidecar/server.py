@@ -174,7 +174,10 @@ class Server:
 
     async def _events(self, request: web.Request) -> web.Response:
         since = number(request, "since_seq", 0), number(request, "since_hook_seq", 0)
-        return json_reply(self._api.events(*since))
+        found = self._api.events(*since)
+        if "since_message" in request.query:
+            found["messages"] = self._api.messages(number(request, "since_message", 0))
+        return json_reply(found)
 
     # -- steering --------------------------------------------------------------------------------------------------
 

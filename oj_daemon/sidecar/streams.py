@@ -162,12 +162,11 @@ class Listener:
             if not entries:
                 return
             for entry in entries:
-                text = entry.text
-                if kind == "state" and '"usage:update"' in text[:30] and "usage" not in self._kinds:
+                is_usage = kind == "state" and '"usage:update"' in entry.text[:30]
+                if is_usage and "usage" not in self._kinds:
                     continue
-                if kind in ("state", "messages"):
-                    text = f'{text[:-1]},"pos":{entry.position}}}'
-                await self._socket.send_str(text)
+                is_placed = kind in ("state", "messages")
+                await self._socket.send_str(entry.placed if is_placed else entry.text)
             self._positions[kind] = entries[-1].position
 
     async def _push_pty(self) -> None:

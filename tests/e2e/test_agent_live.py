@@ -14,20 +14,21 @@ from typing import Any
 import pexpect
 import pytest
 
+from tests.support.agents import DONE_WHEN_WRITTEN
 from tests.support.sidecar import FAST
 from tests.support.waiting import until
 from tests.support.world import ROOT, World
 
 SECONDS = 60.0
 """Deadline of everything: far beyond what it takes."""
-RUNBOOK = """
-    command "go" { run = { job = "go" } }
-    agent "coder" {
+RUNBOOK = f"""
+    command "go" {{ run = {{ job = "go" }} }}
+    agent "coder" {{
       run = "claude"
       prompt = "begin"
-      on_idle = { action = "done" }
-    }
-    job "go" { step "code" { run = { agent = "coder" } } }
+      {DONE_WHEN_WRITTEN}
+    }}
+    job "go" {{ step "code" {{ run = {{ agent = "coder" }} }} }}
 """
 
 
@@ -177,6 +178,20 @@ def test_each_deed_is_logged_once_although_the_daemon_is_killed(studio: Studio) 
     assert of_job.startswith("== code: agent coder ")
     assert studio.world.oj("agent", "logs", studio.job, "-s", "nope", code=1).err
     assert studio.world.oj("agent", "logs", "agt-nothing", code=1).err
+
+
+def test_an_agent_is_found_where_its_state_folder_has_been_moved(studio: Studio) -> None:
+    """Its recorded route leads to where nothing is any more."""
+    studio.begin({"await": str(studio.file("go"))}, {"say": "Still the same."})
+    world = studio.world
+    world.kill_daemon()
+    world.state = world.state.rename(world.folder / "moved")
+    world.environ["OJ_STATE_DIR"] = str(world.state)
+    world.oj("daemon", "start")
+    studio.file("go").touch()
+    assert world.finish(studio.job)["status"] == "completed", world.log(studio.job)
+    assert [each["id"] for each in world.oj("agent", "list", "-o", "json").json] == [studio.agent]
+    assert "Still the same." in world.oj("peek", studio.agent).out
 
 
 def test_a_log_is_followed_to_its_end(studio: Studio) -> None:

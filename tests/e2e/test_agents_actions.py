@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.agents import agents, decision, equip, runbook, scenario, turn
+from tests.support.agents import DONE_WHEN_WRITTEN, agents, decision, equip, runbook, scenario, turn
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -121,7 +121,7 @@ def test_however_hastily_it_ends_its_end_is_acted_on(
 
 def test_three_deaths_in_a_row_use_the_attempts_up_and_a_human_is_asked(shop: World) -> None:
     """A125, A126, A133: told only a message, the agent goes on with it."""
-    runbook(shop, 'on_dead = { action = "resume", attempts = 2 }')
+    runbook(shop, 'on_dead = { action = "resume", attempts = 2 }' + DONE_WHEN_WRITTEN)
     scenario(shop, turn({"exit": 1}, times=3), turn({"say": "at last"}, when="GO-ON"))
     job_id = shop.start("build")
     asked = decision(shop)

@@ -226,6 +226,36 @@ def test_killed_while_an_agent_is_spawned_works_and_is_checked_it_goes_on(life: 
     assert len(agents(life.world, job)) == 1
 
 
+def test_a_daemon_without_the_cluster_calls_nothing_in_it_gone_and_the_next_one_goes_on(
+    life: Life,
+) -> None:
+    """Both a step and an agent; and what is cancelled meanwhile is over."""
+    waits = f"until test -e {life.go}; do sleep 0.1; done"
+    agent = agent_job(life, '{ action = "done" }', works(life, {"await": str(life.go)}))
+    until(lambda: life.did() == ["a"], SECONDS, lambda: life.world.log(agent))
+    life.world.job(
+        f'step "c" {{ run = "echo c >> {life.ledger}; {waits}" }}', command="step", name="step.hcl"
+    )
+    step, doomed = life.world.start("step"), life.world.start("step")
+    until(lambda: life.did() == ["a", "c", "c"], SECONDS, lambda: life.world.log(step))
+    life.far.server["OJ_RUNTIME"] = "local"
+    life.restart()
+    for job in (agent, step, doomed):
+        until(lambda job=job: "left as it is" in life.world.log(job), SECONDS, job)  # type: ignore[misc]
+        assert "start it with OJ_RUNTIME=kubernetes" in life.world.log(job)
+        assert life.world.status(job) == "running"
+    life.world.oj("cancel", doomed)
+    assert life.world.finish(doomed)["status"] == "cancelled"
+    life.far.server["OJ_RUNTIME"] = "kubernetes"
+    life.restart()
+    life.go.touch()
+    for job in (agent, step):
+        assert life.world.finish(job, 120)["status"] == "completed", life.world.log(job)
+    assert sorted(life.did()) == ["a", "b", "c", "c"]
+    assert len(agents(life.world, agent)) == 1
+    life.until_clean()
+
+
 def test_killed_while_an_agent_asks_and_while_it_waits_the_answers_count(life: Life) -> None:
     job = agent_job(
         life,

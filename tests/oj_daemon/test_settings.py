@@ -67,6 +67,8 @@ def test_without_any_variable_everything_has_its_default() -> None:
             image="",
             credential_secret="",
             ssh_secret="",
+            git_secret="",
+            git_url="",
             pull_secrets=(),
             pod_template="",
             daemon_url="",

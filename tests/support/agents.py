@@ -22,6 +22,14 @@ FAST = {
     "OJ_SIDECAR_DRAIN_TIMEOUT_MS": "100",
     "OJ_SIDECAR_SHUTDOWN_TIMEOUT_MS": "500",
 }
+DONE_WHEN_WRITTEN = """
+      on_idle = {
+        action = "gate"
+        run    = "until grep -qs turn_duration ~/.claude/projects/*/*.jsonl; do sleep 0.05; done"
+      }
+"""
+"""For an agent of which a test reads the whole log: it is known to be idle by a hook, and would be ended then, perhaps before
+it has written that its turn is over, as every agent does after that hook."""
 STEPS = """
 step "code" {
   run     = { agent = "coder" }

@@ -403,7 +403,8 @@ def _init_failed(pod: _Pod) -> Diagnosis | None:
             more = _twice(limit) or "8Gi"
             advice = f'let it have more: container {{ limits = {{ memory = "{more}" }} }}'
         elif name in ("clone", "checkout"):
-            advice = "check that places may read the repository (OJ_K8S_SSH_SECRET), and push the branch: git push -u origin HEAD"
+            access = _access(pod, name)
+            advice = f"check that places may read the repository ({access}), and push the branch: git push -u origin HEAD"
         return Diagnosis(
             kind=Kind.INIT_FAILED,
             message=joined(what, as_text(ended.get("message")).strip()),
@@ -414,6 +415,19 @@ def _init_failed(pod: _Pod) -> Diagnosis | None:
             is_final=True,
         )
     return None
+
+
+def _access(pod: _Pod, name: str) -> str:
+    """What a clone proves itself with; over https, only to the server that is named."""
+    words = [
+        word
+        for each in pod.spec.get("initContainers") or ()
+        if each.get("name") == name
+        for word in each.get("command") or ()
+    ]
+    if any(as_text(word).startswith(("https://", "http://")) for word in words):
+        return "OJ_K8S_GIT_SECRET for the server of OJ_K8S_GIT_URL"
+    return "OJ_K8S_SSH_SECRET"
 
 
 def _over(pod: _Pod) -> Diagnosis | None:

@@ -177,9 +177,33 @@ def git_url(url: str) -> str:
     if password is not None or is_token:
         raise _refused(
             f"clone {shown}: the password in this URL would be readable in the pod",
-            "git remote set-url origin URL without it, and let a deploy key prove who you are (OJ_K8S_SSH_SECRET)",
+            "git remote set-url origin URL without it, and let a Secret prove who you are:"
+            " OJ_K8S_GIT_SECRET, or OJ_K8S_SSH_SECRET with a deploy key",
         )
     return url
+
+
+def git_server(what: str, url: str) -> str:
+    """The beginning of the URLs of one git server, without anything behind its host and port."""
+    scheme, _, rest = url.partition("://")
+    host = rest.removesuffix("/")
+    if scheme not in ("https", "http") or not re.fullmatch(_HOST, host):
+        raise _refused(
+            f"{what} {url!r}: not the URL of a git server",
+            "write its scheme and host, and nothing else: https://git.example.com",
+        )
+    return f"{scheme}://{host.lower()}"
+
+
+def is_at(url: str, server: str) -> bool:
+    """Whether a URL that `git_url` has taken is one of this server, which `git_server` has taken."""
+    ours, its = urlsplit(url), urlsplit(server)
+    port = {"http": 80, "https": 443}[its.scheme]
+    return (ours.scheme, ours.hostname, ours.port or port) == (
+        its.scheme,
+        its.hostname,
+        its.port or port,
+    )
 
 
 def git_ref(what: str, text: str) -> str:

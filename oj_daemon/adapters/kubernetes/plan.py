@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from oj_daemon.adapters.kubernetes.pod import Clone, Defaults, PodPlan, Ssh, Workspace
+from oj_daemon.adapters.kubernetes.pod import Clone, Defaults, GitLogin, PodPlan, Ssh, Workspace
 from oj_daemon.core.effects import CreateWorkspace
 from oj_daemon.drivers import driver_names, load_driver
 from oj_daemon.errors import Rejected
@@ -60,6 +60,7 @@ def plan_of(  # noqa: PLR0913, PLR0917 - each is one thing that a pod is made fr
         credential_secret=cluster.credential_secret,
         credential_names=_credentials() if cluster.credential_secret else (),
         ssh=Ssh(secret=cluster.ssh_secret) if cluster.ssh_secret else None,
+        git_login=git_login(cluster),
         cpu=(container.cpu or "") if container is not None else "",
         memory=(container.memory or "") if container is not None else "",
         requests=dict(container.requests) if container is not None else {},
@@ -68,6 +69,13 @@ def plan_of(  # noqa: PLR0913, PLR0917 - each is one thing that a pod is made fr
         templates=tuple(templates),
         workspace=Workspace(path=wanted.path),
     )
+
+
+def git_login(cluster: Cluster) -> GitLogin | None:
+    """What clones of one server are made with, if anything is said about that."""
+    if not cluster.git_secret and not cluster.git_url:
+        return None
+    return GitLogin(secret=cluster.git_secret, server=cluster.git_url)
 
 
 def _clone(wanted: CreateWorkspace) -> Clone | None:

@@ -32,12 +32,22 @@ SPAWN: Final = "oj.dev/spawn"
 APP: Final = "oj-agent"
 SIDECAR_FILES: Final = f"{FILES}/sidecar"
 SSH_FILES: Final = f"{FILES}/ssh"
+GIT_FILES: Final = f"{FILES}/git"
 TOKEN, KEY, CERTIFICATE, CA, CONFIG = "token", "tls.key", "tls.crt", "ca.crt", "config.json"
 """Keys of the place's Secret, and names of its files."""
 GIT_SSH_COMMAND: Final = (
     f"ssh -i {SSH_FILES}/id -o IdentitiesOnly=yes -o BatchMode=yes"
     f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={SSH_FILES}/known_hosts"
 )
+ANY_USER: Final = "x-access-token"
+"""Who comes with a token, for servers that look at nothing else."""
+GIT_HELPER: Final = (
+    '!f() { test "$1" = get || exit 0; user=; while IFS== read -r name value; do '
+    'test "$name" != username || user=$value; done; cd ' + GIT_FILES + " || exit; "
+    "test ! -s username || user=$(cat username); "
+    f'printf "username=%s\\npassword=%s\\n" "${{user:-{ANY_USER}}}" "$(cat password)"; }}; f'
+)
+"""Reads files when git asks it. Whose server it is asked about is said by the name of the setting that it is the value of."""
 LARGEST_SECRET: Final = 1024 * 1024
 """Bytes; the API's own limit."""
 READABLE: Final = 0o400
@@ -84,6 +94,14 @@ class Ssh(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
     key: str = "ssh-privatekey"
     known_hosts: str = "known_hosts"
+
+
+class GitLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """A Secret with `password`, perhaps a token, and perhaps `username`; and the server that they may be shown to."""
+
+    secret: str
+    server: str
+    """Its URL, as `https://git.example.com`."""
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -150,6 +168,8 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     has_config: bool = False
     """`build_secret` gets the sidecar's configuration file."""
     ssh: Ssh | None = None
+    git_login: GitLogin | None = None
+    """For the clone alone: an agent, which does as texts tell it that it reads, never sees it."""
 
     cpu: str = ""
     """Requested and limit at once; `requests` and `limits` are more exact and win."""
@@ -386,13 +406,17 @@ def _clones(plan: PodPlan, clone: Clone) -> Iterator[Object]:
         words.append("--single-branch")
     if clone.depth and not clone.ref:
         words += ["--depth", str(clone.depth)]
-    yield _git(plan, "clone", [*words, "--", clone.url, plan.workspace.path])
+    yield _git(plan, "clone", [*words, "--", clone.url, plan.workspace.path], _login(plan))
     if clone.ref:
         words = ["git", "-C", plan.workspace.path, "checkout", clone.ref, "--"]
         yield _git(plan, "checkout", words)
 
 
-def _git(plan: PodPlan, name: str, words: list[str]) -> Object:
+def _git(plan: PodPlan, name: str, words: list[str], login: GitLogin | None = None) -> Object:
+    base, mounts = _base(plan), _mounts(plan)
+    if login is not None:
+        base |= _login_settings(login, int(base["GIT_CONFIG_COUNT"]))
+        mounts.append({"name": "git", "mountPath": GIT_FILES, "readOnly": True})
     container: Object = {
         "name": name,
         "image": (plan.clone.image if plan.clone else "") or plan.image,
@@ -402,13 +426,35 @@ def _git(plan: PodPlan, name: str, words: list[str]) -> Object:
     return container | {
         "command": [_literal(word) for word in words],
         "env": [
-            *({"name": each, "value": value} for each, value in _base(plan).items()),
+            *({"name": each, "value": value} for each, value in base.items()),
             {"name": "GIT_TERMINAL_PROMPT", "value": "0"},
             *({"name": each, "value": value} for each, value in _git_access(plan).items()),
         ],
         "securityContext": dict(template.CONTEXT),
-        "volumeMounts": _mounts(plan),
+        "volumeMounts": mounts,
     }
+
+
+def _login(plan: PodPlan) -> GitLogin | None:
+    """What the clone proves itself with; None where it is one of another server."""
+    clone, login = plan.clone, plan.git_login
+    if clone is None or login is None or not grammar.is_at(clone.url, login.server):
+        return None
+    return login
+
+
+def _login_settings(login: GitLogin, held: int) -> dict[str, str]:
+    """Settings of git that no file keeps, besides those that are held.
+
+    They say which server the helper is for, so that no other one is answered to which it redirects.
+    """
+    # Without the first, a helper of the image would be told what proved right, and might keep it.
+    server = grammar.git_server("OJ_K8S_GIT_URL", login.server)
+    settings = {"credential.helper": "", f"credential.{server}.helper": GIT_HELPER}
+    made = {"GIT_CONFIG_COUNT": str(held + len(settings))}
+    for number, (name, value) in enumerate(settings.items(), held):
+        made |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": _literal(value)}
+    return made
 
 
 def _base(plan: PodPlan) -> dict[str, str]:
@@ -521,6 +567,11 @@ def _volumes(plan: PodPlan) -> list[Object]:
     if plan.ssh is not None:
         files = {plan.ssh.key: "id", plan.ssh.known_hosts: "known_hosts"}
         volumes.append({"name": "ssh", "secret": _files(plan.ssh.secret, files)})
+    login = _login(plan)
+    if login is not None:
+        # All its keys, because a Secret with a token alone has no username.
+        secret = {"secretName": login.secret, "defaultMode": READABLE}
+        volumes.append({"name": "git", "secret": secret})
     return volumes
 
 
@@ -691,6 +742,8 @@ def _check_environment(plan: PodPlan) -> None:
         grammar.subdomain("OJ_K8S_CREDENTIAL_SECRET", plan.credential_secret)
     if plan.ssh is not None:
         grammar.subdomain("OJ_K8S_SSH_SECRET", plan.ssh.secret)
+    if plan.git_login is not None:
+        check_git_login(plan.git_login)
 
 
 def _check_clone(plan: PodPlan) -> None:
@@ -707,6 +760,19 @@ def _check_clone(plan: PodPlan) -> None:
     if clone.depth < 0:
         raise Rejected(f"clone: a depth of {clone.depth}", code="invalid",
                        hint="use 1 or more, or 0 for everything")  # fmt: skip
+
+
+def check_git_login(login: GitLogin) -> None:
+    """Raise Rejected where it is not said, or not well, which Secret is for which server."""
+    if not login.secret or not login.server:
+        missing = "OJ_K8S_GIT_SECRET" if not login.secret else "OJ_K8S_GIT_URL"
+        raise Rejected(
+            f"{missing} is not set: OJ_K8S_GIT_SECRET is for the server of OJ_K8S_GIT_URL, and shown to no other",
+            code="invalid",
+            hint="set both, as OJ_K8S_GIT_SECRET=git-login OJ_K8S_GIT_URL=https://git.example.com, or neither",
+        )
+    grammar.subdomain("OJ_K8S_GIT_SECRET", login.secret)
+    grammar.git_server("OJ_K8S_GIT_URL", login.server)
 
 
 def check_defaults(defaults: Defaults) -> None:

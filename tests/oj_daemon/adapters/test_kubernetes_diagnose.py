@@ -456,6 +456,25 @@ def test_an_init_container_that_wanted_too_much_memory_says_so() -> None:
     assert '"128Mi"' in said.advice
 
 
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("https://git.example.com/a", "OJ_K8S_GIT_SECRET"),
+        ("http://git.example.com/a", "OJ_K8S_GIT_SECRET"),
+        ("ssh://git@git.example.com/a", "OJ_K8S_SSH_SECRET"),
+    ],
+)
+def test_a_clone_that_failed_names_what_it_could_have_proved_itself_with(
+    url: str, secret: str
+) -> None:
+    thing = recorded("pod-init-failed")
+    thing["spec"]["initContainers"][0]["command"] = ["git", "clone", "--", url, "/workspace"]
+    said = diagnose_pod(thing)
+    assert {"OJ_K8S_GIT_SECRET", "OJ_K8S_SSH_SECRET"} & set(
+        said.advice.replace("(", " ").replace(")", " ").split()
+    ) == {secret}
+
+
 def test_a_proxy_among_the_init_containers_may_fail_and_be_started_again() -> None:
     thing = recorded("pod-init-failed")
     thing["spec"]["initContainers"][0]["restartPolicy"] = "Always"

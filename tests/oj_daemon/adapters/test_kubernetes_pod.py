@@ -17,6 +17,7 @@ import pytest
 from oj_daemon.adapters.kubernetes.pod import (
     Clone,
     Defaults,
+    GitLogin,
     KeyOf,
     PodPlan,
     Probe,
@@ -133,6 +134,25 @@ SSH_VOLUME = {
         ],
     },
 }
+LOGIN = GitLogin(secret="git-login", server="https://GIT.example.com/")
+LOGIN_MOUNT = {"name": "git", "mountPath": "/etc/oj/git", "readOnly": True}
+LOGIN_VOLUME = {"name": "git", "secret": {"secretName": "git-login", "defaultMode": 0o400}}
+
+
+def login_env(server: str) -> list[dict[str, str]]:
+    return [
+        {"name": "GIT_CONFIG_KEY_1", "value": "credential.helper"},
+        {"name": "GIT_CONFIG_VALUE_1", "value": ""},
+        {"name": "GIT_CONFIG_KEY_2", "value": f"credential.{server}.helper"},
+        {
+            "name": "GIT_CONFIG_VALUE_2",
+            "value": '!f() { test "$$1" = get || exit 0; user=; while IFS== read -r name value; do test "$$name" != username'
+            " || user=$$value; done; cd /etc/oj/git || exit; test ! -s username || user=$$(cat username); "
+            'printf "username=%s\\npassword=%s\\n" "$${user:-x-access-token}" "$$(cat password)"; }; f',
+        },
+    ]
+
+
 EXTRA = {"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}
 
 
@@ -234,6 +254,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             f"{VOLUMES}/+": [SSH_VOLUME],
         },
     ),
+    "a login, and nothing to clone": ({"git_login": LOGIN}, {}),
     "cpu and memory": (
         {"cpu": "4", "memory": "8Gi"},
         {f"{AGENT}/resources": resources("4 4", "8Gi 8Gi")},
@@ -454,6 +475,39 @@ CLONE_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             f"{VOLUMES}/+": [SSH_VOLUME],
         },
     ),
+    "a login, which the agent does not get": (
+        {"clone": CLONE, "git_login": LOGIN},
+        {
+            f"{INIT}/0/env/1/value": "3",
+            f"{INIT}/0/env/+4": login_env("https://git.example.com"),
+            f"{INIT}/0/volumeMounts/+": [LOGIN_MOUNT],
+            f"{VOLUMES}/+": [LOGIN_VOLUME],
+        },
+    ),
+    "a login for the same server, said otherwise": (
+        {"clone": msgspec.structs.replace(CLONE, url="https://me@git.example.com:443/a"), "git_login": LOGIN},
+        {
+            f"{INIT}/0/command/10": "https://me@git.example.com:443/a",
+            f"{INIT}/0/env/1/value": "3",
+            f"{INIT}/0/env/+4": login_env("https://git.example.com"),
+            f"{INIT}/0/volumeMounts/+": [LOGIN_MOUNT],
+            f"{VOLUMES}/+": [LOGIN_VOLUME],
+        },
+    ),
+    "a login for another server": (
+        {"clone": CLONE, "git_login": GitLogin(secret="git-login", server="https://example.com")}, {},
+    ),
+    "a login for another port": (
+        {"clone": CLONE, "git_login": GitLogin(secret="git-login", server="https://git.example.com:8443")}, {},
+    ),
+    "a login that would be sent in the clear": (
+        {"clone": msgspec.structs.replace(CLONE, url="http://git.example.com/a"), "git_login": LOGIN},
+        {f"{INIT}/0/command/10": "http://git.example.com/a"},
+    ),
+    "a login where a key is what is wanted": (
+        {"clone": msgspec.structs.replace(CLONE, url="git@git.example.com:a"), "git_login": LOGIN},
+        {f"{INIT}/0/command/10": "git@git.example.com:a"},
+    ),
     "as much memory as the agent, but none of its devices": (
         {"clone": CLONE, "memory": "8Gi", "limits": {"nvidia.com/gpu": "1"}},
         {
@@ -673,6 +727,12 @@ def test_a_pod_without_labels_is_a_stranger() -> None:
         ({"secret_env": {"A": KeyOf("s", "k k")}}, "key 'k k'"),
         ({"credential_secret": "X"}, "OJ_K8S_CREDENTIAL_SECRET 'X'"),
         ({"ssh": Ssh(secret="X")}, "OJ_K8S_SSH_SECRET 'X'"),
+        ({"git_login": GitLogin(secret="X", server="https://h")}, "OJ_K8S_GIT_SECRET 'X'"),
+        ({"git_login": GitLogin(secret="x", server="")}, "OJ_K8S_GIT_URL is not set"),
+        ({"git_login": GitLogin(secret="", server="https://h")}, "OJ_K8S_GIT_SECRET is not set"),
+        ({"git_login": GitLogin(secret="x", server="https://h/a")}, "OJ_K8S_GIT_URL 'https://h/a': not the URL of a git server"),
+        ({"git_login": GitLogin(secret="x", server="https://me@h")}, "not the URL of a git server"),
+        ({"git_login": GitLogin(secret="x", server="ssh://h")}, "not the URL of a git server"),
         ({"cpu": "two"}, "container agent: requests cpu 'two': not a quantity"),
         ({"cpu": "-1"}, "not a quantity"),
         ({"memory": "512m"}, "memory '512m': thousandths of a byte"),

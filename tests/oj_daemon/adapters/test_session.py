@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from oj_daemon.adapters.session import Session, UnixTransport
 from oj_daemon.core.events import AgentEvent, AgentExited, AgentReported
 from oj_daemon.wire.names import AgentId
 from tests.support.sidecar import ROOT, Sidecar, sidecar
+from tests.support.waiting import until
 
 PATIENCE = 30.0
 
@@ -30,18 +32,27 @@ class Ear:
     def hear(self, frame: Mapping[str, Any]) -> None:
         if frame["event"] == "usage:update":
             self.usage = dict(frame["cumulative"])
+        elif frame["event"] == "lagged":
+            self.position += frame["missed"]
         elif frame["event"] == "message:raw":
             self.position = frame["pos"]
             self.entries.append((self.position, frame["data"].get("type", "")))
             self.heard.set()
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Sidecar]:
+def session_log(agent: Sidecar) -> str:
+    lines = agent.get("transcripts/catchup").body["live_lines"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+@contextlib.contextmanager
+def after_first_turn(
+    tmp_path: Path, env: Mapping[str, str], *deeds: dict[str, Any]
+) -> Iterator[Sidecar]:
     """An agent that has done its first turn and waits for messages."""
     plan = {
         "turns": [
-            {"when": "begin", "do": [{"bash": "echo hello"}, {"say": "Hello."}]},
+            {"when": "begin", "do": [{"bash": "echo hello"}, *deeds, {"say": "Hello."}]},
             {"when": "leave", "do": [{"say": "Bye."}, {"exit": 3}]},
         ],
         "keys": str(tmp_path / "keys"),
@@ -51,8 +62,15 @@ def agent(tmp_path: Path) -> Iterator[Sidecar]:
     config.write_text(json.dumps({"prompt": "begin"}))
     program = str(ROOT / "tests" / "support" / "agent" / "claude")
     options = ("--agent", "claude", "--agent-config", str(config), "--exit-with-child", "30")
-    with sidecar([program], *options, cwd=tmp_path) as made:
+    with sidecar([program], *options, cwd=tmp_path, env=env) as made:
         made.becomes("idle")
+        until(lambda: "turn_duration" in session_log(made), PATIENCE, made.log)
+        yield made
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Sidecar]:
+    with after_first_turn(tmp_path, {}) as made:
         yield made
 
 
@@ -104,6 +122,32 @@ async def test_state_entries_and_usage_are_told_and_nothing_twice(agent: Sidecar
     assert len(remains.transcript.splitlines()) == len(positions)
     assert remains.usage is not None
     assert remains.usage["request_count"] == ear.usage["request_count"]
+
+
+async def test_what_no_stream_has_told_is_caught_up_with(tmp_path: Path) -> None:
+    """The end of a turn is written after the hook by which it is known, and the log is looked at now and then."""
+    never = {"OJ_SIDECAR_LOG_POLL_MS": "3600000"}
+    with after_first_turn(tmp_path, never) as agent:
+        session, ear = client(agent), Ear()
+        assert await session.catch_up(ear)
+        written = [json.loads(line) for line in session_log(agent).splitlines()]
+        assert ear.entries == [
+            (position, entry.get("type", "")) for position, entry in enumerate(written, start=1)
+        ]
+        assert await session.catch_up(ear)
+        assert len(ear.entries) == len(written)
+
+
+async def test_entries_that_are_no_longer_remembered_are_told_as_missed(tmp_path: Path) -> None:
+    many = "".join(f'{{"type":"note","number":{number}}}\n' for number in range(5000))
+    never = {"OJ_SIDECAR_LOG_POLL_MS": "3600000"}
+    with after_first_turn(tmp_path, never, {"log_raw": many}) as agent:
+        session, ear = client(agent), Ear()
+        assert await session.catch_up(ear)
+        positions = [position for position, _ in ear.entries]
+        assert positions[0] > 1, "the first ones are gone"
+        assert positions == list(range(positions[0], positions[0] + len(positions)))
+        assert positions[-1] == len(session_log(agent).splitlines())
 
 
 async def test_of_a_session_that_is_gone_nothing_remains(tmp_path: Path) -> None:
