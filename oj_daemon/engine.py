@@ -28,7 +28,7 @@ from oj_daemon.errors import StoreError
 from oj_daemon.store import snapshot
 from oj_daemon.store.migrate import VERSION, migrate
 from oj_daemon.store.wal import Wal
-from oj_daemon.wire.names import ID_ALPHABET, ID_LENGTH, AgentId, DecisionId, JobId
+from oj_daemon.wire.names import ID_ALPHABET, ID_LENGTH, AgentId, DecisionId, JobId, WorkspaceId
 from oj_daemon.wire.replies import AnyReply
 from oj_daemon.wire.requests import Change
 
@@ -223,13 +223,14 @@ class Engine:
             self._loop.call_soon(self._flush)
 
     def _job_of(self, fact: AnyEvent) -> JobId | None:
-        """The job that a fact is news of: also one about its agents and decisions."""
+        """The job that a fact is news of: also one about its workspace, agents and decisions."""
         job_id: JobId | None = getattr(fact, "job_id", None)
         if job_id is not None:
             return job_id
         decision = self.state.decisions.get(getattr(fact, "decision_id", DecisionId("")))
         agent = self.state.agents.get(getattr(fact, "agent_id", AgentId("")))
-        owned = decision or agent
+        workspace = self.state.workspaces.get(getattr(fact, "workspace_id", WorkspaceId("")))
+        owned = decision or agent or workspace
         return owned.job_id if owned is not None else None
 
     # Output
