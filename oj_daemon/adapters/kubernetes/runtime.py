@@ -49,6 +49,9 @@ QUOTA_LONGEST: Final = 300.0
 RETRY_FIRST: Final = 0.5
 RETRY_LONGEST: Final = 30.0
 """Seconds between two tries where the API server cannot be asked."""
+WRITES_PER_SECOND: Final = 20.0
+WRITES_AT_ONCE: Final = 30
+"""What is asked of the API server to make and remove places (kubernetes.md 4)."""
 SWEEP_SECONDS: Final = 600.0
 GRACE_SECONDS: Final = 40
 LOG_LINES: Final = 20
@@ -115,7 +118,7 @@ class KubernetesPlaces:
         """What waits for a quota; one of them tries again when a pod of ours has gone."""
         self._holding: set[str] = set()
         """Names of pods that are, or are about to be."""
-        self._writes = _Bucket(20, 30)
+        self._writes = _Bucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
         self._making: set[str] = set()
         self._saving: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
