@@ -31,7 +31,7 @@ from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
 from oj_daemon.adapters.kubernetes.refusals import diagnose_error
 from oj_daemon.adapters.kubernetes.watch import NO_ANSWER, PodCache, Seen
 from oj_daemon.adapters.place import PlaceClient
-from oj_daemon.adapters.shells import UNREACHABLE
+from oj_daemon.adapters.shells import UNREACHABLE, while_there
 from oj_daemon.core.effects import CreateWorkspace, DeleteWorkspace
 from oj_daemon.errors import AdapterError, Rejected
 from oj_daemon.settings import Cluster, Secret
@@ -239,7 +239,7 @@ class KubernetesPlaces:
         pause = RETRY_FIRST
         while True:
             try:
-                base, notes = await self._furnish(wanted, route)
+                base, notes = await while_there(self, route, self._furnish(wanted, route))
             except AdapterError as error:
                 if (fate := self.cache.fate(name, uid)) is not None:
                     return fate
@@ -249,7 +249,7 @@ class KubernetesPlaces:
                 logger.info("%s: %s; trying again", owner, error.message)
             else:
                 return PlaceReady({**route, "base": base} if base else route, base, notes)
-            await asyncio.sleep(pause)
+            await self.gone(route, pause)
             pause = min(2 * pause, RETRY_LONGEST)
 
     async def _create(self, owner: str, plan: pods.PodPlan, pod: dict[str, Any]) -> dict[str, Any]:
@@ -386,7 +386,7 @@ class KubernetesPlaces:
                     began = time.monotonic()
                 elif time.monotonic() - began > limit:
                     return _too_late(await self._with_events(seen), limit)
-            await self.cache.change(5.0)
+            await self.cache.change(5.0, name)
 
     async def _furnish(
         self, wanted: CreateWorkspace, route: Mapping[str, str]
@@ -475,6 +475,16 @@ class KubernetesPlaces:
             return ""
         return f"{fate.message} ({fate.advice})" if fate.advice else fate.message
 
+    async def gone(self, route: Mapping[str, str], seconds: float | None = None) -> str:
+        """The same as soon as there is something to say; or empty, after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (gone := self.why_gone(route)):
+                    name = route["pod"]
+                    await self.cache.change(self.cache.overdue_in(name), name)
+                return gone
+        return ""
+
     def _waits(self, owner: str, text: str) -> None:
         if self._status.get(owner, "") != text:
             self._status[owner] = text
@@ -494,7 +504,7 @@ class KubernetesPlaces:
         note = ""
         if order.route and not self.why_gone(order.route) and not order.force:
             try:
-                path = await self._save(order, order.route)
+                path = await while_there(self, order.route, self._save(order, order.route))
             except AdapterError as error:
                 if error.code == NO_ROOM:
                     raise  # it stays where it is
@@ -572,7 +582,7 @@ class KubernetesPlaces:
                 logger.warning("removing the pod %s by force: its node does not end it", name)
                 with contextlib.suppress(KubeError):  # again in a moment
                     await self._delete(name, seen.uid, {"gracePeriodSeconds": 0})
-            await self.cache.change(2.0)
+            await self.cache.change(2.0, name)
         for each in uids:
             client = self._clients.pop(each, None)
             if client is not None:
