@@ -69,6 +69,10 @@ class Places(Protocol):
         """What became of a place, in words; empty while it may still be there."""
         ...
 
+    async def gone(self, route: Mapping[str, str], seconds: float | None = None) -> str:
+        """The same as soon as there is something to say; or empty, after so many seconds."""
+        ...
+
     async def remove(self, order: DeleteWorkspace) -> str:
         """Remove a place; returns what was kept of it and where, in words. Raises AdapterError."""
         ...

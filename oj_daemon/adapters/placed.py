@@ -26,7 +26,13 @@ from oj_daemon.adapters.local import LINGER_SECONDS, READY_SECONDS, config_of, s
 from oj_daemon.adapters.place import PlaceClient
 from oj_daemon.adapters.saved import LOST, SavedLogs
 from oj_daemon.adapters.session import Ear, Session
-from oj_daemon.adapters.shells import FIRST_PAUSE, LONGEST_PAUSE, UNREACHABLE, PlaceShell
+from oj_daemon.adapters.shells import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    UNREACHABLE,
+    PlaceShell,
+    while_there,
+)
 from oj_daemon.core import events
 from oj_daemon.core.effects import SpawnAgent
 from oj_daemon.errors import AdapterError, OjError
@@ -72,12 +78,12 @@ class PlacedAgents:
         pause = FIRST_PAUSE
         while True:
             try:
-                return await self._spawn(order, route)
+                return await while_there(self._places, route, self._spawn(order, route))
             except AdapterError as error:
                 if error.code not in UNREACHABLE or self._places.why_gone(route):
                     raise
                 logger.info("agent %s: %s; trying again", order.agent_id, error.message)
-            await asyncio.sleep(pause)
+            await self._places.gone(route, pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _spawn(
@@ -177,6 +183,7 @@ class PlacedAgents:
             agent_id,
             _Lazy(self._places, agent_id, route),
             lambda: self._is_up.get(agent_id, True) and not self._places.why_gone(route),
+            lambda seconds: self._places.gone(route, seconds),
         )
 
     async def follow(
@@ -199,7 +206,11 @@ class PlacedAgents:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch(order, route))
                 keeping = group.create_task(keeper.run())
-                exited = await session.follow(order.seq, hear, ear)
+                try:
+                    following = session.follow(order.seq, hear, ear)
+                    exited = await while_there(self._places, route, following)
+                except AdapterError as error:
+                    exited = events.AgentExited(agent_id=order.agent_id, reason=error.message)
                 watching.cancel()
                 keeping.cancel()
         finally:
@@ -219,7 +230,7 @@ class PlacedAgents:
             except AdapterError as error:
                 if error.code not in UNREACHABLE:
                     break
-                await asyncio.sleep(pause)
+                await self._places.gone(route, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if view.state is not RunState.RUNNING:
@@ -245,7 +256,7 @@ class PlacedAgents:
         if is_alone:
             with contextlib.suppress(AdapterError):
                 client = await self._places.client(route)
-                await client.end(run_id, 5.0)
+                await while_there(self._places, route, client.end(run_id, 5.0))
             return session_id
         shell = PlaceShell(self._places, route, lambda _: self._folder)
         if left := await shell.end(run_id, 5.0):

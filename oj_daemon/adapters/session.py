@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -104,10 +104,18 @@ class UnixTransport:
 class Session:
     """One sidecar, wherever it is."""
 
-    def __init__(self, agent_id: AgentId, transport: Transport, is_up: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        agent_id: AgentId,
+        transport: Transport,
+        is_up: Callable[[], bool],
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self.agent_id = agent_id
         self._transport = transport
         self._is_up = is_up
+        self._pause = pause
+        """Returns after so many seconds, or as soon as `is_up` may say something else."""
 
     async def ask(
         self, method: str, path: str, body: Mapping[str, object] | None = None
@@ -174,7 +182,7 @@ class Session:
                 logger.debug("stream of %s broke: %s", self.agent_id, error)
             if not self._is_up():
                 return AgentExited(agent_id=self.agent_id, reason="its session is gone")
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._pause(RETRY_SECONDS)
 
     async def catch_up(self, ear: Ear) -> bool:
         """Hear what the session log holds besides; for the end of a session, after which nothing more comes.

@@ -302,6 +302,21 @@ def test_a_pod_that_is_lost_while_a_step_runs_ends_the_step_and_an_address_that_
     ward.until_clean()
 
 
+def test_a_pod_that_the_cluster_gave_up_is_over_though_its_connections_hang(ward: Ward) -> None:
+    write(ward, step=step(ward, "step"))
+    job = ward.world.start("step")
+    until_did(ward, "step began")
+    pod = ward.pod_of(job)
+    ward.kube.freeze(pod)
+    ward.kube.set_status(pod, {"phase": "Failed", "reason": "NodeLost", "message": "no news of it"})
+    # A request to the place takes a minute to be given up.
+    shown = ward.world.finish(job, 30)
+    assert shown["status"] == "failed", shown
+    assert "interrupted: " in shown["error"]
+    ward.world.oj("workspace", "drop", "--all")
+    ward.until_clean()
+
+
 def test_an_api_server_that_is_slow_forgetful_silent_or_away_costs_time_and_nothing_else(
     ward: Ward,
 ) -> None:

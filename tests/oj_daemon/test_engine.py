@@ -15,7 +15,7 @@ from oj_daemon.core.effects import AnyEffect
 from oj_daemon.core.state import Policy, Resolved, State
 from oj_daemon.engine import Engine
 from oj_daemon.errors import StoreError
-from oj_daemon.runbook.model import content_hash
+from oj_daemon.runbook.model import Source, SourceKind, content_hash
 from oj_daemon.store.wal import Wal
 from oj_daemon.wire import replies, requests
 from oj_daemon.wire.names import JobId, JobStatus
@@ -244,6 +244,33 @@ def test_when_the_log_fails_nothing_is_answered_and_nothing_leaves() -> None:
             await engine.submit(RUN, resolved())
         with pytest.raises(StoreError, match="no space"):
             await engine.broken
+
+    run(scenario)
+
+
+def test_whoever_watches_a_job_hears_what_its_place_waits_for() -> None:
+    async def scenario() -> None:
+        log = SlowLog()
+        engine, _ = slow_engine(log)
+        engine.policy = Policy(runtime="kubernetes")
+        book = runbook(job(step("a"), source=Source(kind=SourceKind.FOLDER)))
+        wanted = Resolved(runbook=book, hash=content_hash(book), command=book.commands["build"])
+        asking = asyncio.ensure_future(engine.submit(RUN, wanted))
+        await settle()
+        (job_id,), (place,) = engine.state.jobs, engine.state.workspaces
+        before = log.seq
+        assert not engine.changed_since(job_id, before)
+        for fact in (
+            events.WorkspaceWaits(workspace_id=place, reason="no node"),
+            events.WorkspaceReady(workspace_id=place, route={"pod": "oj-x"}),
+            events.WorkspaceMoved(workspace_id=place, route={"pod": "oj-y"}),
+        ):
+            engine.report(fact, "test")
+            assert engine.changed_since(job_id, before), fact
+            before = log.seq
+        log.durable = log.seq
+        engine._release(log.seq)
+        await asking
 
     run(scenario)
 

@@ -31,7 +31,7 @@ from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
 from oj_daemon.adapters.kubernetes.refusals import diagnose_error
 from oj_daemon.adapters.kubernetes.watch import NO_ANSWER, PodCache, Seen
 from oj_daemon.adapters.place import PlaceClient
-from oj_daemon.adapters.shells import UNREACHABLE
+from oj_daemon.adapters.shells import UNREACHABLE, while_there
 from oj_daemon.core.effects import CreateWorkspace, DeleteWorkspace
 from oj_daemon.errors import AdapterError, Rejected
 from oj_daemon.settings import Cluster, Secret
@@ -49,6 +49,9 @@ QUOTA_LONGEST: Final = 300.0
 RETRY_FIRST: Final = 0.5
 RETRY_LONGEST: Final = 30.0
 """Seconds between two tries where the API server cannot be asked."""
+WRITES_PER_SECOND: Final = 20.0
+WRITES_AT_ONCE: Final = 30
+"""What is asked of the API server to make and remove places (kubernetes.md 4)."""
 SWEEP_SECONDS: Final = 600.0
 GRACE_SECONDS: Final = 40
 LOG_LINES: Final = 20
@@ -115,7 +118,7 @@ class KubernetesPlaces:
         """What waits for a quota; one of them tries again when a pod of ours has gone."""
         self._holding: set[str] = set()
         """Names of pods that are, or are about to be."""
-        self._writes = _Bucket(20, 30)
+        self._writes = _Bucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
         self._making: set[str] = set()
         self._saving: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
@@ -236,7 +239,7 @@ class KubernetesPlaces:
         pause = RETRY_FIRST
         while True:
             try:
-                base, notes = await self._furnish(wanted, route)
+                base, notes = await while_there(self, route, self._furnish(wanted, route))
             except AdapterError as error:
                 if (fate := self.cache.fate(name, uid)) is not None:
                     return fate
@@ -246,7 +249,7 @@ class KubernetesPlaces:
                 logger.info("%s: %s; trying again", owner, error.message)
             else:
                 return PlaceReady({**route, "base": base} if base else route, base, notes)
-            await asyncio.sleep(pause)
+            await self.gone(route, pause)
             pause = min(2 * pause, RETRY_LONGEST)
 
     async def _create(self, owner: str, plan: pods.PodPlan, pod: dict[str, Any]) -> dict[str, Any]:
@@ -383,7 +386,7 @@ class KubernetesPlaces:
                     began = time.monotonic()
                 elif time.monotonic() - began > limit:
                     return _too_late(await self._with_events(seen), limit)
-            await self.cache.change(5.0)
+            await self.cache.change(5.0, name)
 
     async def _furnish(
         self, wanted: CreateWorkspace, route: Mapping[str, str]
@@ -472,6 +475,16 @@ class KubernetesPlaces:
             return ""
         return f"{fate.message} ({fate.advice})" if fate.advice else fate.message
 
+    async def gone(self, route: Mapping[str, str], seconds: float | None = None) -> str:
+        """The same as soon as there is something to say; or empty, after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (gone := self.why_gone(route)):
+                    name = route["pod"]
+                    await self.cache.change(self.cache.overdue_in(name), name)
+                return gone
+        return ""
+
     def _waits(self, owner: str, text: str) -> None:
         if self._status.get(owner, "") != text:
             self._status[owner] = text
@@ -491,7 +504,7 @@ class KubernetesPlaces:
         note = ""
         if order.route and not self.why_gone(order.route) and not order.force:
             try:
-                path = await self._save(order, order.route)
+                path = await while_there(self, order.route, self._save(order, order.route))
             except AdapterError as error:
                 if error.code == NO_ROOM:
                     raise  # it stays where it is
@@ -569,7 +582,7 @@ class KubernetesPlaces:
                 logger.warning("removing the pod %s by force: its node does not end it", name)
                 with contextlib.suppress(KubeError):  # again in a moment
                     await self._delete(name, seen.uid, {"gracePeriodSeconds": 0})
-            await self.cache.change(2.0)
+            await self.cache.change(2.0, name)
         for each in uids:
             client = self._clients.pop(each, None)
             if client is not None:

@@ -89,7 +89,8 @@ class PodCache:
         self._put: set[str] = set()
         """UIDs of pods that were made while a list was on its way, and so may not be in it."""
         self._fresh_at = 0.0
-        self._news = asyncio.Event()
+        self._news: dict[str, asyncio.Event] = {}
+        """What somebody waits for: news of the pod of that name, or under "" of any."""
         self.is_listed = False
         """There was a list, so a pod that is not in it is not there."""
         self.is_fresh = False
@@ -125,9 +126,16 @@ class PodCache:
             return self._gone[uid]
         return diagnose_missing(name) if self.is_listed else None
 
-    async def change(self, seconds: float) -> None:
-        """Return with the next news, or after so many seconds."""
-        news = self._news
+    def overdue_in(self, name: str) -> float | None:
+        """Seconds until a pod of that name that is being deleted counts as over by itself; None: it does not."""
+        seen = self._pods.get(name)
+        if seen is None or seen.diagnosis.is_final or math.isinf(seen.gone_by):
+            return None
+        return max(0.0, seen.gone_by + OVERDUE_SECONDS - time.monotonic())
+
+    async def change(self, seconds: float | None, name: str = "") -> None:
+        """Return with the next news, of that pod if one is named, or after so many seconds."""
+        news = self._news.setdefault(name, asyncio.Event())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await news.wait()
@@ -142,7 +150,7 @@ class PodCache:
             if uid not in self._gone:
                 self._put.add(uid)
                 self._pods[name] = _see(pod, diagnose_pod(pod), None)
-                self._tell()
+                self._tell(name)
 
     async def run(self) -> None:
         """List, then watch, again and again, until cancelled."""
@@ -195,8 +203,7 @@ class PodCache:
         lines = self._kube.watch(self._path, query)
         async with contextlib.aclosing(lines):
             async for text in lines:
-                before = {seen.uid: seen.diagnosis for seen in self._pods.values()}
-                line = read_line(text, before)
+                line = read_line(text, self._said_of(text))
                 if line.must_relist:
                     said = line.diagnosis.message if line.diagnosis else "it made no sense"
                     logger.info("watching pods: listing again: %s", said)
@@ -214,7 +221,14 @@ class PodCache:
                     if old is not None and old.uid != line.uid:
                         self._bury(old)
                     self._pods[line.name] = _see(line.pod, line.diagnosis, old)
-                self._tell()
+                self._tell(line.name)
+
+    def _said_of(self, line: object) -> dict[str, Diagnosis]:
+        """What was said last of the pod that a line of the watch is about, by its UID."""
+        thing = line.get("object") if isinstance(line, dict) else None
+        metadata = thing.get("metadata") if isinstance(thing, dict) else None
+        seen = self._pods.get(str(metadata.get("name"))) if isinstance(metadata, dict) else None
+        return {} if seen is None else {seen.uid: seen.diagnosis}
 
     def _bury(self, seen: Seen) -> None:
         self._remember(seen.uid, diagnose_missing(seen.pod["metadata"]["name"], seen.diagnosis))
@@ -239,9 +253,11 @@ class PodCache:
         self.on_fresh(False, f"{NO_ANSWER}{status}")
         self._tell()
 
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def _tell(self, name: str = "") -> None:
+        """There are news of that pod; without a name, of all of them."""
+        for each in ("", name) if name else tuple(self._news):
+            if (news := self._news.pop(each, None)) is not None:
+                news.set()
 
 
 def _see(pod: Object, said: Diagnosis, before: Seen | None) -> Seen:

@@ -32,6 +32,8 @@ ROWS: Final = {
     "P7": ("oj_bench.daemon_rows:p7", "one acknowledged write; <= 3 x append + fdatasync"),
     "P8": ("oj_bench.daemon_rows:p8", "restart; <= 2 x json.loads of the same bytes"),
     "P9": ("oj_bench.daemon_rows:p9", "memory; <= 4 KB per finished job, <= 55 MB at start"),
+    "P14": ("oj_bench.pod_rows:p14", "200 places at once; >= 0.9 x the limit of writes, P13: <= 6 requests each"),
+    "P15": ("oj_bench.pod_rows:p15", "pod event to changed state; p95 <= 100 ms"),
     "P16": ("oj_bench.tui_rows:p16", "oj tui with 1,000 jobs and 60 busy agents; <= 30 % of a core, <= 50 ms, memory flat"),
     "P17": ("oj_bench.daemon_rows:p17", "P1, P5, P7 as finished jobs grow; <= 1.2 x at 10,000"),
 }  # fmt: skip

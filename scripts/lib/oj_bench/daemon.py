@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -28,11 +28,11 @@ TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Daemon:
-    """One running daemon."""
+    """One running daemon; `more` is what its environment has besides."""
 
-    def __init__(self, bench: Bench, state: Path) -> None:
+    def __init__(self, bench: Bench, state: Path, more: Mapping[str, str] | None = None) -> None:
         self.state = state
-        self.env = environment(bench, state)
+        self.env = {**environment(bench, state), **(more or {})}
         self.settings = settings.load(self.env)
         self._python = bench.python
         self._root = bench.root

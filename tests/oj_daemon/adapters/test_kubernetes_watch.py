@@ -155,3 +155,19 @@ async def test_a_pod_that_its_node_does_not_end_is_over_when_it_is_long_overdue(
         assert fate.kind is Kind.NODE_LOST
         assert fate.is_final
         assert fate.message.endswith("its node does not end it")
+
+
+async def test_news_of_a_pod_wake_those_who_wait_for_it_and_nobody_else(api: Api) -> None:
+    api.pods = [pod("a", "u1"), pod("b", "u2")]
+    async with running(api) as cache:
+        await until(cache, lambda: cache.get("b"))
+        one, other = (asyncio.ensure_future(cache.change(None, name)) for name in ("a", "b"))
+        every = asyncio.ensure_future(cache.change(None))
+        await asyncio.sleep(0)
+        api.lines.put_nowait({"type": "MODIFIED", "object": pod("a", "u1")})
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(one, every)
+        assert not other.done()
+        api.lines.put_nowait(None)  # and a list is news of all
+        async with asyncio.timeout(SECONDS):
+            await other

@@ -112,6 +112,16 @@ class KubeProcess:
         found: list[dict[str, Any]] = self.admin("GET", "requests")
         return found
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What watches were told so far: type, name of the object, and when (CLOCK_MONOTONIC)."""
+        found: list[dict[str, Any]] = self.admin("GET", "lines")
+        return found
+
+    def set_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Say of a pod what a kubelet would, merged into what is said of it."""
+        body = {"namespace": self.namespace, "name": name, "status": dict(status)}
+        self.admin("POST", "status", body)
+
     def forget_requests(self) -> None:
         """Count anew."""
         self.admin("DELETE", "requests")

@@ -9,6 +9,7 @@ import asyncio
 import json
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.kube.store import (
     Resource,
     Store,
     covers,
+    merge,
     selects,
 )
 
@@ -82,6 +84,8 @@ class Server:
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
         """Method, path and time of each request to the API, oldest first."""
+        self.lines: deque[dict[str, Any]] = deque(maxlen=20_000)
+        """Type, name and time of each line that a watch was sent, oldest first."""
         self.quotas: dict[str, Quota] = {}
         self.control: Callable[[Object], Awaitable[object]] | None = None
         """What the kubelet does on demand."""
@@ -305,7 +309,10 @@ class Server:
         async def say(type_: str, what: dict[str, Any]) -> None:
             while self._is_silent(request):  # noqa: ASYNC110 - faults are a plain list, which tests change
                 await asyncio.sleep(0.02)
-            await stream.write(json.dumps({"type": type_, "object": what}).encode() + b"\n")
+            line = json.dumps({"type": type_, "object": what}).encode() + b"\n"
+            name = (what.get("metadata") or {}).get("name", "")
+            self.lines.append({"type": type_, "name": name, "at": time.monotonic()})
+            await stream.write(line)
 
         since = int(query.get("resourceVersion") or 0)
         if not since:
@@ -354,6 +361,12 @@ class Server:
                 return web.json_response(self.requests)
             case "requests":
                 self.requests.clear()
+            case "lines":
+                return web.json_response(list(self.lines))
+            case "status":
+                key = Key(PODS, body["namespace"], body["name"])
+                uid = self.store.get(key)["metadata"]["uid"]
+                self.store.update(key, uid, lambda pod: merge(pod["status"], body["status"]))
             case "faults" if is_undone:
                 self.faults.clear()
             case "faults":
