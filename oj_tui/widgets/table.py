@@ -200,7 +200,8 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _measure(self) -> None:
         """Give each column its room, by what is and was in sight."""
-        self.virtual_size = Size(self.size.width, len(self._items) + 1)
+        lines = len(self._items) or int(bool(self.empty))
+        self.virtual_size = Size(self.size.width, lines + 1)
         top = max(0, int(self.scroll_offset.y))
         in_sight = range(top, min(len(self._items), top + max(1, self.size.height)))
         rows = [self._row(at) for at in in_sight if HEADING not in self._items[at]]
