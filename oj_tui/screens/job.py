@@ -228,9 +228,8 @@ class JobList(Page):
     async def action_log(self) -> None:
         """Show it in full, at its log."""
         job = self._chosen()
-        screen = await open_by_id(self.oj, job["id"]) if job else None
-        if screen is not None:
-            await screen.run_action("log")
+        if job is not None:
+            await open_by_id(self.oj, job["id"], start="log")
 
     async def action_decision(self) -> None:
         """Show what it waits for a human for."""

@@ -144,6 +144,8 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._wanted: list[int] = []
         """How wide each column was at its widest: columns must not jump about while one walks through the rows."""
         self._widths = [0] * len(self._columns)
+        self._drawn: list[object] = []
+        """What each line was made of when it was drawn last; none where all lines are to be drawn."""
         self.empty = empty
         """What is said when there is no row."""
         self.sorted_by: tuple[str, bool] | None = None
@@ -179,7 +181,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._measure()
         if was_in_sight and not self._is_in_sight(self._cursor):
             self._scroll_to_cursor()
-        self.refresh()
+        self._redraw()
 
     def select(self, key: str) -> None:
         """Put the cursor on a row."""
@@ -219,14 +221,31 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._measure()
         if not was_in_sight:
             self._scroll_to_cursor()
-        self.refresh()
+        self._drawn = []
+        self._redraw()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Other rows are in sight, which may need other columns."""
         super().watch_scroll_y(old_value, new_value)
+        self._drawn = []
         self._measure()
 
     # What it shows
+
+    def _redraw(self) -> None:
+        """Draw those lines anew that are not what they were: mostly none or two."""
+        lines: list[object] = [(self._titles(), self._widths, self.empty)]
+        top = int(self.scroll_offset.y)
+        for at in range(top, min(len(self._items), top + max(0, self.size.height - 1))):
+            heading = self._items[at].get(HEADING)
+            lines.append((heading or self._row(at), at == self._cursor))
+        before, self._drawn = self._drawn, lines
+        if len(before) != len(lines) or before[0] != lines[0]:
+            self.refresh()
+            return
+        changed = [y for y, line in enumerate(lines) if line != before[y]]
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
         """The titles stay on top; below them the rows in sight."""
@@ -339,7 +358,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._cursor = self._landing(to, by)
         self._scroll_to_cursor()
         self._measure()
-        self.refresh()
+        self._redraw()
 
     def _is_in_sight(self, at: int) -> bool:
         top = int(self.scroll_offset.y)

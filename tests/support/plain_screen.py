@@ -16,13 +16,12 @@ class PlainScreen(Page):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back"),
-        Binding("l", "log", "Log"),
     ]
 
-    def __init__(self, id_: str) -> None:
+    def __init__(self, id_: str, start: str = "") -> None:
         super().__init__()
         self.shows = id_
-        self.is_at_log = False
+        self.start = start
 
     def body(self) -> ComposeResult:
         """The id."""
@@ -30,10 +29,6 @@ class PlainScreen(Page):
 
     def fill(self) -> None:
         """Nothing changes."""
-
-    def action_log(self) -> None:
-        """Write it down."""
-        self.is_at_log = True
 
     async def action_back(self) -> None:
         """As real ones."""

@@ -168,7 +168,7 @@ def test_l_opens_a_job_at_its_log() -> None:
     async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
         await pilot.press("l")
         assert isinstance(app.screen, PlainScreen)
-        assert (app.screen.shows, app.screen.is_at_log) == (OTHER, True)
+        assert (app.screen.shows, app.screen.start) == (OTHER, "log")
 
     play(scenario, known=KNOWN)
 

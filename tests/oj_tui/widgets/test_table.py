@@ -9,6 +9,7 @@ from textual.app import App, ComposeResult
 from textual.events import MouseScrollDown
 from textual.message import Message
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Input
 
 import oj_tui
@@ -24,6 +25,17 @@ COLUMNS = (
 )
 
 
+class Watched(Table):
+    """Writes down which of its lines are drawn."""
+
+    lines_drawn: list[int]
+
+    def render_line(self, y: int) -> Strip:
+        """As ever."""
+        self.lines_drawn.append(y)
+        return super().render_line(y)
+
+
 class OneTable(App[None]):
     """A table and nothing else; what it tells is written down."""
 
@@ -32,12 +44,15 @@ class OneTable(App[None]):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[Message] = []
+        self.lines_drawn: list[int] = []
         self.made: list[str] = []
         """Ids of the rows that were made."""
 
     def compose(self) -> ComposeResult:
         """The table."""
-        yield Table(COLUMNS, self._cells, empty="nothing here")
+        table = Watched(COLUMNS, self._cells, empty="nothing here")
+        table.lines_drawn = self.lines_drawn
+        yield table
         yield Input()
 
     def _cells(self, item: View) -> list[tuple[str, str]]:
@@ -169,6 +184,40 @@ def test_only_rows_in_sight_are_made() -> None:
         app.made.clear()
         await pilot.press("j")
         assert app.made == []
+
+    play(scenario)
+
+
+def test_only_lines_that_changed_are_drawn_anew() -> None:
+    async def scenario(app: OneTable, pilot: Pilot[None]) -> None:
+        async def drawn_by(items: list[View]) -> list[int]:
+            app.lines_drawn.clear()
+            app.table.fill(items)
+            await pilot.pause()
+            return app.lines_drawn[:]
+
+        await drawn_by(rows(30))
+        assert await drawn_by(rows(30)) == []
+        assert await drawn_by([{**item, "why": "x"} for item in rows(30)[:1]] + rows(30)[1:]) == [1]
+        app.lines_drawn.clear()
+        await pilot.press("j")
+        assert app.lines_drawn == [1, 2]
+        app.lines_drawn.clear()
+        app.table.sorted_by = ("NAME", False)
+        assert await drawn_by(rows(30)) == list(range(10))
+
+    play(scenario)
+
+
+def test_after_scrolling_lines_are_drawn_even_if_they_are_what_they_once_were() -> None:
+    async def scenario(app: OneTable, pilot: Pilot[None]) -> None:
+        app.table.fill(rows(60))
+        await pilot.pause()
+        app.table.scroll_to(y=20, animate=False)
+        await pilot.pause()
+        app.table.fill([*rows(60)[40:], *rows(40)])
+        await pilot.pause()
+        assert shown(app)[1] == "r0    name 0"
 
     play(scenario)
 
