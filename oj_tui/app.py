@@ -1,7 +1,7 @@
 """The app: modes, keys, themes, and what was heard of the daemon.
 
-Rule: it knows screens and never what is on them. Whatever the daemon refuses, or cannot be asked, is told in words; the app goes
-on.
+Rule: it knows screens and never what is on them. Whatever the daemon refuses, or cannot be asked, is told in words, and so is
+what goes wrong in the view itself; the app goes on.
 """
 
 from __future__ import annotations
@@ -17,24 +17,32 @@ from textual.binding import Binding, BindingType
 from oj_daemon.errors import OjError
 from oj_daemon.wire.format import now_ms
 from oj_tui import feed as feeds
+from oj_tui.crash import CrashLog, Unbroken
 from oj_tui.feed import Feed, Lost, News
+from oj_tui.jump import Goal
+from oj_tui.palette import OjCommands
 from oj_tui.screens.agent import AgentList
 from oj_tui.screens.daemon import DaemonScreen
 from oj_tui.screens.decision import DecisionList
+from oj_tui.screens.help import Help
 from oj_tui.screens.job import JobList
+from oj_tui.screens.jump import JumpLine, go
 from oj_tui.screens.overview import Overview
 from oj_tui.screens.page import Page
 from oj_tui.store import Store, View
 
 TICK_SECONDS: Final = 1.0
 """How often ages are drawn anew."""
+DARK: Final = "textual-dark"
+LIGHT: Final = "textual-light"
 
 
-class OjApp(App[None]):
+class OjApp(Unbroken, App[None]):
     """The live view."""
 
     TITLE = "oj"
     CSS_PATH = "oj.tcss"
+    COMMANDS: ClassVar = {OjCommands}
     MODES: ClassVar = {
         "overview": Overview,
         "jobs": JobList,
@@ -43,11 +51,14 @@ class OjApp(App[None]):
         "daemon": DaemonScreen,
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "switch_mode('overview')", "Overview", show=False),
-        Binding("2", "switch_mode('jobs')", "Jobs", show=False),
-        Binding("3", "switch_mode('agents')", "Agents", show=False),
-        Binding("4", "switch_mode('decisions')", "Decisions", show=False),
-        Binding("5", "switch_mode('daemon')", "Daemon", show=False),
+        Binding("1", "mode('overview')", "Overview", show=False),
+        Binding("2", "mode('jobs')", "Jobs", show=False),
+        Binding("3", "mode('agents')", "Agents", show=False),
+        Binding("4", "mode('decisions')", "Decisions", show=False),
+        Binding("5", "mode('daemon')", "Daemon", show=False),
+        Binding("colon", "jump", "Jump"),
+        Binding("question_mark", "help", "Help"),
+        Binding("t", "theme", "Dark, light", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -58,6 +69,7 @@ class OjApp(App[None]):
         project: str | None = None,
         start: str = "overview",
         now: Callable[[], int] = now_ms,
+        crashes: CrashLog | None = None,
     ) -> None:
         super().__init__()
         self.feed = feed
@@ -67,7 +79,10 @@ class OjApp(App[None]):
         self.lost: OjError | None = None
         """Why the daemon cannot be asked at the moment."""
         self.now = now
+        self.crashes = crashes
+        """Where errors go that nobody expected; None: the app ends with them, as tests want it."""
         self._start = start
+        self._is_up = False
         self._follow: feeds.Followed | None = None
 
     def on_mount(self) -> None:
@@ -75,6 +90,7 @@ class OjApp(App[None]):
         self._follow = self.feed.follow(self.post_message, nouns=["job"], project=self.project)
         self.set_interval(TICK_SECONDS, self.show)
         self.switch_mode(self._start)
+        self._is_up = True
 
     def on_unmount(self) -> None:
         """Ask for nothing more."""
@@ -84,10 +100,12 @@ class OjApp(App[None]):
 
     def on_news(self, message: News) -> None:
         """Take in what changed."""
-        self.store.take(message.changes)
-        self.lost = None
-        self.show()
-        message.follow.taken()
+        try:
+            self.store.take(message.changes)
+            self.lost = None
+            self.show()
+        finally:
+            message.follow.taken()
 
     def on_lost(self, message: Lost) -> None:
         """Tell that the daemon cannot be asked; what was known stays on the screen."""
@@ -95,9 +113,36 @@ class OjApp(App[None]):
         self.show()
 
     def show(self) -> None:
-        """Draw what is known now."""
-        if isinstance(self.screen, Page):
-            self.screen.draw()
+        """Draw what is known now on the page in front, which may lie below a question."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Page):
+                screen.draw()
+                return
+
+    async def action_mode(self, mode: str) -> None:
+        """Go to a mode; from within it, back to its first screen."""
+        if mode != self.current_mode:
+            await self.switch_mode(mode)
+            return
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+
+    def action_theme(self) -> None:
+        """From dark to light, and back."""
+        self.theme = LIGHT if self.current_theme.dark else DARK
+
+    async def action_help(self) -> None:
+        """Show all keys."""
+        await self.push_screen(Help(self.screen))
+
+    async def action_jump(self) -> None:
+        """Ask where to go, and go there."""
+
+        async def arrive(goal: Goal | None) -> None:
+            if goal is not None:
+                await go(self, goal)
+
+        await self.push_screen(JumpLine(self.store), arrive)
 
     async def ask(self, type: str, /, **fields: object) -> View | None:  # noqa: A002 - the wire's word
         """Ask the daemon; None when it refused or could not be asked, which has been told then."""
@@ -117,3 +162,12 @@ class OjApp(App[None]):
         with self.suspend():
             subprocess.run([sys.executable, "-m", "oj_cli", *arguments], check=False)
         self.refresh(layout=True)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Tell what went wrong and go on; before there is a screen to go on with, end as the library does."""
+        if self.crashes is None or not self._is_up:
+            super()._handle_exception(error)
+            return
+        words = self.crashes.write(error)
+        if words:
+            self.notify(words, severity="error", markup=False, timeout=15)

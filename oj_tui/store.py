@@ -60,6 +60,12 @@ class Store:
         mine = self._owned.get(job_id, ())
         return [self.agents[id_] for where, id_ in mine if where is self.agents]
 
+    def decisions_of(self, job_id: str) -> list[View]:
+        """What a human is asked about a job: open ones first, then those put aside; oldest first."""
+        mine = self._owned.get(job_id, ())
+        found = [self.decisions[id_] for where, id_ in mine if where is self.decisions]
+        return sorted(found, key=lambda each: (each["status"] != "open", each["created_at_ms"]))
+
     def open_decisions(self) -> list[View]:
         """What a human is asked now, oldest first."""
         found = [each for each in self.decisions.values() if each["status"] == "open"]

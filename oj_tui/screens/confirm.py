@@ -9,12 +9,14 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from oj_tui.crash import Unbroken
 
-class Confirm(ModalScreen[bool]):
+
+class Confirm(Unbroken, ModalScreen[bool]):
     """Asks; the result is whether to do it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -29,7 +31,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question and two answers."""
-        with Vertical(classes="dialog"):
+        with VerticalScroll(classes="dialog"):
             yield Static(self._question, markup=False, classes="question")
             if self._consequence:
                 yield Static(self._consequence, markup=False)

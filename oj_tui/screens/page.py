@@ -12,13 +12,14 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from oj_tui.crash import Unbroken, survived
 from oj_tui.widgets.bar import Banner, Tabs
 
 if TYPE_CHECKING:
     from oj_tui.app import OjApp
 
 
-class Page(Screen[None]):
+class Page(Unbroken, Screen[None]):
     """A screen of the app."""
 
     @property
@@ -32,7 +33,7 @@ class Page(Screen[None]):
         yield Tabs()
         yield Banner()
         yield from self.body()
-        yield Footer()
+        yield Footer(show_command_palette=False)  # it is told in the help: here is no room
 
     def body(self) -> ComposeResult:
         """What stands between."""
@@ -44,11 +45,13 @@ class Page(Screen[None]):
 
     def draw(self) -> None:
         """Draw what is known now: called after news, and every second for what grows old."""
-        if not self.is_mounted:
+        if not self.query(Tabs):  # it is not composed yet, or being taken down
             return
         self.query_one(Tabs).draw(self.oj.current_mode, len(self.oj.store.open_decisions()))
         self.query_one(Banner).draw(self.oj.lost, is_filled=self.oj.store.is_filled)
-        self.fill()
+        # The library's own part of coming to the front is done after ours, and only if ours did not fail.
+        with survived(self):
+            self.fill()
 
     def fill(self) -> None:
         """Put what is known into the widgets of the body."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from rich.text import Text
@@ -18,25 +19,40 @@ class Tabs(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
+        self._drawn: tuple[str, int] = ("", 0)
         self._ends: list[tuple[int, str]] = []
 
     def draw(self, current: str, waiting: int) -> None:
         """Mark the current mode; `waiting` is how many decisions are open."""
+        self._drawn = (current, waiting)
+        line = self._line(lambda name: name.capitalize())
+        if line.cell_len > self.size.width:
+            line = self._line(lambda name: name.capitalize() if name == current else "")
+        self.update(line)
+
+    def _line(self, title_of: Callable[[str], str]) -> Text:
+        current, waiting = self._drawn
         line = Text(no_wrap=True, overflow="ellipsis")
         self._ends = []
         for number, name in enumerate(NAMES, 1):
-            count = f" ({waiting})" if name == "decisions" and waiting else ""
+            count = f"({waiting})" if name == "decisions" and waiting else ""
             style = "reverse bold" if name == current else "bold" if count else ""
-            line.append(f" {number} {name.capitalize()}{count} ", style)
+            words = " ".join(word for word in (str(number), title_of(name), count) if word)
+            line.append(f" {words} ", style)
             self._ends.append((line.cell_len, name))
             line.append(" ")
-        self.update(line)
+        line.right_crop(1)
+        return line
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Where there is no room for all names, only that of the current mode is written."""
+        self.draw(*self._drawn)
 
     async def on_click(self, event: events.Click) -> None:
         """Go to the mode that was clicked."""
         for end, name in self._ends:
             if event.x < end:
-                await self.app.switch_mode(name)
+                await self.run_action(f"app.mode('{name}')")
                 return
 
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_view import plain_screens
+
+__all__ = ["plain_screens"]
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
