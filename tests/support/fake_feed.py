@@ -69,7 +69,9 @@ class FakeFeed:
         """As the real one."""
         asked = {"type": type, **fields}
         self.asked.append(asked)
-        answer = self._answers[type]
+        answer = self._answers.get(
+            type, OjError(f"{type}: the test has no answer", code="internal")
+        )
         if isinstance(answer, OjError):
             raise answer
         return answer(asked) if callable(answer) else answer
