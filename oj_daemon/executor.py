@@ -145,6 +145,8 @@ class Executor:
         """Runs that we began to end before they had exited."""
         self._evaluating: dict[JobId, asyncio.Task[None]] = {}
         self._creating: dict[WorkspaceId, asyncio.Task[None]] = {}
+        self._placing: set[asyncio.Task[None]] = set()
+        """Those of them that make a place, for as long as a cluster likes; the next daemon goes on with a half-made one."""
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._elsewhere: set[str] = set()
         """Those of them that run in a place, and so outlive this process wherever it runs."""
@@ -226,6 +228,9 @@ class Executor:
                 task = self._spawn(self._create_workspace(effect, cause), effect)
                 if kind is WorkspaceKind.CLONE or effect.runtime:
                     self._creating[workspace_id] = task
+                if effect.runtime:
+                    self._placing.add(task)
+                    task.add_done_callback(self._placing.discard)
             case effects.DeleteWorkspace():
                 self._spawn(self._delete_workspace(effect, cause), effect)
             case effects.SpawnAgent(agent_id=agent_id):
@@ -998,9 +1003,14 @@ class Executor:
 
     async def idle(self, *, steps: bool = False) -> None:
         """Wait until no order is being carried out, but for what simply runs: steps (unless asked for: those of
-        this process's own container), locals, sessions, and notifications on their way."""
+        this process's own container), locals, sessions, places that come up, and notifications on their way."""
         while True:
-            running = {*self._evaluating.values(), *self._sessions.values(), *self._deliveries}
+            running = {
+                *self._evaluating.values(),
+                *self._sessions.values(),
+                *self._placing,
+                *self._deliveries,
+            }
             running |= {
                 task
                 for run_id, task in self._watched.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.support.kube.process import state
 from tests.support.moments import Moments
 from tests.support.waiting import until
 from tests.support.ward import SECONDS, Ward, scenario, ward_of
-from tests.support.world import World, ran
+from tests.support.world import World, alive, ran
 
 pytestmark = pytest.mark.skipif(bool(unsupported()), reason=unsupported())
 
@@ -91,6 +93,27 @@ def test_killed_between_secret_and_pod_and_while_the_pod_waits_the_job_goes_on(l
     life.kube.lift()
     life.ends_well(job)
     assert life.world.show(job)["workspace"] is None
+
+
+def test_a_daemon_that_is_to_stop_does_not_wait_for_a_pod_and_the_next_one_does(
+    life: Life,
+) -> None:
+    life.far.server["OJ_DRAIN_TIMEOUT_MS"] = "3600000"  # longer than anybody waits here
+    life.restart()
+    life.two_steps()
+    life.kube.hold()
+    job = life.begin()
+    pod = life.pod_of(job)
+    life.kube.until_pod(pod, lambda each: state(each).get("waiting"), "waits")
+    daemon = life.world.daemon_pid
+    os.kill(daemon, signal.SIGTERM)
+    until(lambda: not alive(daemon), SECONDS, "it drains for ever")
+    assert life.world.state.joinpath("daemon.pid").exists() is False
+    life.far.start()
+    life.kube.lift()
+    life.ends_well(job)
+    asked = [each["path"] for each in life.kube.requests() if each["method"] == "POST"]
+    assert len([path for path in asked if path.endswith("/pods")]) == 1
 
 
 @pytest.mark.parametrize("moment", ["clone", "place", "branch"])

@@ -40,7 +40,9 @@ _IMAGE: Final = re.compile(
     rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?"
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,128})?"
 )
-_SCHEMES: Final = ("https", "http", "ssh", "git", "file")
+_WEB: Final = {"https": 443, "http": 80}
+"""Schemes that a user and a password are for, and their ports."""
+_SCHEMES: Final = (*_WEB, "ssh", "git", "file")
 _SCP: Final = re.compile(r"(?:[A-Za-z0-9_][-A-Za-z0-9_.]*@)?[A-Za-z0-9][-A-Za-z0-9.]*:[^:\\-].*")
 _URL_HINT: Final = (
     "write it like https://host/path.git, ssh://git@host/path.git or git@host:path.git"
@@ -173,7 +175,7 @@ def git_url(url: str) -> str:
         raise _refused(f"clone {shown!r}: not a URL that a pod can reach", _URL_HINT)
     if user.startswith("-"):
         raise _refused(f"clone {shown!r}: it cannot be a URL", _URL_HINT)
-    is_token = scheme in ("http", "https") and len(user) >= SHORTEST_TOKEN
+    is_token = scheme in _WEB and len(user) >= SHORTEST_TOKEN
     if password is not None or is_token:
         raise _refused(
             f"clone {shown}: the password in this URL would be readable in the pod",
@@ -187,7 +189,7 @@ def git_server(what: str, url: str) -> str:
     """The beginning of the URLs of one git server, without anything behind its host and port."""
     scheme, _, rest = url.partition("://")
     host = rest.removesuffix("/")
-    if scheme not in ("https", "http") or not re.fullmatch(_HOST, host):
+    if scheme not in _WEB or not re.fullmatch(_HOST, host) or _server_of(url) is None:
         raise _refused(
             f"{what} {url!r}: not the URL of a git server",
             "write its scheme and host, and nothing else: https://git.example.com",
@@ -197,13 +199,17 @@ def git_server(what: str, url: str) -> str:
 
 def is_at(url: str, server: str) -> bool:
     """Whether a URL that `git_url` has taken is one of this server, which `git_server` has taken."""
-    ours, its = urlsplit(url), urlsplit(server)
-    port = {"http": 80, "https": 443}[its.scheme]
-    return (ours.scheme, ours.hostname, ours.port or port) == (
-        its.scheme,
-        its.hostname,
-        its.port or port,
-    )
+    return _server_of(url) is not None and _server_of(url) == _server_of(server)
+
+
+def _server_of(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of a URL of the web; None for every other one."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _WEB[parts.scheme]
+    except (KeyError, ValueError):
+        return None
+    return parts.scheme, parts.hostname or "", port
 
 
 def git_ref(what: str, text: str) -> str:

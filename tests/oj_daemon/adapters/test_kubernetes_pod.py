@@ -500,6 +500,10 @@ CLONE_CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a login for another port": (
         {"clone": CLONE, "git_login": GitLogin(secret="git-login", server="https://git.example.com:8443")}, {},
     ),
+    "a login, and a port that there is not": (
+        {"clone": msgspec.structs.replace(CLONE, url="https://git.example.com:99999/a"), "git_login": LOGIN},
+        {f"{INIT}/0/command/10": "https://git.example.com:99999/a"},
+    ),
     "a login that would be sent in the clear": (
         {"clone": msgspec.structs.replace(CLONE, url="http://git.example.com/a"), "git_login": LOGIN},
         {f"{INIT}/0/command/10": "http://git.example.com/a"},
@@ -731,6 +735,8 @@ def test_a_pod_without_labels_is_a_stranger() -> None:
         ({"git_login": GitLogin(secret="x", server="")}, "OJ_K8S_GIT_URL is not set"),
         ({"git_login": GitLogin(secret="", server="https://h")}, "OJ_K8S_GIT_SECRET is not set"),
         ({"git_login": GitLogin(secret="x", server="https://h/a")}, "OJ_K8S_GIT_URL 'https://h/a': not the URL of a git server"),
+        ({"git_login": GitLogin(secret="x", server="https://h:99999")}, "not the URL of a git server"),
+        ({"git_login": GitLogin(secret="x", server="https://*.h")}, "not the URL of a git server"),
         ({"git_login": GitLogin(secret="x", server="https://me@h")}, "not the URL of a git server"),
         ({"git_login": GitLogin(secret="x", server="ssh://h")}, "not the URL of a git server"),
         ({"cpu": "two"}, "container agent: requests cpu 'two': not a quantity"),
