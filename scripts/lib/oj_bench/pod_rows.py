@@ -59,6 +59,7 @@ def p14(bench: Bench) -> list[Result]:
             cpu = daemon.cpu() - before
             made = [each["at"] for each in kube.requests() if each["method"] == "POST"]
             client.call("JobCancel", ids=jobs)
+            _until(lambda: kube.counts()["DELETE secrets/NAME"] >= count, "they are removed")
             _until(lambda: not kube.list("pods") and not kube.list("secrets"), "they are gone")
         counts = {what: number for what, number in kube.counts().items() if what not in SHARED}
     limit = len(made) / ((len(made) - WRITES_AT_ONCE) / WRITES_PER_SECOND)
