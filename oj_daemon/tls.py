@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 import tempfile
+from asyncio import sslproto
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 LIFETIME: Final = timedelta(days=3650)
 """Of what we make. Long, because clients pin the certificate: a renewal would lock all of them out at once."""
 RENEW_BEFORE: Final = timedelta(days=30)
+BUFFER_BYTES: Final = 32 * 1024
+"""Of each connection, read at once: asyncio's own 256 KB are a quarter of a gigabyte for 1,000 agents in places."""
 SKEW: Final = timedelta(minutes=5)
 """Certificates begin in the past, for clients whose clocks are behind (libraries.md 9)."""
 Stamp = tuple[tuple[int, int, int], ...]
@@ -115,7 +118,13 @@ def fingerprint(chain: Path) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
+def _keep_small() -> None:
+    """Let asyncio make smaller buffers for what is connected from now on; there is no other way to say it than for all."""
+    sslproto.SSLProtocol.max_size = BUFFER_BYTES
+
+
 def _server_context(material: Material) -> ssl.SSLContext:
+    _keep_small()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -195,6 +204,7 @@ class Authority:
 
     def context(self, name: str) -> ssl.SSLContext:
         """For connections to places, showing a certificate of that name; whoever this CA has not signed is not trusted."""
+        _keep_small()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(cadata=self.pem)

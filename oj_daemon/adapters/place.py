@@ -18,7 +18,6 @@ import asyncio
 import base64
 import contextlib
 import io
-import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     import ssl
 
     from aiohttp import ClientSession
-    from aiohttp.abc import ResolveResult
 
 T = TypeVar("T")
 
@@ -257,25 +255,17 @@ class PlaceClient:
 
     def client(self) -> ClientSession:
         """The connections to the place, opened when first needed."""
-        import aiohttp  # noqa: PLC0415 - 200 ms and 10 MB, for daemons that have places
-
-        place = self
-
-        class Resolver(aiohttp.ThreadedResolver):
-            """The name in the certificate stands for the address that the place has now."""
-
-            async def resolve(
-                self, _name: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-            ) -> list[ResolveResult]:
-                return await super().resolve(place._host, port, family)
-
         if self._client is None or self._client.closed:
+            import aiohttp  # noqa: PLC0415 - 200 ms and 10 MB, for daemons that have places
+
+            from oj_daemon.adapters.resolver import Resolver  # noqa: PLC0415 - made of it
+
             self._client = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     # Each agent holds a stream, each step a question: nobody waits for another.
                     limit=0,
                     ssl=self._ssl if self._ssl is not None else True,
-                    resolver=Resolver() if self._server_hostname else None,
+                    resolver=Resolver(lambda: self._host) if self._server_hostname else None,
                     use_dns_cache=False,
                 ),
                 headers={"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {},

@@ -7,12 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from oj_daemon import settings
-from oj_daemon.wire.client import Client
 from tests.support.agents import agents
 from tests.support.kube.container import unsupported
 from tests.support.waiting import until
@@ -302,47 +299,3 @@ def test_sixty_places_at_once_cost_one_watch_and_a_handful_of_requests_each(ward
     assert before["WATCH pods"] <= 2  # one, and another should the first have ended
     assert not [what for what in after if what.startswith("GET pods/")], after
     assert after["DELETE pods/NAME"] == count
-
-
-def test_fifty_orders_at_once_are_made_into_pods_with_few_requests(ward: Ward) -> None:
-    world, count = ward.world, 50
-    world.job('step "a" { run = "true" }')
-    ward.push()
-    ward.kube.hold()
-    ward.kube.fault("delay", method="POST", seconds=0.02)
-    ward.kube.forget_requests()
-    path = ".oj/runbooks/main.hcl"
-    text = (world.project / path).read_text()
-    head = world.git("rev-parse", "HEAD").strip()
-    fields: dict[str, Any] = {
-        "project": "shop",
-        "project_root": str(world.project),
-        "invoke_dir": str(world.project),
-        "command": "build",
-        "sources": {"files": [{"path": path, "text": text}]},
-        "repo": {
-            "root": str(world.project),
-            "url": f"file://{ward.bare}",
-            "branch": "main",
-            "head": head,
-        },
-        "is_remote": True,
-    }
-    with Client(settings.load(world.environ)) as client:
-        jobs = [str(client.call("RunCommand", **fields)["job_id"]) for _ in range(count)]
-
-        def made() -> list[float]:
-            asked = ward.kube.requests()
-            return [each["at"] for each in asked if each["method"] == "POST" and each["path"].endswith("/pods")]  # fmt: skip
-
-        until(lambda: len(made()) >= count, SECONDS, lambda: f"{len(made())} pods", pause=0.3)
-        posts = [each["at"] for each in ward.kube.requests() if each["method"] == "POST"]
-        rate = len(posts) / (max(posts) - min(posts))
-        sys.stdout.write(f"P14: {count} places, {rate:.1f} writes/s of 20 (burst 30)\n")
-        assert len(made()) == count
-        client.call("JobCancel", ids=jobs)
-    ward.kube.lift()
-    until_clean(ward)
-    counts = ward.kube.counts()
-    assert counts["POST secrets"] == counts["DELETE pods/NAME"] == count
-    assert not [what for what in counts if what.startswith("GET pods/")], counts

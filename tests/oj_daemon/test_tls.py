@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ssl
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,36 @@ async def test_clients_show_a_certificate_where_one_is_asked_for(folder: Path) -
     assert await shown_to(keeper, known)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await shown_to(keeper, blind())
+
+
+async def test_a_connection_that_is_quiet_takes_little_memory_and_much_gets_through_it(
+    folder: Path,
+) -> None:
+    keeper = tls.keep(config(folder))
+    sent, count = b"0123456789abcdef" * 65536, 20
+    done = asyncio.Event()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=keeper.context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client, open_ = strict(folder / "tls" / "ca.pem"), []
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=client, server_hostname="localhost"
+                )
+                assert await reader.readexactly(len(sent)) == sent
+                open_.append(writer)
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            done.set()
+            for writer in open_:
+                writer.close()
+    assert taken / (2 * count) < 128 * 1024  # both ends are here

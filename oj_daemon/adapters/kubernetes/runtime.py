@@ -25,6 +25,7 @@ import msgspec
 from oj_daemon.adapters.base import PlaceReady
 from oj_daemon.adapters.kubernetes import pod as pods
 from oj_daemon.adapters.kubernetes.api import Kube, KubeError
+from oj_daemon.adapters.kubernetes.bucket import Bucket
 from oj_daemon.adapters.kubernetes.diagnose import diagnose_pod
 from oj_daemon.adapters.kubernetes.diagnosis import Diagnosis, Kind
 from oj_daemon.adapters.kubernetes.plan import SESSION, plan_of
@@ -118,7 +119,7 @@ class KubernetesPlaces:
         """What waits for a quota; one of them tries again when a pod of ours has gone."""
         self._holding: set[str] = set()
         """Names of pods that are, or are about to be."""
-        self._writes = _Bucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
+        self._writes = Bucket(WRITES_PER_SECOND, WRITES_AT_ONCE)
         self._making: set[str] = set()
         self._saving: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
@@ -266,15 +267,13 @@ class KubernetesPlaces:
                 with contextlib.suppress(_NotFound):
                     await self._erase("secrets", plan.name, {})
                 continue
-            made = await self._post(owner, "pods", pod)
-            if made is not None:
-                with contextlib.suppress(KubeError):  # else the sweep removes it
+            # What has our name already was made by a request of ours whose answer did not come, most probably.
+            found = await self._post(owner, "pods", pod) or await self._look(plan)
+            if found is not None:
+                with contextlib.suppress(KubeError):  # whoever removes the place removes it as well
                     await self._kube.request(
-                        "PATCH", self._path("secrets", plan.name), pods.owner_of(made)
+                        "PATCH", self._path("secrets", plan.name), pods.owner_of(found)
                     )
-                found = made
-            else:
-                found = await self._look(plan)
         self.cache.put(found)
         return found
 
@@ -651,28 +650,6 @@ def _ignore(*_: object) -> None:
 
 class _NotFound(Exception):
     """There is nothing to be removed."""
-
-
-class _Bucket:
-    """So many writes a second, and so many at once (kubernetes.md 4)."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._left = float(burst)
-        self._at = time.monotonic()
-        self._lock = asyncio.Lock()
-
-    async def take(self) -> None:
-        """Return when one more may be sent."""
-        async with self._lock:
-            now = time.monotonic()
-            self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
-            self._at = now
-            if self._left < 1:
-                await asyncio.sleep((1 - self._left) / self._per_second)
-                self._left, self._at = 1.0, time.monotonic()
-            self._left -= 1
 
 
 def _name(owner: str) -> str:

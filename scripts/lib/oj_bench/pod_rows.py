@@ -52,11 +52,15 @@ def p14(bench: Bench) -> list[Result]:
             kube.forget_requests()
             before = daemon.cpu()
             jobs = [_order(client, folder) for _ in range(count)]
-            _until(lambda: kube.counts()["PATCH secrets/NAME"] >= count, "the places are made")
+            _until(
+                lambda: kube.counts()["POST pods"] >= count and len(kube.list("pods")) == count,
+                "the places are made",
+            )
             cpu = daemon.cpu() - before
             made = [each["at"] for each in kube.requests() if each["method"] == "POST"]
             client.call("JobCancel", ids=jobs)
-            _until(lambda: kube.counts()["DELETE secrets/NAME"] >= count, "the places are removed")
+            _until(lambda: kube.counts()["DELETE secrets/NAME"] >= count, "they are removed")
+            _until(lambda: not kube.list("pods") and not kube.list("secrets"), "they are gone")
         counts = {what: number for what, number in kube.counts().items() if what not in SHARED}
     limit = len(made) / ((len(made) - WRITES_AT_ONCE) / WRITES_PER_SECOND)
     return [

@@ -107,14 +107,14 @@ class KubeProcess:
         """After `quota`."""
         self.admin("DELETE", "quota")
 
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> Sequence[Object]:
         """What was asked so far."""
-        found: list[dict[str, Any]] = self.admin("GET", "requests")
+        found: Sequence[Object] = self.admin("GET", "requests")
         return found
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> Sequence[Object]:
         """What watches were told so far: type, name of the object, and when (CLOCK_MONOTONIC)."""
-        found: list[dict[str, Any]] = self.admin("GET", "lines")
+        found: Sequence[Object] = self.admin("GET", "lines")
         return found
 
     def set_status(self, name: str, status: Mapping[str, Any]) -> None:
@@ -135,6 +135,15 @@ class KubeProcess:
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/{name}"
         found: dict[str, Any] = self.ask("GET", path)
         return found
+
+    def list(self, plural: str) -> Sequence[Object]:
+        """All of a kind in our namespace: pods, secrets, events."""
+        found: Sequence[Object] = self.ask("GET", self.path(plural))["items"]
+        return found
+
+    def path(self, plural: str, name: str = "") -> str:
+        """Path of a kind or an object."""
+        return f"/api/v1/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     def close(self) -> None:
         """End it."""
@@ -196,15 +205,6 @@ class Cluster(KubeProcess):
         shutil.rmtree(self._pods, ignore_errors=True)
 
     # -- what there is
-
-    def list(self, plural: str) -> Sequence[Object]:
-        """All of a kind in our namespace: pods, secrets, events."""
-        found: Sequence[Object] = self.ask("GET", self.path(plural))["items"]
-        return found
-
-    def path(self, plural: str, name: str = "") -> str:
-        """Path of a kind or an object."""
-        return f"/api/v1/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     def create(self, plural: str, body: Object) -> Object:
         """Make an object."""
