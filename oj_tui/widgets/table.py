@@ -62,8 +62,8 @@ def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int
     # It is mostly longer than any terminal is wide: it must not press the others together before it is short itself.
     giving = [] if rest is None else [(rest, FAIR * columns[rest].least)]
     giving += [(at, columns[at].least) for at in sorted(kept, key=lambda at: -columns[at].rank)]
-    for at, least in giving:
-        give = min(max(0, excess), max(0, widths[at] - least))
+    for at, floor in giving:
+        give = min(max(0, excess), max(0, widths[at] - floor))
         widths[at] -= give
         excess -= give
     if rest is not None and excess < 0:
