@@ -22,15 +22,20 @@ Keys = dict[str, dict[str, list[str]]]
 
 def keys_of(screen: Screen[Any]) -> Keys:
     """What can be pressed now, nearest first."""
-    groups: Keys = {"This screen": {}, "Where the cursor is": {}, "Everywhere": {}}
+    groups: Keys = {
+        "This screen": {},
+        "Where the cursor is": {},
+        "Everywhere": {},
+        "On every screen": {},
+    }
     for node, binding, is_enabled, _ in screen.active_bindings.values():
         if not binding.description or not is_enabled:
             continue
         group = "Where the cursor is"
         if node is screen:
-            # The library's own keys of screens, such as Tab, are no matter of this one.
+            # The library's own keys of screens, such as Tab, are the same on all of them.
             own = {each.key for each in _bindings(type(screen))}
-            group = "This screen" if binding.key in own else "Everywhere"
+            group = "This screen" if binding.key in own else "On every screen"
         elif node is screen.app:
             group = "Everywhere"
         shown = groups[group].setdefault(binding.description, [])

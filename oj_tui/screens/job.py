@@ -28,7 +28,7 @@ from oj_tui.widgets.table import HEADING, Column, Table
 COLUMNS = (
     Column("ID", 8, 8),
     Column("NAME", 8, 30),
-    Column("PROJECT", 6, 20, rank=4),
+    Column("PROJECT", 7, 20, rank=4),
     Column("STEP", 6, 24, rank=2),
     Column("STATUS", 11, 12),
     Column("TRY", 5, 5, rank=5, right=True),

@@ -23,19 +23,19 @@ from oj_tui.widgets.table import Column, Table
 NEEDS = (
     Column("NEEDS YOU", 11, 12),
     Column("NAME", 8, 30),
-    Column("PROJECT", 6, 20, rank=4),
+    Column("PROJECT", 7, 20, rank=4),
     Column("AGE", 4, 6, rank=1, right=True),
     Column("DUE", 4, 8, rank=2),
     Column("WHY", 10, 200, rank=3, takes_rest=True),
 )
 PROJECTS = (
     Column("PROJECT", 8, 30),
-    Column("RUNNING", 7, 7, right=True),
-    Column("WAITING", 7, 7, right=True),
-    Column("SUSPENDED", 9, 9, rank=3, right=True),
-    Column("FAILED", 6, 6, rank=1, right=True),
-    Column("AGENTS", 6, 6, rank=4, right=True),
-    Column("DECISIONS", 9, 9, rank=2, right=True),
+    Column("RUNNING", 7, 7, rank=4, right=True),
+    Column("WAITING", 7, 7, rank=3, right=True),
+    Column("SUSPENDED", 9, 9, rank=5, right=True),
+    Column("FAILED", 6, 6, rank=2, right=True),
+    Column("AGENTS", 6, 6, rank=6, right=True),
+    Column("DECISIONS", 9, 9, rank=1, right=True),
 )
 
 

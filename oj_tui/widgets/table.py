@@ -27,6 +27,8 @@ from oj_tui.store import View
 
 Piece = tuple[str, str]
 GAP: Final = 2
+FAIR: Final = 3
+"""How many times its least room the column that takes the rest keeps before others give of theirs."""
 HEADING: Final = "heading"
 """A row with this key is no row but a line of text above those that follow; the cursor passes over it."""
 
@@ -56,11 +58,14 @@ def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int
         kept.remove(at)
     widths = [wanted[at] if at in kept else 0 for at in range(len(columns))]
     excess = sum(widths) + GAP * (len(kept) - 1) - room
-    for at in sorted(kept, key=lambda at: -columns[at].rank):
-        give = min(max(0, excess), max(0, widths[at] - columns[at].least))
+    rest = next((at for at in kept if columns[at].takes_rest), None)
+    # It is mostly longer than any terminal is wide: it must not press the others together before it is short itself.
+    giving = [] if rest is None else [(rest, FAIR * columns[rest].least)]
+    giving += [(at, columns[at].least) for at in sorted(kept, key=lambda at: -columns[at].rank)]
+    for at, floor in giving:
+        give = min(max(0, excess), max(0, widths[at] - floor))
         widths[at] -= give
         excess -= give
-    rest = next((at for at in kept if columns[at].takes_rest), None)
     if rest is not None and excess < 0:
         widths[rest] -= excess
     if excess > 0:  # one column, in less room than it needs
@@ -284,9 +289,9 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
                 segments.append(Segment(" " * GAP, base))
             shown = cut(text, room)
             gap = " " * (room - width(shown))
-            style = base
-            if name and not is_cursor:
-                style = base + self.get_component_rich_style(f"style--{name}", partial=True)
+            # Whole styles: those that are a share of the contrast to what is behind them cannot be laid over another one.
+            is_plain = not name or is_cursor
+            style = base if is_plain else self.get_component_rich_style(f"style--{name}")
             segments.append(Segment(gap + shown if column.right else shown + gap, style))
         return Strip(segments).adjust_cell_length(self.size.width, base)
 

@@ -292,6 +292,23 @@ def test_the_palette_finds_what_has_a_name_and_opens_it() -> None:
     play(scenario, known=KNOWN)
 
 
+def test_the_palette_attaches_to_agents_that_are_up() -> None:
+    ran: list[tuple[str, ...]] = []
+
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        # Headless: there is no terminal to lend.
+        app.run_oj = lambda *words: ran.append(words)  # type: ignore[method-assign]
+        await pilot.press("ctrl+p", *"attach")
+        await answered(app, pilot)
+        assert "agt-ended" not in screens.text(app)
+        await pilot.press("down", "enter")
+        await answered(app, pilot)
+        assert ran == [("attach", AGENT)]
+
+    ended = agent(id="agt-ended", name="ended", status="gone")
+    play(scenario, known={**KNOWN, "agents": [agent(), ended]})
+
+
 def test_the_palette_goes_to_modes_before_anything_is_typed() -> None:
     async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
         await pilot.press("ctrl+p")

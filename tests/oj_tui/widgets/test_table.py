@@ -117,6 +117,18 @@ def test_where_there_is_too_little_room_the_least_important_column_gives_first()
     assert fit(COLUMNS, [4, 20, 50], 30) == [4, 16, 6]
 
 
+def test_a_long_last_column_does_not_press_the_others_together() -> None:
+    columns = (
+        Column("NAME", 4, 20, rank=2),
+        Column("WHY", 6, 200, rank=1, takes_rest=True),
+        Column("STEP", 4, 20),
+    )
+    assert fit(columns, [20, 100, 10], 60) == [20, 26, 10]
+    assert fit(columns, [20, 100, 10], 46) == [14, 18, 10]
+    assert fit(columns, [20, 100, 10], 30) == [4, 12, 10]
+    assert fit(columns, [20, 100, 10], 20) == [4, 6, 6]
+
+
 def test_a_column_that_cannot_be_of_use_any_more_is_left_out() -> None:
     assert fit(COLUMNS, [4, 20, 50], 19) == [4, 13, 0]
     assert fit(COLUMNS, [4, 20, 50], 3) == [0, 3, 0]
