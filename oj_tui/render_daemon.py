@@ -74,22 +74,24 @@ def _settings(info: View, width: int) -> list[Line]:
     if not info["settings"]:
         return []
     lines: list[Line] = [[], [("Settings", "title")]]
+    label = max(columns_of(clean(choice["name"])) for choice in info["settings"]) + 2
     for choice in info["settings"]:
-        lines.extend(_fact(clean(choice["name"]), choice["value"], width))
-        lines.extend(_broken(f"because {clean(choice['reason'])}", "", width, "muted"))
+        name, value = f"{clean(choice['name']):<{label}}", clean(choice["value"])
+        because = f"because {clean(choice['reason'])}"
+        if label + columns_of(value) + 2 + columns_of(because) <= width:
+            lines.append([(name, "muted"), (f"{value}  ", ""), (because, "muted")])
+        else:
+            lines.extend(_broken(value, name, width, ""))
+            lines.extend(_broken(because, " " * label, width, "muted"))
     return lines
 
 
 def _fact(name: str, value: object, width: int, style: str = "") -> list[Line]:
     """A name and what is so, in as many lines as it takes."""
-    label = f"{name:<{LABEL}}"
-    if columns_of(label) > LABEL:
-        label = f"{name}  "
-    return _broken(clean(value), label, width, style)
+    return _broken(clean(value), f"{name:<{LABEL}}", width, style)
 
 
 def _broken(text: str, label: str, width: int, style: str) -> list[Line]:
-    label = label or " " * LABEL
     room = max(20, width - columns_of(label))
     # Between words where that works out; characters that are two columns wide make a line too long for that.
     pieces = [
@@ -108,7 +110,9 @@ def _broken(text: str, label: str, width: int, style: str) -> list[Line]:
 
 def place_row(workspace: View, jobs: Mapping[str, View], now: int) -> list[Piece]:
     """Where a job works: pod or folder, status, whose it is, age, what it waits for or why it is as it is."""
-    where = f"pod {workspace['place']}" if workspace["place"] else workspace["path"]
+    # Folders lie side by side: what tells them apart is the end. The job says all of it.
+    folder = str(workspace["path"]).rstrip("/").rpartition("/")[2]
+    where = f"pod {workspace['place']}" if workspace["place"] else folder
     job_id = owner_of(workspace)
     job = jobs.get(job_id)
     name = short_id(job_id) if job is None or job["name"] == job_id else str(job["name"])

@@ -169,14 +169,30 @@ def log_line(line: str) -> Line:
 
 
 def story_row(line: View) -> list[Piece]:
-    """A fact: its number, when, what, what caused it, and what it says."""
-    data = json.dumps(line["data"], ensure_ascii=False)[:LONGEST_DATA]
+    """A fact: its number, when, what, what caused it, and what it says besides whose it is."""
+    says = [
+        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in line["data"].items()
+        if value and name not in ("job_id", "at")
+    ]
     return [
         (str(line["seq"]), "muted"),
         (moment(line["at_ms"]), "muted"),
         (clean(line["fact"]), "name"),
         (clean(line["cause"]), "muted"),
-        (clean(data), ""),
+        (clean("  ".join(says)[:LONGEST_DATA]), ""),
+    ]
+
+
+def fact(line: View, width: int) -> list[Row]:
+    """A fact in full."""
+    about = f"{clean(line['fact'])}  record {line['seq']}  {moment(line['at_ms'])}"
+    data = json.dumps(line["data"], ensure_ascii=False, indent=2).replace("\\n", "\n    ")
+    return [
+        ("", [(about, "title")]),
+        ("", [(f"because of {clean(line['cause'])}" if line["cause"] else "", "muted")]),
+        ("", []),
+        *(("", [(each, "")]) for each in _broken(data, max(20, width))),
     ]
 
 

@@ -29,14 +29,14 @@ POLL_SECONDS: Final = 2.0
 TAIL: Final = 500
 """Lines of the log that are asked for at first."""
 PLACES = (
-    Column("PLACE", 12, 60),
-    Column("KIND", 6, 8, rank=5),
-    Column("STATUS", 7, 10),
-    Column("JOB", 6, 24),
-    Column("IS", 6, 11, rank=3),
-    Column("PROJECT", 6, 16, rank=4),
-    Column("AGE", 3, 6, rank=2, right=True),
-    Column("WAITS FOR / WHY", 12, 400, rank=1, takes_rest=True),
+    Column("PLACE", 20, 60),
+    Column("KIND", 8, 8, rank=5),
+    Column("STATUS", 10, 11),
+    Column("JOB", 8, 24),
+    Column("IS", 11, 11, rank=2),
+    Column("PROJECT", 7, 16, rank=4),
+    Column("AGE", 3, 6, rank=3, right=True),
+    Column("WAITS FOR / WHY", 16, 400, rank=1, takes_rest=True),
 )
 RESTARTED: Final = "-- another daemon runs now; what follows is its log --"
 

@@ -21,6 +21,7 @@ from oj_tui import render_job
 from oj_tui.feed import Followed, Lost, News
 from oj_tui.render import Piece
 from oj_tui.screens.confirm import Confirm
+from oj_tui.screens.fact import FactScreen
 from oj_tui.screens.page import Page
 from oj_tui.screens.resume import ResumeMessage
 from oj_tui.store import View
@@ -91,6 +92,7 @@ class JobScreen(Page):
         self._has_log = False
         """The tail of the log has come, and `_follow` goes on from there."""
         self._was_lost = False
+        self._story: list[View] = []
 
     def body(self) -> ComposeResult:
         """Which job; below that the panes."""
@@ -164,7 +166,8 @@ class JobScreen(Page):
         if self._was_lost and not self._has_log:
             self._ask_log()
         self._was_lost = False
-        self.draw()
+        if changes["details"] or changes["missing"]:
+            self.draw()
         message.follow.taken()
 
     def on_lost(self, message: Lost) -> None:
@@ -183,7 +186,8 @@ class JobScreen(Page):
             table.empty = f"No facts.{whole}"
             if whole:
                 self.notify(whole.strip(), markup=False)
-            table.fill([{**line, "id": f"{at}"} for at, line in enumerate(story["lines"])])
+            self._story = story["lines"]
+            table.fill([{**line, "id": f"{at}"} for at, line in enumerate(self._story)])
         table.refresh()
 
     # What is shown
@@ -287,8 +291,10 @@ class JobScreen(Page):
             self._show_log(message.key)
 
     async def on_table_opened(self, message: Table.Opened) -> None:
-        """An agent or a decision."""
-        if message.table.id != "story":
+        """A fact in full; an agent or a decision."""
+        if message.table.id == "story":
+            await self.app.push_screen(FactScreen(self._story[int(message.key)]))
+        else:
             await self._open(message.key)
 
     async def _open(self, id_: str) -> None:

@@ -69,6 +69,9 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Show these; the cursor stays with its key."""
+        size = Size(self.size.width, len(rows))
+        if self._rows == rows and self.virtual_size == size:
+            return
         before = self.key
         self._rows = list(rows)
         was_openable = bool(self._keyed)
@@ -77,7 +80,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh_bindings()
         keys = [self._rows[at][0] for at in self._keyed]
         self._at = keys.index(before) if before in keys else min(self._at, max(0, len(keys) - 1))
-        self.virtual_size = Size(self.size.width, len(self._rows))
+        self.virtual_size = size
         self.refresh()
 
     def select(self, key: str) -> None:

@@ -32,8 +32,11 @@ def test_health_is_told_with_each_setting_and_its_reason() -> None:
         "Record         99 of epoch 4",
         "",
         "Settings",
-        "runtime        local",
-        "               because no container is named",
+        "runtime  local  because no container is named",
+    ]
+    assert text(render_daemon.health(info(), 40))[-2:] == [
+        "runtime  local",
+        "         because no container is named",
     ]
 
 
@@ -97,7 +100,7 @@ def test_a_place_is_told_with_its_owner_and_its_diagnosis() -> None:
     ]
     folder = render_daemon.place_row(workspace(owner_status="", reason="kept"), {}, NOW)
     assert [piece for piece, _ in folder] == [
-        "/state/workspaces/wks-8a7b6c5d4e3f2g1h", "worktree", "• ready", "4f9h2k7m", "-", "shop", "1h", "kept",
+        "wks-8a7b6c5d4e3f2g1h", "worktree", "• ready", "4f9h2k7m", "-", "shop", "1h", "kept",
     ]  # fmt: skip
 
 

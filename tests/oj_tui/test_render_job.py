@@ -132,13 +132,29 @@ def test_pieces_of_a_log_line_are_the_line_again() -> None:
 
 
 def test_a_fact_of_the_story_is_a_row() -> None:
-    line = {"seq": 7, "at_ms": NOW, "cause": "run", "fact": "job:created", "data": {"x": f"{EVIL}"}}
+    data = {"job_id": JOB, "step": EVIL, "exit_code": 0, "next": ["a"]}
+    line = {"seq": 7, "at_ms": NOW, "cause": "run", "fact": "step:exited", "data": data}
     assert render_job.story_row(line) == [
         ("7", "muted"),
         (moment(NOW), "muted"),
-        ("job:created", "name"),
+        ("step:exited", "name"),
         ("run", "muted"),
-        ('{"x": "\\u001b[2J\\u001b]0;x\\u0007"}', ""),
+        ('step=^[[2J^[]0;x^G  next=["a"]', ""),
+    ]
+
+
+def test_a_fact_is_shown_in_full() -> None:
+    data = {"error": f"one{EVIL}\ntwo", "code": 0}
+    line = {"seq": 7, "at_ms": NOW, "cause": "#6", "fact": "step:exited", "data": data}
+    assert text(render_job.fact(line, 60)) == [
+        f"step:exited  record 7  {moment(NOW)}",
+        "because of #6",
+        "",
+        "{",
+        '  "error": "one\\u001b[2J\\u001b]0;x\\u0007',
+        '    two",',
+        '  "code": 0',
+        "}",
     ]
 
 

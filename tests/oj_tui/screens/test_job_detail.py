@@ -309,11 +309,26 @@ def test_the_story_is_told_when_it_is_opened_and_again_when_asked() -> None:
         assert tui.feed.of("JobStory") == []
         await tui.pilot.press("t")
         await settle(tui.app, tui.pilot)
-        await tui.shows("job:created", "run:4f", '{"a": 1}')
+        await tui.shows("job:created", "run:4f", "a=1")
         assert tui.app.said == ["Its beginning is no longer in the log."]
         await tui.pilot.press("R")
         await settle(tui.app, tui.pilot)
         assert tui.feed.of("JobStory") == [{"id": JOB}, {"id": JOB}]
+
+    see(scenario)
+
+
+def test_a_fact_of_the_story_is_opened_and_closed() -> None:
+    async def scenario(tui: Tui) -> None:
+        line = {"seq": 7, "at_ms": NOW, "cause": "#6", "fact": "job:created", "data": {"a": 1}}
+        tui.feed.answer("JobStory", reply("Story", lines=[line], complete=True))
+        await tui.pilot.press("t")
+        await tui.shows("a=1")
+        await tui.pilot.press("enter")
+        await tui.shows("because of #6", '"a": 1')
+        await tui.pilot.press("escape")
+        await settle(tui.app, tui.pilot)
+        assert pane(tui.app) == "story"
 
     see(scenario)
 
