@@ -13,8 +13,7 @@ import pytest
 from oj_cli import follow, output
 from oj_cli.talk import Talk
 from oj_daemon.errors import OjError
-from oj_daemon.wire import answers
-from oj_daemon.wire import picture
+from oj_daemon.wire import answers, picture
 from tests.oj_cli.test_follow import FakeCtx, changes, done
 from tests.oj_daemon.wire.test_picture import draw, job, node, run
 from tests.support.replies import DECISION, asked, decision
