@@ -162,6 +162,36 @@ def agent_lines(agent: View, now: int) -> list[Line]:
         for label, pieces in fields
         if any(text for text, _ in pieces)
     ]
+    return made + _said(agent)
+
+
+def agent_brief(agent: View, now: int) -> list[Line]:
+    """The same in few lines, for a terminal that is small."""
+    kind, _, owner = str(agent["owner"]).partition(":")
+    step = f", step {clean(agent['step'])}" if kind != "crew" and agent["step"] else ""
+    spent = ", ".join(part for part in (_did(agent), _spent(agent), cost(agent)) if part)
+    state_piece = state(agent)
+    made: list[Line] = [
+        [
+            status(clean(agent["status"])),
+            (f" {_for(agent, now)}  ", "muted"),
+            state_piece,
+            ("  " if state_piece[0] else "", ""),
+            (clean(agent["name"]), "name"),
+            (f" {short_id(agent['id'])}", "muted"),
+        ],
+        [("Job ", "muted"), *_job(agent, owner), (f"{step} in {clean(agent['project'])}", "")],
+    ]
+    if waits_for(agent):
+        label = "Waits for " if is_live(agent) else "Why "
+        made.append([(label, "muted"), (waits_for(agent), "warn" if is_live(agent) else "")])
+    if spent:
+        made.append([(spent, "muted")])
+    return made + _said(agent)
+
+
+def _said(agent: View) -> list[Line]:
+    made: list[Line] = []
     said = str(agent["last_message"]).strip().splitlines()
     if said:
         made.append([("Last message", "muted")])

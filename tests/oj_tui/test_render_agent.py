@@ -102,6 +102,22 @@ def test_beside_the_terminal_stands_what_there_is_to_say() -> None:
     ]
 
 
+def test_in_little_room_the_same_is_said_in_few_lines() -> None:
+    view = agent(
+        status="waiting", state="idle", detail="Done?", commands=2, usage=USAGE, last_message="a\nb"
+    )
+    texts = ["".join(text for text, _ in line) for line in render_agent.agent_brief(view, NOW)]
+    assert texts == [
+        "? waiting for 1h 0m  ○ idle  coder 7m2n4p6q",
+        "Job 4f9h2k7m fix-login, step code in shop",
+        "Waits for Done?",
+        "2 commands run, 1.2k in, 340 out, 11k cached, $0.13",
+        "Last message",
+        "  a",
+        "  b",
+    ]
+
+
 @pytest.mark.parametrize(
     ("screen", "words"),
     [
