@@ -10,6 +10,16 @@ import sys
 
 from oj_cli import output
 from oj_daemon.errors import OjError
+from oj_daemon.wire import answers
+from oj_daemon.wire.answers import (
+    MESSAGE_FOR,
+    MESSAGE_NEEDED,
+    SOURCES,
+    answered_by,
+    chosen,
+    deadline,
+    own_label,
+)
 from oj_daemon.wire.format import elapsed, moment
 from oj_daemon.wire.names import short_id
 from oj_daemon.wire.text import one_line
@@ -24,20 +34,6 @@ if TYPE_CHECKING:
     Line = list[Text]
     Read = Callable[[str], str | None]
     """Shows a question to the person and returns the line typed; None when nothing more can come."""
-
-SOURCES = {
-    "idle": "Idle",
-    "dead": "Exited",
-    "error": "Error",
-    "gate": "Gate",
-    "approval": "Permission Approval",
-    "question": "Question",
-    "plan": "Plan Approval",
-}
-MESSAGE_FOR = ("Nudge", "Retry")
-"""Options that a message may go with."""
-MESSAGE_NEEDED = ("Revise", "Other")
-"""Options that mean nothing without a message."""
 
 
 class Answer:
@@ -60,19 +56,9 @@ def fields(decision_id: str, answer: Answer) -> dict[str, Any]:
         "id": decision_id,
         "choices": answer.choices,
         "message": answer.message,
-        "by": user_name(),
+        "by": answers.user_name(),
         "channel": "cli",
     }
-
-
-def user_name() -> str:
-    """Who sits here; empty where the system does not know."""
-    from getpass import getuser  # noqa: PLC0415 - only when something is decided
-
-    try:
-        return getuser()
-    except (KeyError, OSError, ImportError):  # no name in the environment, none for our user id
-        return ""
 
 
 def numbers(word: str) -> list[int]:
@@ -93,21 +79,6 @@ def _numbers(word: str) -> list[int] | None:
 
 
 # As text
-
-
-def owner_name(view: dict[str, Any]) -> str:
-    """What to call the job, or the stand-alone agent, that waits."""
-    name = str(view["owner_name"])
-    return short_id(name) if name == view["owner_id"] else name
-
-
-def deadline(view: dict[str, Any], now: int) -> str:
-    """When the decision takes itself, and how; empty where it waits for ever."""
-    at = view["deadline_at_ms"]
-    if not at or view["status"] != "open":
-        return ""
-    when = f"in {elapsed(at - now)}" if at > now else "now"
-    return f"{when}, then {view['default'].lower() or 'everybody is asked again'}"
 
 
 def lines(view: dict[str, Any], now: int, *, with_hint: bool = True) -> list[Line]:
@@ -143,38 +114,13 @@ def _outcome(view: dict[str, Any]) -> list[tuple[str, Line]]:
     """How a decision that is no longer open was decided."""
     if view["status"] == "open":
         return []
-    by = " ".join(
-        part
-        for part in (
-            view["by"],
-            f"({view['channel']})" if view["channel"] and view["channel"] != view["by"] else "",
-        )
-        if part
-    )
     when = f" {moment(view['resolved_at_ms'])}" if view["resolved_at_ms"] else ""
     return [
         ("Status", [output.status(view["status"]), when]),
         ("Chosen", [chosen(view)]),
         ("Message", [one_line(view["message"])]),
-        ("By", [by]),
+        ("By", [answered_by(view)]),
     ]
-
-
-def chosen(view: dict[str, Any]) -> str:
-    """The labels of what was chosen."""
-    groups = view["question_groups"]
-    if len(groups) < 2 or len(view["choices"]) != len(groups):
-        picks = view["choices"][0] if view["choices"] else []
-        return ", ".join(_label(view["options"], number) for number in picks)
-    return "; ".join(
-        f"{group['header'] or group['question']}: "
-        + ", ".join(_label(group["options"], number) for number in picks)
-        for group, picks in zip(groups, view["choices"], strict=False)
-    )
-
-
-def _label(options: list[dict[str, Any]], number: int) -> str:
-    return next((each["label"] for each in options if each["number"] == number), "Other")
 
 
 def context(view: dict[str, Any]) -> list[Line]:
@@ -272,7 +218,7 @@ def ask(view: dict[str, Any], read: Read = read_line) -> Answer:
         picked = _pick(read, "Your answer", len(view["options"]), several=several)
         if isinstance(picked, Answer):
             return picked
-        labels = [_label(view["options"], number) for number in picked]
+        labels = [own_label(view, number) for number in picked]
         message = _message(labels, read)
         if message is not None:
             return Answer([picked], message)

@@ -167,10 +167,10 @@ def _decisions(job: dict[str, Any], now: int) -> list[Line]:
     """What the job waits for, and what to type."""
     made: list[Line] = []
     for decision in job.get("decisions", ()):
-        from oj_cli import decide  # noqa: PLC0415 - only for jobs that wait
+        from oj_daemon.wire import answers  # noqa: PLC0415 - only for jobs that wait
 
         short = short_id(decision["id"])
-        left = decide.deadline(decision, now)
+        left = answers.deadline(decision, now)
         made.append(
             [
                 "  ",

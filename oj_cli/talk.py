@@ -110,11 +110,11 @@ class Talk:
 
 
 def _how_it_closed(view: dict[str, Any]) -> str:
-    from oj_cli import decide  # noqa: PLC0415 - loaded already
+    from oj_daemon.wire import answers  # noqa: PLC0415 - loaded already
 
     if view["status"] != "resolved":
         return f"No longer asked: {view['note'] or view['status']}"
-    what = decide.chosen(view) or one_line(view["message"])
+    what = answers.chosen(view) or one_line(view["message"])
     return f"Answered by {view['by'] or 'someone'}: {what}"
 
 

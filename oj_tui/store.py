@@ -17,6 +17,9 @@ MOST_ENDED: Final = 2_000
 LIVE: Final = frozenset({"pending", "running", "waiting", "ending", "suspended"})
 """Statuses of jobs that have not ended, or may go on."""
 
+FIGURES: Final = ("files_read", "files_written", "commands", "usage")
+"""What of an AgentView changes without being told."""
+
 
 class Store:
     """All that is known."""
@@ -54,6 +57,13 @@ class Store:
             self._keep(self.workspaces, workspace, owner_of(workspace))
         self.is_filled = True
         self._trim()
+
+    def take_figures(self, agents: list[View]) -> None:
+        """Take in what agents did and spent: that alone is no news, and has to be asked for."""
+        for agent in agents:
+            known = self.agents.get(agent["id"])
+            if known is not None:
+                known.update({name: agent[name] for name in FIGURES})
 
     def agents_of(self, job_id: str) -> list[View]:
         """The sessions of a job, oldest first."""

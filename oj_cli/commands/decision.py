@@ -42,7 +42,7 @@ def list_(ctx: Ctx, closed: bool) -> None:
     if not every:
         output.line("No decisions" if closed else "No pending decisions")
         return
-    from oj_cli import decide  # noqa: PLC0415 - only for text
+    from oj_daemon.wire import answers  # noqa: PLC0415 - only for text
 
     now = now_ms()
     is_due = any(entry["deadline_at_ms"] and entry["status"] == "open" for entry in every)
@@ -53,10 +53,10 @@ def list_(ctx: Ctx, closed: bool) -> None:
             [
                 output.literal(short_id(entry["id"])),
                 entry["project"],
-                cut(decide.owner_name(entry), NAME_WIDTH),
+                cut(answers.owner_name(entry), NAME_WIDTH),
                 since(entry["created_at_ms"], now),
                 entry["source"],
-                *([decide.deadline(entry, now) or "-"] if is_due else []),
+                *([answers.deadline(entry, now) or "-"] if is_due else []),
                 *([output.status(entry["status"])] if closed else []),
                 cut(entry["summary"], SUMMARY_WIDTH),
             ]

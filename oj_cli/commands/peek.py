@@ -5,14 +5,12 @@ Rule: colours pass, nothing else of what a program wrote acts on this terminal.
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from oj_cli import diagnostics, output
 from oj_cli.context import Ctx, complete_agent, pass_ctx
 from oj_daemon.wire.names import short_id
-from oj_daemon.wire.text import SGR, cut, visible, width
+from oj_daemon.wire.text import safe, visible, width
 
 LONGEST = 1000
 """Columns of a screen."""
@@ -54,19 +52,3 @@ def print_screen(ctx: Ctx, screen: dict[str, Any]) -> None:
     output.line(output.muted(f"──{title}{'─' * (columns - width(title) - 2)}"))
     output.write("".join(f"{row}\n" for row in shown))
     output.line(output.muted("─" * columns))
-
-
-def safe(text: str, room: int, *, coloured: bool) -> str:
-    """`text`, at most `room` columns of it, with its colours if wanted and without any other power over a terminal."""
-    made = []
-    # Every second part is a colour.
-    for at, part in enumerate(re.split(f"({SGR})", text)):
-        if at % 2:
-            made.append(part if coloured else "")
-            continue
-        shown = cut(visible(part), room)
-        room -= width(shown)
-        made.append(shown)
-        if room <= 0:
-            break
-    return "".join([*made, "\x1b[0m" if coloured else ""])

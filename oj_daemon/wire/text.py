@@ -22,6 +22,22 @@ def visible(text: str) -> str:
     return re.sub(CONTROL, _picture, re.sub(SGR, "", text))
 
 
+def safe(text: str, room: int, *, coloured: bool) -> str:
+    """`text`, at most `room` columns of it, with its colours if wanted and without any other power over a terminal."""
+    made = []
+    # Every second part is a colour.
+    for at, part in enumerate(re.split(f"({SGR})", text)):
+        if at % 2:
+            made.append(part if coloured else "")
+            continue
+        shown = cut(visible(part), room)
+        room -= width(shown)
+        made.append(shown)
+        if room <= 0:
+            break
+    return "".join([*made, "\x1b[0m" if coloured else ""])
+
+
 def width(text: str) -> int:
     """How many columns of a terminal `text` takes."""
     if text.isascii():

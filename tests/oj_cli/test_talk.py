@@ -10,10 +10,10 @@ from typing import Any
 import pexpect
 import pytest
 
-from oj_cli import decide, follow, output
+from oj_cli import follow, output
 from oj_cli.talk import Talk
 from oj_daemon.errors import OjError
-from oj_daemon.wire import picture
+from oj_daemon.wire import answers, picture
 from tests.oj_cli.test_follow import FakeCtx, changes, done
 from tests.oj_daemon.wire.test_picture import draw, job, node, run
 from tests.support.replies import DECISION, asked, decision
@@ -92,17 +92,17 @@ def child(name: str) -> int:
     ended = [changes(2, done(), "2026-01-01T00:00:00Z [job] job completed\n", 9)]
     script = [changes(1, waits(view)), *ended]
     closed = decision(status="resolved", choices=[[2]], by="ben")
-    answers: dict[str, list[Any]] = {
+    replies: dict[str, list[Any]] = {
         "DecisionShow": [closed if name == "elsewhere" else view],
         "DecisionResolve": [{"id": DECISION}],
     }
     if name == "refused":
-        answers["DecisionResolve"] = [
+        replies["DecisionResolve"] = [
             OjError("no such choice", code="invalid"),
             OjError("it is already resolved", code="conflict"),
         ]
-    decide.user_name = lambda: "ann"
-    shown = follow.follow(Ctx(script, answers), ID, wants_view=True)  # type: ignore[arg-type]  # a fake
+    answers.user_name = lambda: "ann"
+    shown = follow.follow(Ctx(script, replies), ID, wants_view=True)  # type: ignore[arg-type]  # a fake
     sys.stdout.write(f"ENDED {shown and shown['status']}\n")
     return 0
 

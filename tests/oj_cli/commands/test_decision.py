@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from oj_cli import decide
+from oj_daemon.wire import answers
 from tests.support.fake_daemon import Message, error
 from tests.support.harness import Harness
 from tests.support.replies import DECISION, HOUR, NOW, asked, decision, reply
@@ -18,7 +18,7 @@ OTHER_DECISION = "dec-a1b2c3d4e5f6g7h8"
 
 @pytest.fixture(autouse=True)
 def _somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "user_name", lambda: "ann")
+    monkeypatch.setattr(answers, "user_name", lambda: "ann")
 
 
 def decisions(*every: Message) -> Message:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from oj_cli.commands.peek import safe
 from tests.support.harness import Harness
 
 
@@ -13,16 +12,6 @@ def screen(**fields: Any) -> dict[str, Any]:
         "type": "AgentScreen", "agent_id": "agt-0123456789abcdef", "name": "coder", "status": "running",
         "live": True, "lines": ["hello", ""], "ansi": ["\x1b[31mhello\x1b[0m", ""], "cols": 20, "rows": 2, **fields,
     }  # fmt: skip
-
-
-def test_only_colours_pass() -> None:
-    hostile = "a\x1b[31mb\x1b]0;x\x07\x1b[2J\x9b1mc\u202e"
-    assert safe(hostile, 99, coloured=True) == "a\x1b[31mb^[]0;x^G^[[2J\\u009b1mc\\u202e\x1b[0m"
-    assert safe(hostile, 99, coloured=False) == "ab^[]0;x^G^[[2J\\u009b1mc\\u202e"
-
-
-def test_a_row_that_is_wider_than_the_terminal_is_cut() -> None:
-    assert safe("abc\x1b[1mdefgh", 5, coloured=True) == "abc\x1b[1md…\x1b[0m"
 
 
 def test_a_live_screen_is_framed_and_coloured_on_a_terminal(daemon_cli: Harness) -> None:

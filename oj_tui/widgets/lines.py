@@ -1,0 +1,51 @@
+"""Lines of styled pieces, as the functions of render make them.
+
+Rule: knows pieces, never what they mean; what was shown already costs nothing to show again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.widgets import Static
+
+from oj_daemon.wire import picture
+
+Piece = tuple[str, str]
+
+
+class Lines(Static):
+    """Lines that break where the room ends."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"style--{name or 'plain'}" for name in picture.STYLES}
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - the library's word
+        super().__init__("", markup=False, id=id, classes=classes)
+        self._put: list[list[Piece]] = []
+
+    def put(self, lines: Sequence[Sequence[Piece]]) -> None:
+        """Show these lines."""
+        given = [list(line) for line in lines]
+        if given != self._put:
+            self._put = given
+            self._write()
+
+    def notify_style_update(self) -> None:
+        """Another theme, other colours."""
+        super().notify_style_update()
+        if self._put:
+            self._write()
+
+    def _write(self) -> None:
+        text = Text()
+        for at, line in enumerate(self._put):
+            if at:
+                text.append("\n")
+            for piece, name in line:
+                style = (
+                    self.get_component_rich_style(f"style--{name}", partial=True) if name else ""
+                )
+                text.append(piece, style)
+        self.update(text)
