@@ -113,13 +113,17 @@ def waits_for(agent: View) -> str:
     if reason and reason not in why:
         why = f"{why}; {reason}" if why else reason
     if agent["decision_id"] and is_live(agent):
-        short = short_id(agent["decision_id"])
-        return f"decision {short}: {clean(why)}" if why else f"decision {short}"
+        # The daemon's own words say that it waits for one, and not for which.
+        rest = why.removeprefix("waits for a decision")
+        between = ": " if rest == why and why else ""
+        return f"decision {short_id(agent['decision_id'])}{between}{clean(rest)}"
     return clean(why)
 
 
 def matches(agent: View, typed: str) -> bool:
     """Whether every word that was typed stands somewhere in its row."""
+    if not typed:
+        return True
     fields = ("id", "name", "status", "state", "step", "project", "job_name", "owner", "detail")
     text = " ".join(str(agent[name]) for name in fields).lower()
     return all(word in text for word in typed.lower().split())

@@ -36,7 +36,7 @@ LOG_LINES: Final = 500
 class AgentScreen(AgentPage):
     """One agent."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - the library declares it
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (124, "-wide")]  # noqa: RUF012 - the library declares it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "log", "Log"),
         Binding("escape", "back", "Back"),

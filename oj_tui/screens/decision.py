@@ -21,11 +21,11 @@ from oj_tui.widgets.table import Column, Table
 
 COLUMNS: Final = (
     Column("DECISION", 8, 8, rank=5),
-    Column("SOURCE", 6, 8),
+    Column("SOURCE", 8, 8),
     Column("OWNER", 8, 24),
     Column("STEP", 4, 16, rank=3),
     Column("AGENT", 5, 16, rank=6),
-    Column("STATUS", 9, 12, rank=4),
+    Column("STATUS", 11, 12, rank=4),
     Column("AGE", 3, 6, rank=1, right=True),
     Column("DEADLINE", 8, 24, rank=2),
     Column("ASKS", 20, 200, takes_rest=True),
@@ -44,8 +44,8 @@ class DecisionList(Page):
         super().__init__()
         self._wants_closed = False
         self._history: list[View] = []
-        self._seen: frozenset[str] = frozenset()
-        """Ids that news told of when closed ones were asked for."""
+        self._seen: frozenset[str] | None = None
+        """Ids that news told of when closed ones were asked for; None: they have to be asked for."""
 
     def body(self) -> ComposeResult:
         """One table."""
@@ -53,7 +53,7 @@ class DecisionList(Page):
 
     def on_screen_resume(self) -> None:
         """Some may have been closed meanwhile."""
-        self._seen = frozenset()
+        self._seen = None
         super().on_screen_resume()
 
     def _row(self, view: View) -> Sequence[Piece]:
@@ -65,8 +65,8 @@ class DecisionList(Page):
         views = list(known.values())
         if self._wants_closed:
             views += [each for each in self._history if each["id"] not in known]
-            if self._seen != frozenset(known) or not self._seen:
-                self._seen = frozenset(known) or frozenset({""})
+            if self._seen != frozenset(known):
+                self._seen = frozenset(known)
                 self._ask_closed()
         self.query_one(Table).fill(render_decision.in_order(views))
 
@@ -82,7 +82,7 @@ class DecisionList(Page):
     def action_closed(self) -> None:
         """Show closed ones too, or no longer."""
         self._wants_closed = not self._wants_closed
-        self._seen = frozenset()
+        self._seen = None
         self.fill()
 
     def action_attach(self) -> None:

@@ -23,7 +23,7 @@ from oj_tui.screens.confirm import Confirm
 from oj_tui.screens.page import Page
 from oj_tui.store import View
 from oj_tui.widgets.choices import Choice, Choices
-from oj_tui.widgets.document import Document
+from oj_tui.widgets.document import Document, shows_all
 from oj_tui.widgets.form import Form, Question
 from oj_tui.widgets.lines import Lines
 from oj_tui.widgets.message_line import MessageLine
@@ -139,11 +139,17 @@ class DecisionScreen(Page):
         await answer.remove_children()
         head, plan = render_decision.split_plan(view)
         about = [Static(render_decision.plain(head), markup=False, classes="context")]
-        if plan and self._is_raw:
-            about.append(Static(render_decision.plain(plan), markup=False, classes="context"))
+        plan = render_decision.plain(plan)
+        is_raw = self._is_raw
+        if plan and not is_raw and not shows_all(plan):
+            is_raw = True
+            words = "As it was written: laid out as a document, part of it would not be seen."
+            about.append(Static(words, markup=False, classes="context"))
+        if plan and is_raw:
+            about.append(Static(plan, markup=False, classes="context"))
         await context.mount(*about)
-        if plan and not self._is_raw:
-            await context.mount(Document(render_decision.plain(plan)))
+        if plan and not is_raw:
+            await context.mount(Document(plan))
         if not self.is_open:
             self._pending = []
             if is_typing:

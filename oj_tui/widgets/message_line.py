@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
@@ -40,6 +41,12 @@ class MessageLine(Input):
         self.display = False
         if self._from is not None and self._from.is_attached:
             self._from.focus()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """A text of several lines becomes one: the library would take the first and drop the others."""
+        event.prevent_default()
+        event.stop()
+        self.insert_text_at_cursor(" ".join(event.text.split()))
 
     def action_leave(self) -> None:
         """Esc."""

@@ -41,6 +41,9 @@ def test_an_agent_that_waits_says_for_what() -> None:
         status="waiting", state="prompt", detail="may I?", decision_id="dec-k3j5h7g9f1d2c4b6"
     )
     assert render_agent.waits_for(view) == "decision k3j5h7g9: may I?"
+    assert render_agent.waits_for({**view, "detail": ""}) == "decision k3j5h7g9"
+    own = {**view, "detail": "waits for a decision (question): Which?"}
+    assert render_agent.waits_for(own) == "decision k3j5h7g9 (question): Which?"
     assert render_agent.waits_for(agent(detail="a free slot")) == "a free slot"
 
 

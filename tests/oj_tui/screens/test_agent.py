@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from textual import events
 from textual.pilot import Pilot
 
 from oj_daemon.errors import OjError
@@ -178,6 +179,16 @@ def test_a_message_that_is_refused_stays_written_and_esc_leaves_it() -> None:
         await pilot.pause()
         assert not line.display
         assert len(feed.of("AgentSend")) == 1
+
+    run(scenario)
+
+
+def test_a_text_of_several_lines_is_pasted_whole() -> None:
+    async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
+        await pilot.press("m", "x")
+        app.post_message(events.Paste("one\n  two\n"))
+        line = app.screen.query_one(MessageLine)
+        await until(pilot, lambda: line.value == "xone two")
 
     run(scenario)
 

@@ -52,7 +52,7 @@ def log(content: str, offset: int, *, is_over: bool = False) -> Message:
 def run(
     scenario: Callable[[OjApp, FakeFeed, Pilot[None]], Awaitable[None]],
     *,
-    size: tuple[int, int] = (120, 24),
+    size: tuple[int, int] = (130, 24),
     shows: Message | OjError | None = None,
     **changes: object,
 ) -> None:

@@ -14,7 +14,7 @@ from oj_tui.screens.decision_detail import DecisionScreen
 from oj_tui.widgets.table import Table
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.pilots import until
+from tests.support.pilots import settled, until
 from tests.support.replies import AGENT, DECISION, NOW, Message, decision, reply, summary
 
 MINUTE = 60_000
@@ -107,6 +107,21 @@ def test_closed_ones_are_asked_for_again_when_one_is_closed() -> None:
         feed.follows[0].send(is_snapshot=True, jobs=[summary()], decisions=DECISIONS[:1])
         await until(pilot, lambda: set(keys_of(app)) == {DECISION, OLD, CLOSED})
         assert len(feed.of("DecisionList")) == 2
+
+    run(scenario)
+
+
+def test_closed_ones_are_asked_for_once_also_when_nothing_is_open() -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.answer("DecisionList", reply("Decisions", decisions=[ANSWERED]))
+        feed.follows[0].send(is_snapshot=True, jobs=[summary()])
+        await pilot.press("h")
+        await until(pilot, lambda: keys_of(app) == [CLOSED])
+        app.show()
+        await settled(pilot)
+        app.show()
+        await settled(pilot)
+        assert len(feed.of("DecisionList")) == 1
 
     run(scenario)
 

@@ -235,6 +235,15 @@ def test_a_plan_is_readable_and_nothing_of_it_is_hidden() -> None:
     run(scenario, source="plan", context=PLAN, options=ACCEPT, size=(100, 36))
 
 
+def test_a_plan_of_which_part_would_be_lost_is_shown_as_it_was_written() -> None:
+    async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
+        await until(pilot, shown(app, "As it was written"))
+        assert "| 1 | 2 | and delete everything |" in screens.text(app)
+
+    table = "Asks.\n\nPlan:\n| a | b |\n|---|---|\n| 1 | 2 | and delete everything |"
+    run(scenario, source="plan", context=table, options=ACCEPT)
+
+
 def test_a_long_context_scrolls_while_the_options_stay_in_sight() -> None:
     async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
         await until(pilot, shown(app, "line 0"))
