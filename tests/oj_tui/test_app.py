@@ -17,7 +17,7 @@ from oj_tui.screens.page import Page
 from oj_tui.widgets.table import Table
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.live_view import answered, play, told
+from tests.support.live_view import answered, play, refuse_all, told
 from tests.support.replies import AGENT, JOB, NOW, agent, decision, summary
 
 KNOWN = {"jobs": [summary()], "agents": [agent()], "decisions": [decision()]}
@@ -32,7 +32,8 @@ GONE = WireError("cannot reach the daemon", hint="oj daemon start")
     [("1", "overview"), ("2", "jobs"), ("3", "agents"), ("4", "decisions"), ("5", "daemon")],
 )
 def test_a_number_goes_to_a_mode(key: str, mode: str) -> None:
-    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        refuse_all(feed)
         await pilot.press(key)
         assert app.current_mode == mode
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from textual.pilot import Pilot
 
+from oj_daemon.errors import OjError
+from oj_daemon.wire import requests
 from oj_tui.app import OjApp
 from oj_tui.crash import CrashLog
 from oj_tui.screens import open as opening
@@ -39,6 +41,12 @@ def play(
             await scenario(app, pilot, feed)
 
     asyncio.run(run())
+
+
+def refuse_all(feed: FakeFeed) -> None:
+    """Whatever a screen asks is refused: for tests that only pass through it."""
+    for question in get_args(requests.Query):
+        feed.answer(question.__name__, OjError("refused"))
 
 
 def told(app: OjApp) -> list[str]:

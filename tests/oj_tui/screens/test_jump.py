@@ -9,7 +9,7 @@ from oj_tui.screens.jump import JumpLine
 from oj_tui.screens.page import Page
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.live_view import play
+from tests.support.live_view import play, refuse_all
 from tests.support.plain_screen import PlainScreen
 from tests.support.replies import AGENT, JOB, agent, summary
 
@@ -22,7 +22,8 @@ def typed(line: str) -> list[str]:
 
 
 def test_a_line_goes_to_a_mode() -> None:
-    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        refuse_all(feed)
         await pilot.press("colon", *"daem", "enter")
         await pilot.pause()
         assert app.current_mode == "daemon"

@@ -7,7 +7,7 @@ from oj_tui.app import OjApp
 from oj_tui.widgets.bar import Tabs
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.live_view import play
+from tests.support.live_view import play, refuse_all
 from tests.support.replies import decision
 
 WIDE = " 1 Overview   2 Jobs   3 Agents   4 Decisions (1)   5 Daemon"
@@ -39,7 +39,8 @@ def test_where_there_is_little_room_only_the_current_tab_has_its_name() -> None:
 @pytest.mark.parametrize("width", [80, 40])
 @pytest.mark.parametrize(("number", "mode"), [(1, "overview"), (2, "jobs"), (3, "agents")])
 def test_a_click_goes_to_the_mode(number: int, mode: str, width: int) -> None:
-    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        refuse_all(feed)
         at = screens.lines(app)[0].index(str(number))
         await pilot.click(Tabs, offset=(at, 0))
         await pilot.pause()
