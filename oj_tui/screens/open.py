@@ -14,7 +14,7 @@ from textual.screen import Screen
 if TYPE_CHECKING:
     from oj_tui.app import OjApp
 
-SCREENS: Final = {
+SCREENS: Final[dict[str, tuple[str, str]]] = {
     "job-": ("oj_tui.screens.job_detail", "JobScreen"),
     "crw-": ("oj_tui.screens.job_detail", "JobScreen"),
     "agt-": ("oj_tui.screens.agent_detail", "AgentScreen"),
@@ -23,12 +23,19 @@ SCREENS: Final = {
 """First characters of an id -> module and class of its screen, which takes the id alone."""
 
 
-async def open_by_id(app: OjApp, id: str) -> Screen[object] | None:  # noqa: A002 - the word of all requests
-    """Show the thing with this full id above the current screen; None if there is no screen for it."""
+async def open_by_id(
+    app: OjApp,
+    id: str,  # noqa: A002 - the word of all requests
+    **how: str,
+) -> Screen[object] | None:
+    """Show the thing with this full id above the current screen; None if there is no screen for it.
+
+    `how` is given to the screen, such as which part of it to show first.
+    """
     if id[:4] not in SCREENS:
         app.notify(f"there is no screen for '{id}'", severity="error", markup=False)
         return None
     module, name = SCREENS[id[:4]]
-    screen: Screen[object] = getattr(import_module(module), name)(id)
+    screen: Screen[object] = getattr(import_module(module), name)(id, **how)
     await app.push_screen(screen)
     return screen
