@@ -193,6 +193,15 @@ def test_panes_are_walked_through_by_tab_and_by_click() -> None:
     see(scenario)
 
 
+def test_a_job_is_opened_at_its_log() -> None:
+    async def scenario(tui: Tui) -> None:
+        await tui.shows("[Log]", "test_login passed", "following the end")
+        await tui.pilot.press("up")
+        assert pane(tui.app) == "log"
+
+    see(scenario, start="log")
+
+
 def test_the_log_goes_on_from_where_its_tail_ended() -> None:
     async def scenario(tui: Tui) -> None:
         assert tui.feed.of("JobLogs") == [{"id": JOB, "lines": 2000}]
