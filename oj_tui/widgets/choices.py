@@ -119,7 +119,8 @@ class Choices(Vertical, can_focus=True):
 
     def _draw(self) -> None:
         room = len(str(max((option.number for option in self._options), default=0)))
-        for at, (row, option) in enumerate(zip(self.query(Row), self._options, strict=True)):
+        # Where a key was quicker than the rows there are fewer of them; they are drawn when all are there.
+        for at, (row, option) in enumerate(zip(self.query(Row), self._options, strict=False)):
             is_here = at == self._cursor and self.has_focus
             row.set_class(is_here, "choice--here")
             sign = "▸ " if is_here else "  "

@@ -85,14 +85,16 @@ def test_a_job_is_watched_its_question_answered_its_agent_visited_and_the_termin
     assert "SQLite" in told
     assert "(tui)" in told
 
-    pane.press("Escape", "Escape")
-    pane.press("2")
-    pane.until("completed")
+    pane.until("Variables")  # back at the job, which goes on
+    pane.until(r"completed .*s  ")
+    pane.press("Escape")
+    pane.until(r"NAME +PROJECT")
+    pane.until(rf"{job_id[4:12]}.*completed")
     pane.press("/")
     pane.type("nothing-like-this")
-    pane.until_not(job_id[4:12])
+    pane.until_not(rf"{job_id[4:12]}")
     pane.press("Escape")
-    pane.until(job_id[4:12])
+    pane.until(rf"{job_id[4:12]}.*completed")
 
     pane.press("q")
     pane.until_not("1 Overview")
