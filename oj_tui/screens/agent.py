@@ -83,13 +83,13 @@ class AgentList(AgentPage):
     def on_mount(self) -> None:
         """Keep figures fresh."""
         self.query_one(Table).focus()
-        self.set_interval(FIGURES_SECONDS, self._ask_figures)
+        self.set_interval(FIGURES_SECONDS, self.ask_figures)
 
     def on_screen_resume(self) -> None:
         """Figures may be old: nobody asked meanwhile."""
         super().on_screen_resume()
         self._wants_all = True
-        self._ask_figures()
+        self.ask_figures()
 
     @property
     def agent(self) -> View | None:
@@ -119,7 +119,7 @@ class AgentList(AgentPage):
         )
         table.fill(found)
 
-    def _ask_figures(self) -> None:
+    def ask_figures(self) -> None:
         """Ask unless nobody looks, or nothing can have changed."""
         is_seen = self.is_current and self.oj.lost is None
         if is_seen and (

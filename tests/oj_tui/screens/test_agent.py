@@ -101,12 +101,12 @@ def test_figures_are_asked_for_while_the_screen_is_in_front() -> None:
         feed.answer("AgentList", reply("Agents", agents=[agent(commands=42)], total=1))
         agents = app.screen
         assert isinstance(agents, AgentList)
-        agents._ask_figures()
+        agents.ask_figures()
         await settled(pilot)
         assert seen(app, "0/0/42")
         await app.switch_mode("jobs")
         asked = len(feed.of("AgentList"))
-        agents._ask_figures()
+        agents.ask_figures()
         await settled(pilot)
         assert len(feed.of("AgentList")) == asked
 
