@@ -63,6 +63,7 @@ class AgentList(AgentPage):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort"),
+        Binding("l", "log", "Log"),
         Binding("S", "reverse", "Reverse", show=False),
         Binding("escape", "no_filter", "No filter", show=False),
     ]
@@ -142,10 +143,21 @@ class AgentList(AgentPage):
         """Show one in full."""
         self.app.push_screen(AgentScreen(message.key))
 
+    def action_log(self) -> None:
+        """Show the log of the one under the cursor."""
+        if self.agent is not None:
+            self.app.push_screen(AgentScreen(str(self.agent["id"]), start="log"))
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Narrow the list."""
         if isinstance(event.input, Filter):
             self.fill()
+
+    def narrow(self, words: str) -> None:
+        """Show only what has these words."""
+        line = self.query_one(Filter)
+        line.display = bool(words)
+        line.value = words
 
     def action_filter(self) -> None:
         """Begin to narrow."""

@@ -44,8 +44,10 @@ class AgentScreen(AgentPage):
         Binding("escape", "back", "Back"),
     ]
 
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, *, start: str = "terminal") -> None:
         super().__init__()
+        self._start = start
+        """What is shown first: the terminal, or the log."""
         self._agent_id = agent_id
         self._asked: View | None = None
         """What AgentShow said, for one that no news tell of."""
@@ -71,6 +73,8 @@ class AgentScreen(AgentPage):
     def on_mount(self) -> None:
         """Keys go to the terminal; figures are no news, and asked for."""
         self.query_one(TerminalPane).focus()
+        if self._start == "log":
+            self.action_log()
         self.set_interval(FIGURES_SECONDS, self.ask_figures)
 
     def on_screen_resume(self) -> None:

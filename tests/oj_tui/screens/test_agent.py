@@ -211,6 +211,19 @@ def test_kill_asks_first() -> None:
     run(scenario)
 
 
+def test_l_opens_its_log_and_y_copies_its_id() -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.answer("AgentLogs", OjError("its log is away", code="unavailable"))
+        await pilot.press("y")
+        assert app.clipboard == THIRD
+        await pilot.press("l")
+        await until(pilot, lambda: seen(app, "its log is away"))
+        assert seen(app, "l shows the terminal again")
+        assert feed.of("AgentPeek") == []
+
+    run(scenario)
+
+
 def test_r_resumes_and_a_refusal_is_told_in_words() -> None:
     async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
         feed.answer("AgentResume", OjError("its job has ended", hint="oj job resume z0y1x2w3"))
