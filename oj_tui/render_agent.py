@@ -26,6 +26,10 @@ STATES: Final = {
 """Sign and style of what a session is doing."""
 SAID_LINES: Final = 40
 """Lines of the last message that are shown."""
+FIELDS: Final = (
+    "name", "status", "state", "step", "project", "job_name", "id", "owner", "detail",
+)  # fmt: skip
+"""What a filter looks at."""
 LABEL: Final = 10
 """Columns of the names of fields."""
 
@@ -121,12 +125,15 @@ def waits_for(agent: View) -> str:
 
 
 def matches(agent: View, typed: str) -> bool:
-    """Whether every word that was typed stands somewhere in its row."""
-    if not typed:
-        return True
-    fields = ("id", "name", "status", "state", "step", "project", "job_name", "owner", "detail")
-    text = " ".join(str(agent[name]) for name in fields).lower()
-    return all(word in text for word in typed.lower().split())
+    """Whether every word that was typed stands somewhere in its row; `field:word` in that field."""
+    return all(_has(agent, word) for word in typed.lower().split())
+
+
+def _has(agent: View, word: str) -> bool:
+    field, colon, rest = word.partition(":")
+    if colon and field in FIELDS:
+        return rest in str(agent[field]).lower()
+    return any(word in str(agent[name]).lower() for name in FIELDS)
 
 
 def screen_title(screen: View | None, problem: str = "") -> Line:

@@ -63,6 +63,7 @@ class AgentList(AgentPage):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort"),
+        Binding("l", "log", "Log"),
         Binding("S", "reverse", "Reverse", show=False),
         Binding("escape", "no_filter", "No filter", show=False),
     ]
@@ -83,13 +84,13 @@ class AgentList(AgentPage):
     def on_mount(self) -> None:
         """Keep figures fresh."""
         self.query_one(Table).focus()
-        self.set_interval(FIGURES_SECONDS, self._ask_figures)
+        self.set_interval(FIGURES_SECONDS, self.ask_figures)
 
     def on_screen_resume(self) -> None:
         """Figures may be old: nobody asked meanwhile."""
         super().on_screen_resume()
         self._wants_all = True
-        self._ask_figures()
+        self.ask_figures()
 
     @property
     def agent(self) -> View | None:
@@ -119,7 +120,7 @@ class AgentList(AgentPage):
         )
         table.fill(found)
 
-    def _ask_figures(self) -> None:
+    def ask_figures(self) -> None:
         """Ask unless nobody looks, or nothing can have changed."""
         is_seen = self.is_current and self.oj.lost is None
         if is_seen and (
@@ -142,10 +143,21 @@ class AgentList(AgentPage):
         """Show one in full."""
         self.app.push_screen(AgentScreen(message.key))
 
+    def action_log(self) -> None:
+        """Show the log of the one under the cursor."""
+        if self.agent is not None:
+            self.app.push_screen(AgentScreen(str(self.agent["id"]), start="log"))
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Narrow the list."""
         if isinstance(event.input, Filter):
             self.fill()
+
+    def narrow(self, words: str) -> None:
+        """Show only what has these words."""
+        line = self.query_one(Filter)
+        line.display = bool(words)
+        line.value = words
 
     def action_filter(self) -> None:
         """Begin to narrow."""

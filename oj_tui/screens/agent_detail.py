@@ -27,6 +27,8 @@ from oj_tui.widgets.terminal_pane import TerminalPane
 
 LOOK_SECONDS: Final = 0.25
 """Pause between two looks at a terminal."""
+FIGURES_SECONDS: Final = 2.0
+"""How often is asked what the agent did and spent."""
 FAILED_SECONDS: Final = 2.0
 """The same after one that failed."""
 LOG_LINES: Final = 500
@@ -42,8 +44,10 @@ class AgentScreen(AgentPage):
         Binding("escape", "back", "Back"),
     ]
 
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, *, start: str = "terminal") -> None:
         super().__init__()
+        self._start = start
+        """What is shown first: the terminal, or the log."""
         self._agent_id = agent_id
         self._asked: View | None = None
         """What AgentShow said, for one that no news tell of."""
@@ -67,8 +71,11 @@ class AgentScreen(AgentPage):
         yield MessageLine()
 
     def on_mount(self) -> None:
-        """Keys go to the terminal."""
+        """Keys go to the terminal; figures are no news, and asked for."""
         self.query_one(TerminalPane).focus()
+        if self._start == "log":
+            self.action_log()
+        self.set_interval(FIGURES_SECONDS, self.ask_figures)
 
     def on_screen_resume(self) -> None:
         """Look at it."""
@@ -114,6 +121,23 @@ class AgentScreen(AgentPage):
             title.put([[("its log", "name"), ("  l shows the terminal again", "muted")]])
         else:
             title.put([render_agent.screen_title(self._peeked, self._problem)])
+
+    def ask_figures(self) -> None:
+        """Ask what it did and spent so far, if somebody looks and it may have changed."""
+        agent = self.agent
+        is_seen = self.is_current and self.oj.lost is None
+        if is_seen and agent is not None and render_agent.is_live(agent):
+            self._figures()
+
+    @work(exclusive=True, group="figures")
+    async def _figures(self) -> None:
+        try:
+            told = await feed.ask(self.oj.feed, "AgentShow", id=self._agent_id)
+        except OjError:
+            # The terminal's own question, asked more often, tells what is wrong.
+            return
+        self.oj.store.take_figures([told])
+        self.draw()
 
     @work(exclusive=True, group="show")
     async def _show_agent(self) -> None:

@@ -30,6 +30,7 @@ class AgentPage(Page):
         Binding("d", "decision", "Decision"),
         Binding("r", "resume", "Resume"),
         Binding("K", "kill", "Kill"),
+        Binding("y", "copy", "Copy the id", show=False),
     ]
 
     def __init__(self) -> None:
@@ -67,6 +68,12 @@ class AgentPage(Page):
         if sent is not None:
             event.input.close()
             self.notify(f"sent to {clean(sent['name'])}", markup=False)
+
+    def action_copy(self) -> None:
+        """Put its id into the clipboard."""
+        if self.agent is not None:
+            self.oj.copy_to_clipboard(str(self.agent["id"]))
+            self.notify(f"copied: {self.agent['id']}", markup=False)
 
     def action_decision(self) -> None:
         """What it waits for a person for."""

@@ -38,6 +38,7 @@ class DecisionList(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "closed", "Closed ones"),
         Binding("a", "attach", "Attach"),
+        Binding("y", "copy", "Copy the id", show=False),
     ]
 
     def __init__(self) -> None:
@@ -84,6 +85,13 @@ class DecisionList(Page):
         self._wants_closed = not self._wants_closed
         self._seen = None
         self.fill()
+
+    def action_copy(self) -> None:
+        """Put the id of the one under the cursor into the clipboard."""
+        key = self.query_one(Table).key
+        if key is not None:
+            self.oj.copy_to_clipboard(key)
+            self.notify(f"copied: {key}", markup=False)
 
     def action_attach(self) -> None:
         """Enter the terminal of the agent that asks."""

@@ -42,6 +42,7 @@ class DecisionScreen(Page):
         Binding("a", "attach", "Attach"),
         Binding("o", "reopen", "Reopen"),
         Binding("v", "raw", "As written"),
+        Binding("y", "copy", "Copy the id", show=False),
         Binding("ctrl+s", "submit", "Submit", show=False),
         Binding("pageup,ctrl+b", "page(-1)", "Read up", show=False),
         Binding("pagedown,ctrl+f", "page(1)", "Read down", show=False),
@@ -304,6 +305,11 @@ class DecisionScreen(Page):
             self.oj.run_oj("attach", str(self._view["agent_id"]))
             self.refresh(layout=True)
             self.draw()
+
+    def action_copy(self) -> None:
+        """Put its id into the clipboard."""
+        self.oj.copy_to_clipboard(self._decision_id)
+        self.notify(f"copied: {self._decision_id}", markup=False)
 
     def action_raw(self) -> None:
         """Show a plan as it was written, or as a document again."""

@@ -85,6 +85,8 @@ def test_words_that_are_typed_all_have_to_be_found() -> None:
     assert render_agent.matches(agent(), "SHOP cod")
     assert not render_agent.matches(agent(), "shop nothing")
     assert render_agent.matches(agent(), "")
+    assert render_agent.matches(agent(), "step:code")
+    assert not render_agent.matches(agent(), "step:shop")
 
 
 def test_beside_the_terminal_stands_what_there_is_to_say() -> None:

@@ -101,12 +101,12 @@ def test_figures_are_asked_for_while_the_screen_is_in_front() -> None:
         feed.answer("AgentList", reply("Agents", agents=[agent(commands=42)], total=1))
         agents = app.screen
         assert isinstance(agents, AgentList)
-        agents._ask_figures()
+        agents.ask_figures()
         await settled(pilot)
         assert seen(app, "0/0/42")
         await app.switch_mode("jobs")
         asked = len(feed.of("AgentList"))
-        agents._ask_figures()
+        agents.ask_figures()
         await settled(pilot)
         assert len(feed.of("AgentList")) == asked
 
@@ -207,6 +207,19 @@ def test_kill_asks_first() -> None:
         await pilot.press("y")
         await settled(pilot)
         assert feed.of("AgentKill") == [{"id": THIRD}]
+
+    run(scenario)
+
+
+def test_l_opens_its_log_and_y_copies_its_id() -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.answer("AgentLogs", OjError("its log is away", code="unavailable"))
+        await pilot.press("y")
+        assert app.clipboard == THIRD
+        await pilot.press("l")
+        await until(pilot, lambda: seen(app, "its log is away"))
+        assert seen(app, "l shows the terminal again")
+        assert feed.of("AgentPeek") == []
 
     run(scenario)
 

@@ -62,6 +62,7 @@ def run(
         feed = FakeFeed()
         feed.answer("AgentPeek", shows or screen("\x1b[32m> make\x1b[0m", "all is well"))
         feed.answer("AgentList", reply("Agents", agents=[], total=0))
+        feed.answer("AgentShow", OjError("away", code="unavailable"))
         feed.answer("AgentLogs", log("read  a.py\n", 12))
         app = OjApp(feed, start="agents", now=lambda: NOW)
         async with app.run_test(size=size, notifications=True) as pilot:
@@ -145,6 +146,23 @@ def test_a_terminal_that_is_live_no_more_says_so_and_is_asked_for_once() -> None
         status="completed",
         finished_at_ms=NOW - 5000,
     )
+
+
+def test_what_it_did_and_spent_is_asked_for_while_it_lives() -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.answer("AgentShow", {**mine(), "commands": 41})
+        shows = app.screen
+        assert isinstance(shows, AgentScreen)
+        shows.ask_figures()
+        await until(pilot, shown(app, "41 commands"))
+        feed.follows[0].send(seq=2, jobs=[summary()], agents=[mine(status="completed")])
+        await until(pilot, shown(app, "✓ completed"))
+        asked = len(feed.of("AgentShow"))
+        shows.ask_figures()
+        await pilot.pause()
+        assert len(feed.of("AgentShow")) == asked
+
+    run(scenario)
 
 
 def test_a_look_that_fails_is_told_above_the_terminal() -> None:

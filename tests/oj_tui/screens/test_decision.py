@@ -149,6 +149,16 @@ def test_enter_and_a_double_click_open_a_decision() -> None:
     run(scenario)
 
 
+def test_y_copies_the_id() -> None:
+    async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
+        await pilot.press("y")
+        assert app.clipboard == OLD
+        await pilot.press("enter", "y")
+        await until(pilot, shown(app, f"copied: {OLD}"))
+
+    run(scenario)
+
+
 def test_a_enters_the_terminal_of_the_agent_that_asks() -> None:
     lent: list[tuple[Any, ...]] = []
 
