@@ -44,8 +44,7 @@ class Page(Screen[None]):
 
     def draw(self) -> None:
         """Draw what is known now: called after news, and every second for what grows old."""
-        # A screen that goes away loses its widgets before it is gone itself.
-        if not self.is_mounted or not self.query(Tabs):
+        if not self.query(Tabs):  # it is not composed yet, or being taken down
             return
         self.query_one(Tabs).draw(self.oj.current_mode, len(self.oj.store.open_decisions()))
         self.query_one(Banner).draw(self.oj.lost, is_filled=self.oj.store.is_filled)
