@@ -44,6 +44,7 @@ RESTARTED: Final = "-- another daemon runs now; what follows is its log --"
 class DaemonScreen(Page):
     """The daemon."""
 
+    AUTO_FOCUS = ""  # the panes know what is to have the focus
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "turn(1)", "Next pane"),
         Binding("shift+tab", "turn(-1)", "Pane before", show=False),

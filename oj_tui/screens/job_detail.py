@@ -59,6 +59,7 @@ DECISIONS = (
 class JobScreen(Page):
     """A job."""
 
+    AUTO_FOCUS = ""  # the panes know what is to have the focus
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "turn(1)", "Next pane", priority=False),
         Binding("shift+tab", "turn(-1)", "Pane before", show=False),

@@ -127,7 +127,8 @@ class Panes(Vertical):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """A click into a pane that stands beside the current one makes it the current one."""
-        if event.widget is not self.screen.focused:  # it has moved on meanwhile
+        # Else only the current one is in sight, or the focus has moved on meanwhile.
+        if not self.is_wide or event.widget is not self.screen.focused:
             return
         for name, pane in self._panes.items():
             if name != self.current and (event.widget is pane or pane in event.widget.ancestors):

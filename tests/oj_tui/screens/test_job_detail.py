@@ -291,6 +291,8 @@ def test_enter_on_the_step_of_an_agent_opens_the_agent() -> None:
     detail_screen = pytest.importorskip("oj_tui.screens.agent_detail")
 
     async def scenario(tui: Tui) -> None:
+        for name in ("AgentPeek", "AgentLogs", "AgentShow"):
+            tui.feed.answer(name, Rejected("not here", code="not_found"))
         tui.app.screen.query_one("#steps", Rows).select("code")
         await tui.pilot.press("enter")
         await tui.pilot.pause()
