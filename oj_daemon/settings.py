@@ -224,6 +224,8 @@ class Settings(NamedTuple):
     """OJ_PROJECT."""
     no_color: bool
     color: bool
+    is_dumb_terminal: bool
+    """TERM says that it cannot move its cursor."""
     daemon_url: str | None
     """Another daemon than the one of `state_dir`; as given."""
     tls_ca: str
@@ -381,6 +383,7 @@ def load(environ: Mapping[str, str] | None = None, root: str | os.PathLike[str] 
         project=reader.get("OJ_PROJECT"),
         no_color=reader.get("NO_COLOR") is not None,
         color=reader.get("COLOR") is not None,
+        is_dumb_terminal=reader.get("TERM") in ("dumb", "unknown"),
         daemon_url=reader.get("OJ_DAEMON_URL"),
         tls_ca=reader.get("OJ_TLS_CA") or "",
         tls_fingerprint=(reader.get("OJ_TLS_FINGERPRINT") or "").replace(":", "").lower(),

@@ -6,6 +6,8 @@ what goes wrong in the view itself; the app goes on.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import ClassVar, Final
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.widgets import Input
 
 from oj_daemon.errors import OjError
 from oj_daemon.wire.format import now_ms
@@ -27,6 +30,7 @@ from oj_tui.screens.decision import DecisionList
 from oj_tui.screens.help import Help
 from oj_tui.screens.job import JobList
 from oj_tui.screens.jump import JumpLine, go
+from oj_tui.screens.open import open_by_id
 from oj_tui.screens.overview import Overview
 from oj_tui.screens.page import Page
 from oj_tui.store import Store, View
@@ -56,18 +60,19 @@ class OjApp(Unbroken, App[None]):
         Binding("3", "mode('agents')", "Agents", show=False),
         Binding("4", "mode('decisions')", "Decisions", show=False),
         Binding("5", "mode('daemon')", "Daemon", show=False),
-        Binding("colon", "jump", "Jump"),
+        Binding("colon", "jump", "Jump", priority=True),  # see TYPES in screens/page.py
         Binding("question_mark", "help", "Help"),
         Binding("t", "theme", "Dark, light", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a choice of its own
         self,
         feed: Feed,
         *,
         project: str | None = None,
         start: str = "overview",
+        opened: str = "",
         now: Callable[[], int] = now_ms,
         crashes: CrashLog | None = None,
     ) -> None:
@@ -81,16 +86,25 @@ class OjApp(Unbroken, App[None]):
         self.now = now
         self.crashes = crashes
         """Where errors go that nobody expected; None: the app ends with them, as tests want it."""
-        self._start = start
+        self._start, self._opened = start, opened
         self._is_up = False
         self._follow: feeds.Followed | None = None
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         """Begin."""
+        if not self.is_headless:
+            # Without that a signal would end us as it does by itself, and leave the terminal as ours.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._end, number)
         self._follow = self.feed.follow(self.post_message, nouns=["job"], project=self.project)
         self.set_interval(TICK_SECONDS, self.show)
-        self.switch_mode(self._start)
+        await self.switch_mode(self._start)
+        if self._opened:
+            await open_by_id(self, self._opened)
         self._is_up = True
+
+    def _end(self, number: int) -> None:
+        self.exit(return_code=128 + number)
 
     def on_unmount(self) -> None:
         """Ask for nothing more."""
@@ -118,6 +132,12 @@ class OjApp(Unbroken, App[None]):
             if isinstance(screen, Page):
                 screen.draw()
                 return
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where something is typed, or asked, a colon is a colon."""
+        if action == "jump" and (isinstance(self.focused, Input) or self.screen.is_modal):
+            return False
+        return super().check_action(action, parameters)
 
     async def action_mode(self, mode: str) -> None:
         """Go to a mode; from within it, back to its first screen."""

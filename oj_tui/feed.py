@@ -131,32 +131,40 @@ class Follow:
         is_lost = False
         while not self._is_stopped.is_set():
             try:
-                changes = self._client.call("Watch", **self._fields)
-            except OjError as error:
+                changes = self._next()
+            except Exception as error:  # noqa: BLE001 - without this thread the view would stand still and not say so
                 self._client.close()
                 if not is_lost:
                     is_lost = True
-                    self._send(Lost(self, error))
+                    self._send(Lost(self, _in_words(error)))
                 self._is_stopped.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
             is_lost = False
-            self._fields.update(since=changes["seq"], epoch=changes["epoch"])
-            logs = self._fields.get("logs", {})
-            self._fields["logs"] = {
-                **logs,
-                **{id_: chunk["offset"] for id_, chunk in changes["logs"].items()},
-            }
             self._is_taken.clear()
             self._send(News(self, changes))
             self._is_taken.wait()
             self._is_stopped.wait(PACE_SECONDS)
         self._client.close()
 
+    def _next(self) -> View:
+        """The next answer; the question after it begins where it ends."""
+        changes = self._client.call("Watch", **self._fields)
+        self._fields.update(since=changes["seq"], epoch=changes["epoch"])
+        ends = {id_: chunk["offset"] for id_, chunk in changes["logs"].items()}
+        self._fields["logs"] = {**self._fields.get("logs", {}), **ends}
+        return changes
+
     def _send(self, message: Message) -> None:
         if not self._is_stopped.is_set():
             self._tell(message)
+
+
+def _in_words(error: Exception) -> OjError:
+    if isinstance(error, OjError):
+        return error
+    return OjError(f"a bug in oj tui: {type(error).__name__}: {error}", code="internal")
 
 
 async def ask(feed: Feed, type: str, /, **fields: object) -> View:  # noqa: A002 - the wire's word

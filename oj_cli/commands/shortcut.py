@@ -32,7 +32,7 @@ KINDS = (
 @pass_ctx
 def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes by name
     """Show anything by its id: a job, an agent, a decision, a workspace."""
-    found, candidates = _find(ctx, id)
+    found, candidates = find(ctx, id)
     exact = [entry for entry in found if entry[1]["id"] == id]
     if len(exact or found) == 1 and (exact or not candidates):
         kind, view = (exact or found)[0]
@@ -67,7 +67,7 @@ def show(ctx: Ctx, id: str, verbose: bool) -> int:  # noqa: A002 - click passes 
     return ExitCode.FAILED
 
 
-def _find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+def find(ctx: Ctx, id_: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
     """What `id_` may name: views with their kind, and what the daemon says about ambiguous ones."""
     from oj_daemon.wire.client import RemoteError  # noqa: PLC0415 - not needed for help
 

@@ -20,6 +20,7 @@ from oj_tui.screens.agent_detail import AgentScreen
 from oj_tui.screens.agent_page import AgentPage
 from oj_tui.store import View
 from oj_tui.widgets.filter import Filter
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.message_line import MessageLine
 from oj_tui.widgets.table import Column, Table
 
@@ -61,7 +62,7 @@ class AgentList(AgentPage):
     """All agents."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter"),
+        Binding("slash", "filter", "Filter", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("l", "log", "Log"),
         Binding("S", "reverse", "Reverse", show=False),
@@ -83,7 +84,7 @@ class AgentList(AgentPage):
 
     def on_mount(self) -> None:
         """Keep figures fresh."""
-        self.query_one(Table).focus()
+        take_focus(self.query_one(Table))
         self.set_interval(FIGURES_SECONDS, self.ask_figures)
 
     def on_screen_resume(self) -> None:

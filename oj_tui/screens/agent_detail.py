@@ -20,6 +20,7 @@ from oj_tui import feed, render_agent
 from oj_tui.feed import Followed, Lost, News
 from oj_tui.screens.agent_page import AgentPage
 from oj_tui.store import View
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.lines import Lines
 from oj_tui.widgets.log_pane import LogPane
 from oj_tui.widgets.message_line import MessageLine
@@ -72,7 +73,7 @@ class AgentScreen(AgentPage):
 
     def on_mount(self) -> None:
         """Keys go to the terminal; figures are no news, and asked for."""
-        self.query_one(TerminalPane).focus()
+        take_focus(self.query_one(TerminalPane))
         if self._start == "log":
             self.action_log()
         self.set_interval(FIGURES_SECONDS, self.ask_figures)
@@ -192,7 +193,7 @@ class AgentScreen(AgentPage):
             if self._log is None:
                 self._read_log()
         else:
-            pane.focus()
+            take_focus(pane)
             self._look_on()
         self._title()
 

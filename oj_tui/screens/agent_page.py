@@ -26,7 +26,7 @@ class AgentPage(Page):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "attach", "Attach"),
-        Binding("m", "message", "Message"),
+        Binding("m", "message", "Message", priority=True),
         Binding("d", "decision", "Decision"),
         Binding("r", "resume", "Resume"),
         Binding("K", "kill", "Kill"),

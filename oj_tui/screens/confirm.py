@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from oj_tui.crash import Unbroken
+from oj_tui.widgets.focus import take_focus
 
 
 class Confirm(Unbroken, ModalScreen[bool]):
@@ -41,7 +42,7 @@ class Confirm(Unbroken, ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """What Enter presses is No."""
-        self.query_one("#no", Button).focus()
+        take_focus(self.query_one("#no", Button))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """A click answers."""

@@ -51,7 +51,7 @@ class DaemonScreen(Page):
         Binding("h", "pane('health')", "Health", show=False),
         Binding("p", "pane('places')", "Places", show=False),
         Binding("l", "pane('log')", "Log"),
-        Binding("slash", "search", "Search the log", show=False),
+        Binding("slash", "search", "Search the log", show=False, priority=True),
         Binding("escape", "back", "End the search", show=False),
     ]
 

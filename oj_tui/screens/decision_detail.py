@@ -24,6 +24,7 @@ from oj_tui.screens.page import Page
 from oj_tui.store import View
 from oj_tui.widgets.choices import Choice, Choices
 from oj_tui.widgets.document import Document, shows_all
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.form import Form, Question
 from oj_tui.widgets.lines import Lines
 from oj_tui.widgets.message_line import MessageLine
@@ -38,7 +39,7 @@ class DecisionScreen(Page):
             Binding(str(number), f"number({number})", "Choose", show=False)
             for number in range(1, 10)
         ),
-        Binding("t", "own_words", "Own words"),
+        Binding("t", "own_words", "Own words", priority=True),
         Binding("a", "attach", "Attach"),
         Binding("o", "reopen", "Reopen"),
         Binding("v", "raw", "As written"),
@@ -113,7 +114,7 @@ class DecisionScreen(Page):
         """Only keys that would do something are shown."""
         view = self._view
         if action == "own_words":
-            return self.is_open
+            return self.is_open and super().check_action(action, parameters)
         if action == "reopen":
             return view is not None and view["status"] == "dismissed"
         if action == "raw":
@@ -156,11 +157,11 @@ class DecisionScreen(Page):
             if is_typing:
                 self.query_one(MessageLine).close()
                 self.notify("it takes no answer any more", severity="warning", markup=False)
-            context.focus()
+            take_focus(context)
             return
         await answer.mount(Form(_questions(view)) if _is_form(view) else Choices(_options(view)))
         if not is_typing:
-            answer.query(Choices).first().focus()
+            take_focus(answer.query(Choices).first())
 
     # Choosing
 
@@ -173,7 +174,7 @@ class DecisionScreen(Page):
         elif number not in here.numbers:
             self.notify(f"there is no option {number}", severity="warning", markup=False)
         else:
-            here.focus()
+            take_focus(here)
             here.choose(number)
 
     def on_choices_chosen(self, message: Choices.Chosen) -> None:
@@ -325,7 +326,7 @@ class DecisionScreen(Page):
         """Leave a text; else go back to where one came from."""
         lists = list(self.query(Choices))
         if isinstance(self.focused, Input) and lists:
-            lists[0].focus()
+            take_focus(lists[0])
         else:
             self.app.pop_screen()
 

@@ -23,6 +23,7 @@ from oj_tui.screens.confirm import Confirm
 from oj_tui.screens.open import open_by_id
 from oj_tui.screens.page import Page
 from oj_tui.store import View
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.table import HEADING, Column, Table
 
 COLUMNS = (
@@ -41,7 +42,7 @@ class JobList(Page):
     """All jobs."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter"),
+        Binding("slash", "filter", "Filter", priority=True),
         Binding("escape", "clear", "Clear the filter", show=False),
         Binding("s", "sort", "Sort"),
         Binding("S", "reverse", "Reverse the order", show=False),
@@ -68,7 +69,7 @@ class JobList(Page):
     def on_mount(self) -> None:
         """The filter is there when it is asked for."""
         self.query_one(Input).display = False
-        self.query_one(Table).focus()
+        take_focus(self.query_one(Table))
 
     def _cells(self, job: View) -> Sequence[Piece]:
         return render.job_row(job, self.oj.now())
@@ -114,17 +115,17 @@ class JobList(Page):
 
     def on_input_submitted(self) -> None:
         """Back to what was found."""
-        self.query_one(Table).focus()
+        take_focus(self.query_one(Table))
 
     def action_filter(self) -> None:
         """Type a filter."""
         line = self.query_one(Input)
         line.display = True
-        line.focus()
+        take_focus(line)
 
     def action_clear(self) -> None:
         """Show all again."""
-        self.query_one(Table).focus()
+        take_focus(self.query_one(Table))
         self.query_one(Input).display = False
         self.narrow("")
 

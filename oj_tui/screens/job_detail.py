@@ -68,7 +68,7 @@ class JobScreen(Page):
         Binding("t", "pane('story')", "Story", show=False),
         Binding("v", "pane('variables')", "Variables", show=False),
         Binding("f", "filter", "Log of the step"),
-        Binding("slash", "search", "Search the log", show=False),
+        Binding("slash", "search", "Search the log", show=False, priority=True),
         Binding("c", "cancel", "Cancel"),
         Binding("z", "suspend", "Suspend"),
         Binding("r", "resume", "Resume"),

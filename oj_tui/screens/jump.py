@@ -21,6 +21,7 @@ from oj_tui.crash import Unbroken
 from oj_tui.jump import Goal
 from oj_tui.screens.open import open_by_id
 from oj_tui.store import Store
+from oj_tui.widgets.focus import take_focus
 
 if TYPE_CHECKING:
     from oj_tui.app import OjApp
@@ -65,7 +66,7 @@ class JumpLine(Unbroken, ModalScreen[Goal | None]):
 
     def on_mount(self) -> None:
         """Type at once."""
-        self.query_one(Input).focus()
+        take_focus(self.query_one(Input))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what it may become."""

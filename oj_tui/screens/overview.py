@@ -18,6 +18,7 @@ from oj_tui.screens.job import JobList
 from oj_tui.screens.open import open_by_id
 from oj_tui.screens.page import Page
 from oj_tui.store import View
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.table import Column, Table
 
 NEEDS = (
@@ -69,7 +70,7 @@ class Overview(Page):
         tables = list(self.query(Table))
         at = tables.index(message.table) + message.by
         if 0 <= at < len(tables):
-            tables[at].focus()
+            take_focus(tables[at])
 
     async def on_table_opened(self, message: Table.Opened) -> None:
         """Show the thing; of a project its jobs."""

@@ -6,17 +6,22 @@ said.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, Input
 
 from oj_tui.crash import Unbroken, survived
 from oj_tui.widgets.bar import Banner, Tabs
 
 if TYPE_CHECKING:
     from oj_tui.app import OjApp
+
+
+TYPES: Final = frozenset({"filter", "search", "message", "own_words"})
+"""Actions after which one types. Their keys are priority bindings: those are done before the next key is handed on, so that what
+is typed or pasted at once does not become keys of the list."""
 
 
 class Page(Unbroken, Screen[None]):
@@ -34,6 +39,12 @@ class Page(Unbroken, Screen[None]):
         yield Banner()
         yield from self.body()
         yield Footer(show_command_palette=False)  # it is told in the help: here is no room
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where something is typed, the key of a priority binding is a letter."""
+        if action in TYPES and isinstance(self.focused, Input):
+            return False
+        return super().check_action(action, parameters)
 
     def body(self) -> ComposeResult:
         """What stands between."""

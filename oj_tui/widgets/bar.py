@@ -68,7 +68,7 @@ class Banner(Static):
         self.display = lost is not None or not is_filled
         if lost is not None:
             hint = f"  ({lost.hint})" if lost.hint else ""
-            shown = "shown is what was known; " if is_filled else ""
-            self.update(f"{lost.message}{hint}: {shown}looking for it again")
+            shown = "; shown is what was known" if is_filled else ""
+            self.update(f"looking for the daemon again{shown}: {lost.message}{hint}")
         elif not is_filled:
             self.update("asking the daemon ...")

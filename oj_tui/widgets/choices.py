@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.lines import Lines, Piece
 
 
@@ -141,7 +142,7 @@ class Choices(Vertical, can_focus=True):
     def on_choices_clicked(self, message: Clicked) -> None:
         """A click is a choice."""
         message.stop()
-        self.focus()
+        take_focus(self)
         self.choose(message.number)
 
     def action_walk(self, by: int) -> None:

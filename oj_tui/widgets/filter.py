@@ -12,6 +12,8 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
 
+from oj_tui.widgets.focus import take_focus
+
 
 class Filter(Input):
     """A line that is there while something is typed in it; the screen gets Input.Changed."""
@@ -29,7 +31,7 @@ class Filter(Input):
     def open(self) -> None:
         """Begin to type."""
         self.display = True
-        self.focus()
+        take_focus(self)
 
     def on_blur(self, _event: events.Blur) -> None:
         """An empty one is not shown."""
@@ -37,10 +39,10 @@ class Filter(Input):
 
     def action_keep(self) -> None:
         """Enter."""
-        self.screen.query_one(self._back_to).focus()
+        take_focus(self.screen.query_one(self._back_to))
 
     def action_drop(self) -> None:
         """Esc, here or in the list."""
         self.value = ""
         self.display = False
-        self.screen.query_one(self._back_to).focus()
+        take_focus(self.screen.query_one(self._back_to))

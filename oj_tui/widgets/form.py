@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import Button, Input
 
 from oj_tui.widgets.choices import Choice, Choices
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.lines import Lines, Piece
 
 
@@ -66,7 +67,7 @@ class Form(Vertical):
             if choices is message.choices:
                 text.display = question.other in choices.picked
                 if text.display and message.number == question.other:
-                    text.focus()
+                    take_focus(text)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go on to what comes next."""

@@ -25,6 +25,7 @@ from textual.widgets import Input, Static
 
 from oj_daemon.wire import picture
 from oj_daemon.wire.text import cut
+from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.log_text import MOST, LogText, Read, Span, wrapped
 
 Piece = tuple[str, str]
@@ -333,13 +334,13 @@ class LogPane(Vertical):
         field = self.query_one(Input)
         field.display = True
         field.value = self.log_text.query
-        field.focus()
+        take_focus(field)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Look for it, from what is in sight upwards: the newest is asked for most often."""
         event.stop()
         self.query_one(Input).display = False
-        self._lines.focus()
+        take_focus(self._lines)
         self.search(event.value)
 
     def search(self, query: str) -> None:
@@ -371,7 +372,7 @@ class LogPane(Vertical):
             return False
         if field.display:
             field.display = False
-            self._lines.focus()
+            take_focus(self._lines)
         self.search("")
         return True
 

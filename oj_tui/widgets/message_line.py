@@ -13,6 +13,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
+from oj_tui.widgets.focus import take_focus
+
 
 class MessageLine(Input):
     """A line to write on; the screen gets Input.Submitted, or Left when it was left with Esc."""
@@ -33,14 +35,14 @@ class MessageLine(Input):
             self._from = self.screen.focused
         self.placeholder = what
         self.display = True
-        self.focus()
+        take_focus(self)
 
     def close(self) -> None:
         """Go away, and give the keys back to who had them."""
         self.clear()
         self.display = False
         if self._from is not None and self._from.is_attached:
-            self._from.focus()
+            take_focus(self._from)
 
     def on_paste(self, event: events.Paste) -> None:
         """A text of several lines becomes one: the library would take the first and drop the others."""

@@ -80,6 +80,7 @@ def test_without_any_variable_everything_has_its_default() -> None:
         project=None,
         no_color=False,
         color=False,
+        is_dumb_terminal=False,
         daemon_url=None,
         tls_ca="",
         tls_fingerprint="",

@@ -101,7 +101,7 @@ def test_a_daemon_that_cannot_be_asked_at_all_is_told_with_what_to_type() -> Non
         feed.follows[0].lose(GONE)
         await pilot.pause()
         assert screens.lines(app)[1] == (
-            "cannot reach the daemon  (oj daemon start): looking for it again"
+            "looking for the daemon again: cannot reach the daemon  (oj daemon start)"
         )
 
     play(scenario, known=None)

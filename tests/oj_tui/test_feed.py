@@ -126,6 +126,18 @@ def test_a_daemon_that_refuses_is_told_in_its_own_words(
     assert (lost.error.message, lost.error.hint) == ("you may not", "ask somebody")
 
 
+def test_an_answer_that_nobody_expected_is_told_and_asking_goes_on(
+    daemon: FakeDaemon, ours: DaemonFeed
+) -> None:
+    daemon.answer("Watch", {"type": "Changes", "epoch": 1}, changes(8), SILENCE)
+    ear = Ear()
+    follow = ours.follow(ear)
+    assert "a bug in oj tui: KeyError" in ear.next().error.message
+    assert ear.next().changes["seq"] == 8
+    follow.taken()
+    follow.stop()
+
+
 def test_what_was_stopped_tells_nothing_any_more(daemon: FakeDaemon, ours: DaemonFeed) -> None:
     daemon.answer("Watch", changes(7), changes(8))
     ear = Ear()

@@ -86,12 +86,14 @@ class Pane:
 
     def until(self, pattern: str, *, seconds: float = PATIENCE) -> str:
         """Wait until something stands there; the whole text then."""
-        until(
-            lambda: re.search(pattern, self.text()) is not None,
-            seconds,
-            lambda: f"/{pattern}/ in\n{self.text()}",
-        )
-        return self.text()
+        seen = [""]
+
+        def is_there() -> bool:
+            seen[0] = self.text()
+            return re.search(pattern, seen[0]) is not None
+
+        until(is_there, seconds, lambda: f"/{pattern}/ in\n{seen[0]}")
+        return seen[0]
 
     def until_not(self, pattern: str) -> str:
         """Wait until it stands there no more."""
