@@ -16,6 +16,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from oj_tui.widgets.focus import take_focus
+
 WIDE: Final = 110
 """Columns from which two panes stand side by side."""
 
@@ -117,7 +119,7 @@ class Panes(Vertical):
         pane = self._panes[name]
         target = pane if pane.can_focus else next((w for w in pane.query("*") if w.focusable), None)
         if target is not None:
-            target.focus(scroll_visible=False)
+            take_focus(target)
         self.post_message(self.Shown(name))
 
     def turn(self, by: int) -> None:

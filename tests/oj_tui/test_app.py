@@ -78,7 +78,9 @@ def test_a_connection_that_is_lost_is_told_and_what_was_known_stays() -> None:
         feed.follows[0].lose(GONE)
         await pilot.pause()
         lines = screens.lines(app)
-        assert lines[1].startswith("cannot reach the daemon  (oj daemon start): shown is what was")
+        assert lines[1].startswith(
+            "looking for the daemon again; shown is what was known: cannot reach"
+        )
         assert "fix-login" in lines[3]
         feed.follows[0].send(jobs=[])
         await pilot.pause()
@@ -224,9 +226,9 @@ def test_help_tells_every_key_of_the_screen() -> None:
 def test_help_that_does_not_fit_can_be_scrolled() -> None:
     async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
         await pilot.press("question_mark")
-        assert "Quit" not in screens.text(app)
+        assert "Dark, light" not in screens.text(app)
         await pilot.press(*["j"] * 30)
-        assert "Quit" in screens.text(app)
+        assert "Dark, light" in screens.text(app)
         await pilot.press("escape")
         assert isinstance(app.screen, Page)
 
