@@ -6,6 +6,7 @@ Rule: what it shows is what a person would see; the file is written whole or not
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from oj_tui.app import OjApp
 FOREIGN: Final = re.compile(r"@font-face\s*\{[^}]*\}\s*|<!--.*?-->\s*", re.DOTALL)
 """The library names fonts on somebody's server; a browser has one of fixed width itself."""
 POLL_SECONDS: Final = 0.05
+OPENING_SECONDS: Final = 2.0
+"""How long a screen may take to ask for what it shows."""
 
 
 def take(app: OjApp, path: Path, *, size: tuple[int, int]) -> None:
@@ -29,8 +32,10 @@ def take(app: OjApp, path: Path, *, size: tuple[int, int]) -> None:
     async def look(pilot: Pilot[None]) -> None:
         while not app.store.is_filled and app.lost is None:
             await pilot.pause(POLL_SECONDS)
-        # What a screen asks for itself when it opens, such as a log.
-        await app.workers.wait_for_complete()
+        # What a screen asks for itself when it opens, such as a log; some never stop asking.
+        until = time.monotonic() + OPENING_SECONDS
+        while time.monotonic() < until and not all(each.is_finished for each in app.workers):
+            await pilot.pause(POLL_SECONDS)
         await pilot.pause()
         if app.lost is None:
             made.append(FOREIGN.sub("", app.export_screenshot(title="oj tui")))

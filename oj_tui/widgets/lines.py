@@ -44,8 +44,6 @@ class Lines(Static):
             if at:
                 text.append("\n")
             for piece, name in line:
-                style = (
-                    self.get_component_rich_style(f"style--{name}", partial=True) if name else ""
-                )
-                text.append(piece, style)
+                # A whole style, as in Table: a share of the contrast to what is behind cannot be laid over another one.
+                text.append(piece, self.get_component_rich_style(f"style--{name or 'plain'}"))
         self.update(text)

@@ -96,13 +96,12 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         if at >= len(self._rows):
             return Strip.blank(room, self.rich_style)
         is_cursor = bool(self._keyed) and at == self._keyed[self._at]
-        base = self.get_component_rich_style("rows--cursor") if is_cursor else self.rich_style
+        base = self.get_component_rich_style("rows--cursor" if is_cursor else "style--plain")
+        # Whole styles, as in Table: a share of the contrast to what is behind cannot be laid over another style.
         segments = [
             Segment(
                 text,
-                base
-                if is_cursor or not name
-                else base + self.get_component_rich_style(f"style--{name}", partial=True),
+                base if is_cursor else self.get_component_rich_style(f"style--{name or 'plain'}"),
             )
             for text, name in self._rows[at][1]
         ]
