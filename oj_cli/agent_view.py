@@ -42,8 +42,6 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
         ("Attempts", [", ".join(f"{key} {count}" for key, count in view["attempts"].items())]),
         ("Did", [deeds(view)]),
         ("Usage", [usage(view)]),
-        ("Activity", [_activity(view)]),
-        ("Usage", [_usage(view.get("usage"))]),
         ("Started", [moment(view["created_at_ms"])]),
         ("Updated", [moment(view["updated_at_ms"]), f" ({elapsed(max(0, now - view['updated_at_ms']))} ago)"]),
         ("Ended", [moment(ended)] if ended else []),
@@ -69,27 +67,6 @@ def lines(view: dict[str, Any], now: int) -> list[Line]:
             ],
         ]
     return made
-
-
-def _activity(view: dict[str, Any]) -> str:
-    """What it did, as far as its log tells."""
-    counts = (
-        (view["files_read"], "read"),
-        (view["files_written"], "written"),
-        (view["commands"], "command" if view["commands"] == 1 else "commands"),
-    )
-    return ", ".join(f"{count} {word}" for count, word in counts if count)
-
-
-def _usage(usage: dict[str, Any] | None) -> str:
-    """What it spent."""
-    if not usage:
-        return ""
-    tokens_in = sum(
-        usage[name] for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens")
-    )
-    cost = f", ${usage['total_cost_usd']:.2f}" if usage["total_cost_usd"] else ""
-    return f"{tokens_in} tokens in, {usage['output_tokens']} out{cost}"
 
 
 def why(view: dict[str, Any]) -> str:

@@ -86,8 +86,8 @@ def test_show_says_why_an_agent_is_as_it_is(daemon_cli: Harness) -> None:
         "Status:    waiting (for 1h)",
         "Why:       waits for a decision (dead): exited unexpectedly: exit code 1; killed by signal 9",
         "Attempts:  idle 2",
-        "Activity:  3 read, 1 command",
-        "Usage:     2500 tokens in, 70 out, $0.26",
+        "Did:       3 files read, 1 command run",
+        "Usage:     2000 tokens in, 70 out, 500 cached, $0.26",
         "  done",
         "It waits for a decision: oj decision show k3j5h7g9",
     ):

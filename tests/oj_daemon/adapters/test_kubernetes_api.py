@@ -166,6 +166,15 @@ async def test_refusals_say_what_the_server_says(
     assert message in error.message
 
 
+async def test_an_object_of_half_a_megabyte_is_watched_like_any_other(folder: Path) -> None:
+    async with connected(folder) as (_, kube):
+        notes = {f"n{number}": "x" * 100_000 for number in range(5)}
+        await kube.request("POST", PODS, {"metadata": {"name": "a", "annotations": notes}})
+        query = {"resourceVersion": "100", "timeoutSeconds": "1"}
+        (event,) = [event async for event in kube.watch(PODS, query)]
+        assert event["object"]["metadata"]["annotations"] == notes
+
+
 async def test_delete_and_watch_show_what_happens_to_an_object(folder: Path) -> None:
     async with connected(folder) as (server, kube):
         first = await kube.request("POST", PODS, {"metadata": {"name": "a", "labels": {"x": "1"}}})
