@@ -324,9 +324,9 @@ class Engine:
             self._news.set_result(None)
         self._news = self._loop.create_future()
 
-    async def news(self) -> None:
-        """Wait until something has changed."""
-        await asyncio.shield(self._news)
+    def news(self) -> asyncio.Future[None]:
+        """Done when something has changed after this call."""
+        return asyncio.shield(self._news)
 
     def changed_since(self, job_id: JobId, seq: int) -> bool:
         """Whether the job changed after that record; jobs that this daemon has not touched count as of its start."""

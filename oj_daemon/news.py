@@ -99,13 +99,18 @@ class News:
         """The news, as soon as there are any; without any when the time is up."""
         deadline = time.monotonic() + min(max(request.wait_ms, 0), LONGEST_WAIT_MS) / 1000
         while True:
+            later = self._engine.news()  # also of what happens while the answer is made
             changes = await self._changes(request, who)
             left = deadline - time.monotonic()
             if _is_news(changes) or left <= 0:
                 return changes
+            # What was looked through is not looked through again.
+            request = msgspec.structs.replace(request, since=changes.seq, epoch=changes.epoch)
+            if Noun.FACT in request.nouns and changes.seq < self._engine.durable_seq:
+                continue  # that was a page of other people's facts
             try:
                 async with asyncio.timeout(left):
-                    await self._engine.news()
+                    await later
             except TimeoutError:
                 pass
 
@@ -246,7 +251,9 @@ class News:
         await engine.durable()
         durable, recent = engine.durable_seq, engine.recent
         if since is None:
-            found = await asyncio.to_thread(_newest, self._wal_dir, durable, request.limit)
+            # Of one project the last ones may be the log's first.
+            records = request.limit if request.project is None else None
+            found = await asyncio.to_thread(_newest, self._wal_dir, durable, records)
         elif since >= durable or (recent and recent[0].seq <= since + 1):
             found = [told for told in recent if since < told.seq <= durable][:PAGE]
         else:
@@ -353,8 +360,8 @@ def _oldest(folder: Path, since: int, durable: int) -> list[Told]:
     return list(islice(later, PAGE))
 
 
-def _newest(folder: Path, durable: int, limit: int) -> list[Told]:
-    """The last records: as many as facts are wanted, for each has one at least."""
+def _newest(folder: Path, durable: int, limit: int | None) -> list[Told]:
+    """The last records: as many as facts are wanted, for each has one at least; None: all."""
     return list(deque((told for told in _records(folder) if told.seq <= durable), maxlen=limit))
 
 

@@ -85,7 +85,10 @@ def events(
         if since is None and limit:
             shown = shown[-limit:]
         printer.show(shown, is_gapless=news["is_gapless"])
-        while (news["facts"] and since is not None) or follow:
+        # A page may hold no fact that this token, or this project, is told of: the end is where nothing goes on.
+        before = since
+        while follow or (before is not None and news["seq"] > before):
+            before = news["seq"]
             news = watch.poll() if follow else watch.poll(0)
             printer.show(printer.chosen(news), is_gapless=news["is_gapless"])
     if not follow and not printer.is_used and not ctx.json:

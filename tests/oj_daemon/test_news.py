@@ -222,6 +222,58 @@ def test_one_project_hears_its_own_facts_alone(folder: Path) -> None:
     with_daemon(folder, scenario)
 
 
+def test_the_newest_facts_of_one_project_are_looked_for_behind_those_of_others(
+    folder: Path,
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        mine = await done(daemon)
+        every = await watch(daemon, nouns=FACT, project="shop")
+        await done(daemon, "bank")
+        told = await watch(daemon, nouns=FACT, project="shop", limit=2)
+        assert numbers(told.facts) == numbers(every.facts)[-2:]
+        assert {line.job_id for line in told.facts} == {mine}
+
+    with_daemon(folder, scenario)
+
+
+def test_pages_of_other_projects_facts_do_not_hold_up_ones_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        await done(daemon, "bank")
+        mine = await done(daemon)
+        daemon.works.engine.recent.clear()
+        begun = replies.Changes(seq=1, epoch=daemon.works.engine.epoch)
+        async with asyncio.timeout(20):
+            told = await watch(daemon, begun, nouns=FACT, project="shop", wait_ms=60_000)
+        assert told.facts[0].job_id == mine
+
+    monkeypatch.setattr("oj_daemon.news.PAGE", 1)
+    with_daemon(folder, scenario)
+
+
+def test_what_happens_while_an_answer_is_made_is_told_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        engine = daemon.works.engine
+        snapshot = await watch(daemon)
+        durable, happened = engine.durable, []
+
+        async def slow() -> None:
+            await durable()
+            if not happened:
+                happened.append("")  # before it asks for itself
+                happened.append(await done(daemon))
+
+        monkeypatch.setattr(engine, "durable", slow)
+        async with asyncio.timeout(20):
+            changes = await watch(daemon, snapshot, wait_ms=60_000)
+        assert ids(changes) == happened[1:]
+
+    with_daemon(folder, scenario)
+
+
 def test_the_end_of_a_job_is_told_with_the_end_of_its_log(folder: Path) -> None:
     async def scenario(daemon: Daemon) -> None:
         job_id, _, _ = await daemon.step()

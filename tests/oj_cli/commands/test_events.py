@@ -66,6 +66,12 @@ def test_facts_after_a_number_come_page_by_page(daemon_cli: Harness) -> None:
     assert [asked["since"] for asked in daemon_cli.daemon.of("Watch")] == [4, 5, 6]
 
 
+def test_a_page_of_facts_that_are_not_told_is_not_the_end(daemon_cli: Harness) -> None:
+    daemon_cli.daemon.answer("Watch", told(seq=1004), told(fact(1006)), told(seq=1006))
+    lines = daemon_cli.oj("events", "--since", "4", "-o", "json").out.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == [1006]
+
+
 def test_what_the_log_no_longer_holds_is_said(daemon_cli: Harness) -> None:
     daemon_cli.daemon.answer("Watch", told(fact(50), is_gapless=False), told(seq=50))
     done = daemon_cli.oj("events", "--since", "4")
