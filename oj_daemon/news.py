@@ -20,7 +20,7 @@ import msgspec
 from oj_daemon.access import Principal
 from oj_daemon.build import identity
 from oj_daemon.core import views
-from oj_daemon.core.events import AnyEvent, Record
+from oj_daemon.core.events import AnyEvent, JobDeleted, Record
 from oj_daemon.core.state import Job
 from oj_daemon.engine import Engine, Told
 from oj_daemon.errors import Rejected
@@ -261,8 +261,9 @@ class News:
         lines = [
             line
             for told in found
-            for line in (story_line(told, fact, engine.job_of(fact) or "") for fact in told.facts)
-            if request.project is None or self._is_of(line, request.project)
+            for fact in told.facts
+            for line in (story_line(told, fact, engine.job_of(fact) or ""),)
+            if request.project is None or self._is_of(fact, line.job_id, request.project)
         ]
         if since is None:
             return _Facts(tuple(lines[max(0, len(lines) - request.limit) :]), through=durable)
@@ -272,8 +273,10 @@ class News:
             is_gapless=since >= durable or (bool(found) and found[0].seq == since + 1),
         )
 
-    def _is_of(self, line: replies.StoryLine, project: str) -> bool:
-        job = self._engine.state.jobs.get(JobId(line.job_id))
+    def _is_of(self, fact: AnyEvent, job_id: str, project: str) -> bool:
+        if isinstance(fact, JobDeleted):
+            return fact.project == project
+        job = self._engine.state.jobs.get(JobId(job_id))
         return job is not None and job.project == project
 
     async def story(self, job_id: JobId, *, is_limited: bool) -> replies.Story:

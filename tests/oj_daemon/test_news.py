@@ -119,6 +119,19 @@ def test_pruned_jobs_are_told_as_gone_where_they_were_known(folder: Path) -> Non
     with_daemon(folder, scenario)
 
 
+def test_one_project_hears_that_a_job_of_its_own_was_pruned(folder: Path) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        job_id = await done(daemon)
+        before = await watch(daemon, nouns=FACT)
+        await daemon.ask(requests.JobPrune(all=True), replies.Pruned)
+        mine = await watch(daemon, before, nouns=FACT, project="shop")
+        assert ("job:deleted", job_id) in [(line.fact, line.job_id) for line in mine.facts]
+        others = await watch(daemon, before, nouns=FACT, project="bank", wait_ms=0)
+        assert others.facts == ()
+
+    with_daemon(folder, scenario)
+
+
 def test_a_project_alone_can_be_watched(folder: Path) -> None:
     async def scenario(daemon: Daemon) -> None:
         mine = await done(daemon)
@@ -258,7 +271,8 @@ def test_what_happens_while_an_answer_is_made_is_told_at_once(
     async def scenario(daemon: Daemon) -> None:
         engine = daemon.works.engine
         snapshot = await watch(daemon)
-        durable, happened = engine.durable, []
+        durable = engine.durable
+        happened: list[str] = []
 
         async def slow() -> None:
             await durable()
