@@ -99,7 +99,12 @@ class Kept(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record."""
-        self._lines.append(self.format(record))
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - whoever writes a record must not fail for it
+            self.handleError(record)
+            return
+        self._lines.append(line)
         self._count += 1
 
     def read(self, *, lines: int | None, offset: int | None) -> tuple[str, int]:

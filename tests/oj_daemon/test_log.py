@@ -187,3 +187,16 @@ def test_a_record_about_an_order_names_what_it_is_about(
     said = json.loads(capsys.readouterr().out)
     assert (said["message"], said["job"], said["agent"]) == ("no luck", "job-2", "agt-1")
     assert "workspace" not in said
+
+
+def test_a_record_that_cannot_be_told_is_no_error_of_who_wrote_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    kept = log.Kept()
+    kept.setFormatter(log.TextFormatter())
+    kept.handle(logging.LogRecord("oj", logging.INFO, "", 1, "%d things", ("many",), None))
+    kept.handle(logging.LogRecord("oj", logging.INFO, "", 1, "all is well", (), None))
+    text, count = kept.read(lines=None, offset=None)
+    assert (text.count("\n"), count) == (1, 1)
+    assert text.endswith("all is well\n")
