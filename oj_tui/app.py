@@ -15,10 +15,12 @@ from typing import ClassVar, Final
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 from textual.widgets import Input
 
 from oj_daemon.errors import OjError
 from oj_daemon.wire.format import now_ms
+from oj_daemon.wire.text import visible
 from oj_tui import feed as feeds
 from oj_tui.crash import CrashLog, Unbroken
 from oj_tui.feed import Feed, Lost, News
@@ -171,6 +173,20 @@ class OjApp(Unbroken, App[None]):
         except OjError as error:
             self.tell_error(error)
             return None
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Tell it as the library does; text of others in it cannot act on the terminal."""
+        super().notify(
+            visible(message), title=title, severity=severity, timeout=timeout, markup=markup
+        )
 
     def tell_error(self, error: OjError) -> None:
         """Say what went wrong, and what to do about it."""

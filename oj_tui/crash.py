@@ -59,7 +59,7 @@ class CrashLog:
         words = f"a bug in oj tui: {name}: {error}\nthe view goes on; "
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{moment(now_ms())}\n{''.join(traceback.format_exception(error))}\n")
         except OSError as failure:
             return f"{words}it could not be written to {self.path}: {failure.strerror}"

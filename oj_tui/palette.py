@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.fuzzy import Matcher
 
 from oj_daemon.wire.names import ENDED_AGENTS
 from oj_tui import jump
@@ -47,8 +49,7 @@ class OjCommands(Provider):
         for command in (*self._fixed(), *self._named()):
             score = matcher.match(command.title)
             if score > 0:
-                shown = matcher.highlight(command.title)
-                yield Hit(score, shown, command.run, help=command.help)
+                yield Hit(score, _shown(matcher, command.title), command.run, help=command.help)
 
     def _fixed(self) -> Iterator[Command]:
         app = self._oj
@@ -70,3 +71,8 @@ class OjCommands(Provider):
             if agent["status"] not in ENDED_AGENTS:
                 title = f"Attach to {jump.label_of(agent)}"
                 yield Command(title, "its terminal", partial(app.run_oj, "attach", agent["id"]))
+
+
+def _shown(matcher: Matcher, title: str) -> Content:
+    """The title, what fits marked in it. The library would read the brackets in a name as markup."""
+    return Content(title, list(matcher.highlight(title.replace("[", "(")).spans))

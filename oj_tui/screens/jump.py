@@ -19,6 +19,7 @@ from oj_daemon.errors import OjError
 from oj_tui import jump
 from oj_tui.crash import Unbroken
 from oj_tui.jump import Goal
+from oj_tui.render import clean
 from oj_tui.screens.open import open_by_id
 from oj_tui.store import Store
 from oj_tui.widgets.focus import take_focus
@@ -95,7 +96,7 @@ class JumpLine(Unbroken, ModalScreen[Goal | None]):
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
         found = self.query_one("#found", Static)
-        found.update(text)
+        found.update(clean(text))
         found.set_class(is_error, "error")
 
 

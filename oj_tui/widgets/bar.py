@@ -10,6 +10,7 @@ from textual import events
 from textual.widgets import Static
 
 from oj_daemon.errors import OjError
+from oj_daemon.wire.text import visible
 
 NAMES: Final = ("overview", "jobs", "agents", "decisions", "daemon")
 
@@ -69,6 +70,6 @@ class Banner(Static):
         if lost is not None:
             hint = f"  ({lost.hint})" if lost.hint else ""
             shown = "; shown is what was known" if is_filled else ""
-            self.update(f"looking for the daemon again{shown}: {lost.message}{hint}")
+            self.update(visible(f"looking for the daemon again{shown}: {lost.message}{hint}"))
         elif not is_filled:
             self.update("asking the daemon ...")

@@ -24,7 +24,7 @@ from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from oj_daemon.wire import picture
-from oj_daemon.wire.text import cut
+from oj_daemon.wire.text import cut, one_line, visible
 from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.log_text import MOST, LogText, Read, Span, wrapped
 
@@ -256,7 +256,7 @@ class LogPane(Vertical):
 
     def say(self, words: str) -> None:
         """What is said as long as there is no line."""
-        self._lines.empty = words
+        self._lines.empty = visible(one_line(words))
         self._lines.refresh()
 
     @property

@@ -13,12 +13,14 @@ from oj_tui.app import OjApp
 from oj_tui.crash import CrashLog
 from oj_tui.feed import News
 from oj_tui.screens.confirm import Confirm
+from oj_tui.screens.open import open_by_id
 from oj_tui.screens.page import Page
+from oj_tui.widgets.log_pane import LogPane
 from oj_tui.widgets.table import Table
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
 from tests.support.live_view import answered, play, refuse_all, told
-from tests.support.replies import AGENT, JOB, NOW, agent, decision, summary
+from tests.support.replies import AGENT, JOB, NOW, agent, decision, reply, summary
 
 KNOWN = {"jobs": [summary()], "agents": [agent()], "decisions": [decision()]}
 GONE = WireError("cannot reach the daemon", hint="oj daemon start")
@@ -320,3 +322,57 @@ def test_the_palette_goes_to_modes_before_anything_is_typed() -> None:
             assert words in screens.text(app)
 
     play(scenario, known=KNOWN, size=(80, 40))
+
+
+def test_a_name_of_others_is_no_markup_in_the_palette() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        await pilot.press("ctrl+p", *"open")
+        await answered(app, pilot)
+        assert "Open job [bold]x[/" in screens.text(app)
+
+    play(scenario, known={"jobs": [summary(name="[bold]x[/")]}, size=(80, 40))
+
+
+def test_text_of_others_in_a_notice_cannot_act_on_the_terminal() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        app.tell_error(OjError("no job \x1b[2J", hint="oj job \x9b2J"))
+        app.screen.notify("resumed\n\x1b]52;c;eA==\x07", markup=False)
+        await pilot.pause()
+        assert told(app) == ["no job ^[[2J\noj job \\u009b2J", "resumed\n^[]52;c;eA==^G"]
+
+    play(scenario, known=KNOWN)
+
+
+def test_why_the_daemon_is_away_cannot_act_on_the_terminal() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        feed.follows[0].lose(WireError("gone \x1b[2J", hint="look \x1b[2J"))
+        await pilot.pause()
+        shown = screens.text(app)
+        assert "gone ^[[2J  (look ^[[2J)" in shown
+        assert "\x1b" not in shown
+
+    play(scenario, known=KNOWN, size=(200, 24))
+
+
+@pytest.mark.parametrize("shown", [JOB, AGENT])
+def test_news_that_cannot_be_shown_do_not_stop_those_that_follow(
+    shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError
+
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        refuse_all(feed)
+        feed.answer("JobLogs", reply("Log", log_path="", content="", offset=0))
+        feed.answer("AgentLogs", reply("Logs", logs=[], is_over=False))
+        feed.answer("AgentPeek", OjError("refused"))
+        await open_by_id(app, shown, start="log")
+        async with asyncio.timeout(20):
+            while not feed.follows[-1].fields.get("logs"):
+                await pilot.pause(0.01)
+        monkeypatch.setattr(LogPane, "add", fail)
+        feed.follows[-1].send(logs={shown: {"content": "more", "offset": 4}})
+        await pilot.pause()
+        assert feed.follows[-1].taken_count == 1
+
+    play(scenario, known=KNOWN, crashes=CrashLog(tmp_path))
