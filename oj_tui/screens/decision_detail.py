@@ -128,8 +128,10 @@ class DecisionScreen(Page):
             self._problem = ""
         except OjError as error:
             self._problem = error.message
-            # What is not there will not come; whoever could not be asked is asked again.
+            self.draw()
+            # What is not there will not come; whoever could not be asked is asked again, but not by this drawing.
             self._is_asked = error.code == "not_found"
+            return
         self.draw()
 
     @work(exclusive=True, group="build")

@@ -384,3 +384,20 @@ def test_a_enters_the_terminal_of_the_agent_that_asks() -> None:
 
     run(scenario)
     assert lent == [("attach", AGENT)]
+
+
+def test_a_question_that_fails_is_not_asked_again_by_telling_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.answer("DecisionShow", OjError("no room for more questions", code="unavailable"))
+        feed.follows[0].send(jobs=[summary()])
+        await until(pilot, shown(app, "no room for more questions"))
+        for _ in range(20):
+            await pilot.pause()
+        assert len(feed.of("DecisionShow")) == 1
+        feed.follows[0].send(jobs=[summary()])
+        await until(pilot, lambda: len(feed.of("DecisionShow")) == 2)
+
+    monkeypatch.setattr("oj_tui.app.TICK_SECONDS", 3600)
+    run(scenario)
