@@ -38,6 +38,8 @@ PLACES = (
     Column("AGE", 3, 6, rank=3, right=True),
     Column("WAITS FOR / WHY", 16, 400, rank=1, takes_rest=True),
 )
+IDENTITY: Final = ("pid", "epoch")
+"""What tells one daemon from the next."""
 RESTARTED: Final = "-- another daemon runs now; what follows is its log --"
 
 
@@ -111,7 +113,8 @@ class DaemonScreen(Page):
             self.draw()
             return
         self._trouble = ""
-        if self._info is not None and self._info["pid"] != info["pid"]:
+        # In a container every daemon has the same number of a process.
+        if self._info is not None and any(self._info[name] != info[name] for name in IDENTITY):
             self._offset = None
             self.query_one(LogPane).note(RESTARTED)
         self._info = info

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+import pytest
 from textual.pilot import Pilot
 
 from oj_daemon.errors import OjError, WireError
@@ -122,9 +123,10 @@ def test_the_log_goes_on_where_the_last_answer_ended() -> None:
     see(scenario)
 
 
-def test_the_log_of_another_daemon_is_read_from_its_tail() -> None:
+@pytest.mark.parametrize("other", [{"pid": 43}, {"epoch": 99}])
+def test_the_log_of_another_daemon_is_read_from_its_tail(other: Message) -> None:
     async def scenario(tui: Tui) -> None:
-        tui.feed.answer("DaemonStatus", info(pid=43))
+        tui.feed.answer("DaemonStatus", info(**other))
         tui.feed.answer("DaemonLogs", log("new\n", 9))
         await tui.poll()
         assert tui.feed.of("DaemonLogs")[-1] == {"lines": 500}
