@@ -215,10 +215,12 @@ class AgentScreen(AgentPage):
     def on_news(self, message: News) -> None:
         """Add to the log; these are no news for others."""
         message.stop()
-        chunk = message.changes["logs"].get(self._agent_id)
-        if chunk is not None:
-            self.query_one(LogPane).add(chunk["content"], restarted=chunk["restarted"])
-        message.follow.taken()
+        try:
+            chunk = message.changes["logs"].get(self._agent_id)
+            if chunk is not None:
+                self.query_one(LogPane).add(chunk["content"], restarted=chunk["restarted"])
+        finally:  # else nothing more would ever come
+            message.follow.taken()
 
     def on_lost(self, message: Lost) -> None:
         """The app's own question tells it."""

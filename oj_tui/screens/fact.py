@@ -10,11 +10,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from oj_tui import render_job
+from oj_tui.crash import Unbroken
 from oj_tui.store import View
 from oj_tui.widgets.rows import Rows
 
 
-class FactScreen(ModalScreen[None]):
+class FactScreen(Unbroken, ModalScreen[None]):
     """Shows it until it was read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Close")]

@@ -151,16 +151,19 @@ class JobScreen(Page):
     def on_news(self, message: News) -> None:
         """Take in what is new of this job."""
         message.stop()
-        if message.follow is not self._follow:
+        try:
+            if message.follow is self._follow:
+                self._take(message.follow, message.changes)
+        finally:  # else nothing more would ever come
             message.follow.taken()
-            return
-        changes = message.changes
+
+    def _take(self, follow: Followed, changes: View) -> None:
         for job in changes["details"]:
             self._job = job
         if changes["missing"]:
             # Asked for again, the daemon would say the same at once, again and again.
             self._is_gone = True
-            message.follow.stop()
+            follow.stop()
         chunk = changes["logs"].get(self.job_id)
         if chunk is not None and self._has_log:
             self.query_one(LogPane).add(chunk["content"], restarted=chunk["restarted"])
@@ -169,7 +172,6 @@ class JobScreen(Page):
         self._was_lost = False
         if changes["details"] or changes["missing"]:
             self.draw()
-        message.follow.taken()
 
     def on_lost(self, message: Lost) -> None:
         """What was known stays; the app says that the daemon is away, by its own Watch."""

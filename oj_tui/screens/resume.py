@@ -10,8 +10,10 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from oj_tui.crash import Unbroken
 
-class ResumeMessage(ModalScreen[str | None]):
+
+class ResumeMessage(Unbroken, ModalScreen[str | None]):
     """Asks for a message; the result is empty for none, and None when the job is not to go on after all."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave it as it is")]
