@@ -76,6 +76,8 @@ class Overview(Page):
         """Show the thing; of a project its jobs."""
         if message.table.id == "projects":
             await self.oj.action_mode("jobs")
+            if not isinstance(self.oj.screen, JobList):  # the mode was left with a job open
+                await self.oj.action_mode("jobs")
             if isinstance(self.oj.screen, JobList):
                 self.oj.screen.narrow(f"project:{message.key}")
         else:

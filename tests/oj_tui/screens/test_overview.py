@@ -86,6 +86,18 @@ def test_a_project_opens_the_list_of_its_jobs() -> None:
     play(scenario, known=KNOWN, start="overview")
 
 
+def test_a_project_opens_its_list_also_where_a_job_was_left_open() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        await pilot.press("2")
+        await app.push_screen(PlainScreen(JOB))
+        await pilot.press("1", "tab", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, JobList)
+        assert app.screen.query_one(Input).value == "project:mail"
+
+    play(scenario, known=KNOWN, start="overview")
+
+
 def test_a_decision_that_was_answered_goes_away() -> None:
     async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
         feed.follows[0].send(jobs=[summary(id=JOB, status="running")])
