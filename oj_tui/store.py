@@ -6,7 +6,6 @@ oj_daemon/wire/replies.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 View = dict[str, Any]
@@ -102,8 +101,3 @@ class Store:
 def owner_of(view: View) -> str:
     """The id of the job that an agent or a workspace belongs to."""
     return str(view["owner"]).partition(":")[2]
-
-
-def each_project(store: Store) -> Iterator[str]:
-    """The names of all projects that something is known of."""
-    yield from dict.fromkeys(str(job["project"]) for job in store.jobs.values())

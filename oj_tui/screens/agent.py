@@ -154,12 +154,6 @@ class AgentList(AgentPage):
         if isinstance(event.input, Filter):
             self.fill()
 
-    def narrow(self, words: str) -> None:
-        """Show only what has these words."""
-        line = self.query_one(Filter)
-        line.display = bool(words)
-        line.value = words
-
     def action_filter(self) -> None:
         """Begin to narrow."""
         self.query_one(Filter).open()

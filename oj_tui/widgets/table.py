@@ -188,12 +188,6 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
             self._scroll_to_cursor()
         self._redraw()
 
-    def select(self, key: str) -> None:
-        """Put the cursor on a row."""
-        for at, item in enumerate(self._items):
-            if item["id"] == key:
-                self._go(at, 1)
-
     def _row(self, at: int) -> Sequence[Piece]:
         row = self._made.get(at)
         if row is None:

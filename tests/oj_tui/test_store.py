@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from oj_tui.store import MOST_ENDED, Store, each_project, owner_of
+from oj_tui.store import MOST_ENDED, Store, owner_of
 from tests.support.replies import (
     AGENT,
     DECISION,
@@ -121,8 +121,3 @@ def test_jobs_that_ended_longest_ago_are_forgotten_and_live_ones_never() -> None
 
 def test_an_owner_is_told_by_its_id_alone() -> None:
     assert owner_of(agent(owner="crew:crw-1")) == "crw-1"
-
-
-def test_projects_are_those_of_the_jobs() -> None:
-    jobs = [summary(), summary(id=OTHER, project="mail"), summary(id="job-3")]
-    assert list(each_project(filled(jobs=jobs))) == ["shop", "mail"]
