@@ -98,6 +98,7 @@ class News:
     async def wait(self, request: requests.Watch, who: Principal) -> replies.Changes:
         """The news, as soon as there are any; without any when the time is up."""
         deadline = time.monotonic() + min(max(request.wait_ms, 0), LONGEST_WAIT_MS) / 1000
+        request = msgspec.structs.replace(request, limit=max(0, request.limit))
         while True:
             later = self._engine.news()  # also of what happens while the answer is made
             changes = await self._changes(request, who)

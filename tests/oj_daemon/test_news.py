@@ -190,6 +190,16 @@ def test_the_newest_facts_are_told_first_of_all_as_many_as_are_wanted(folder: Pa
     with_daemon(folder, scenario)
 
 
+@pytest.mark.parametrize("noun", [Noun.JOB, Noun.FACT])
+def test_fewer_than_none_are_none(folder: Path, noun: Noun) -> None:
+    async def scenario(daemon: Daemon) -> None:
+        await done(daemon)
+        told = await watch(daemon, nouns=(noun,), limit=-1)
+        assert (told.jobs, told.facts, told.is_snapshot) == ((), (), True)
+
+    with_daemon(folder, scenario)
+
+
 @pytest.mark.parametrize("page", [1, 1000])
 def test_facts_that_are_no_longer_in_memory_come_from_the_log(
     folder: Path, page: int, monkeypatch: pytest.MonkeyPatch
