@@ -5,6 +5,7 @@ Rule: what it shows is what a person would see; the file is written whole or not
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -47,8 +48,12 @@ def take(app: OjApp, path: Path, *, size: tuple[int, int]) -> None:
     if not made:
         message = "the view ended before there was something to see"
         raise OjError(message, code="internal")
+    beside = path.with_name(f".{path.name}.part")
     try:
-        path.write_text(made[0], encoding="utf-8")
+        beside.write_text(made[0], encoding="utf-8")
+        beside.replace(path)
     except OSError as failure:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         message = f"cannot write {path}: {failure.strerror or failure}"
         raise OjError(message, code="invalid") from failure
