@@ -146,6 +146,25 @@ def test_it_fits_into_80_columns_and_into_next_to_nothing_and_grows_again(
     leave(pane)
 
 
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(
+    shop: World, pane: Pane
+) -> None:
+    shop.oj("daemon", "start")
+    before = terminal_of(pane, "before")
+    pane.run([*OJ, "tui"])
+    pane.until("Nothing needs you")
+    pane.press("C-z")
+    pane.until("Stopped")
+    assert terminal_of(pane, "stopped") == before
+    pane.run(["fg"])
+    pane.until("Nothing needs you")
+    runbook(shop, steps='step "only" { run = "false" }')
+    shop.oj("run", "--detach", "build")
+    pane.until("Failed lately")
+    leave(pane)
+    assert terminal_of(pane, "after") == before
+
+
 def test_a_terminated_view_leaves_the_terminal_as_it_was(shop: World, pane: Pane) -> None:
     shop.oj("daemon", "start")
     before = terminal_of(pane, "before")

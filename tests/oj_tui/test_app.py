@@ -24,6 +24,18 @@ KNOWN = {"jobs": [summary()], "agents": [agent()], "decisions": [decision()]}
 GONE = WireError("cannot reach the daemon", hint="oj daemon start")
 
 
+# Keys that others give a meaning
+
+
+def test_ctrl_c_ends_nothing_and_says_what_quits() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        await pilot.press("ctrl+c")
+        assert app.is_running
+        assert told(app) == ["q quits; jobs and agents go on"]
+
+    play(scenario, known=KNOWN)
+
+
 # Modes
 
 
