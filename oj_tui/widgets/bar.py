@@ -67,8 +67,9 @@ class Banner(Static):
         """Show why the daemon cannot be asked, or that it has not answered yet."""
         self.display = lost is not None or not is_filled
         if lost is not None:
-            hint = f"  ({lost.hint})" if lost.hint else ""
+            # What to type comes first: the end is cut off where there is little room.
+            hint = f" ({lost.hint})" if lost.hint else ""
             shown = "; shown is what was known" if is_filled else ""
-            self.update(f"looking for the daemon again{shown}: {lost.message}{hint}")
+            self.update(f"looking for the daemon again{hint}{shown}: {lost.message}")
         elif not is_filled:
             self.update("asking the daemon ...")
