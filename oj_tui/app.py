@@ -65,6 +65,7 @@ class OjApp(Unbroken, App[None]):
         Binding("colon", "jump", "Jump", priority=True),  # see TYPES in screens/page.py
         Binding("question_mark", "help", "Help"),
         Binding("t", "theme", "Dark, light", show=False),
+        Binding("ctrl+z", "suspend_process", "To the shell; fg comes back", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -100,6 +101,8 @@ class OjApp(Unbroken, App[None]):
                 asyncio.get_running_loop().add_signal_handler(number, self._end, number)
         self._follow = self.feed.follow(self.post_message, nouns=["job"], project=self.project)
         self.set_interval(TICK_SECONDS, self.show)
+        # After Ctrl+Z and fg the terminal has nothing of what it is taken to have.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         await self.switch_mode(self._start)
         if self._opened:
             await open_by_id(self, self._opened)
@@ -152,6 +155,10 @@ class OjApp(Unbroken, App[None]):
     def action_theme(self) -> None:
         """From dark to light, and back."""
         self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C: nothing is ended by it, as it may be meant for what an agent runs."""
+        self.notify("q quits; jobs and agents go on", markup=False)
 
     async def action_help(self) -> None:
         """Show all keys."""

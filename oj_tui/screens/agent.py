@@ -78,7 +78,7 @@ class AgentList(AgentPage):
 
     def body(self) -> ComposeResult:
         """A table, and lines to type on."""
-        yield Table(COLUMNS, self._row, empty="No agents yet; 'oj run' lists what can be run.")
+        yield Table(COLUMNS, self._row)
         yield Filter(Table)
         yield MessageLine()
 
@@ -118,6 +118,8 @@ class AgentList(AgentPage):
             f"No agent matches '{typed}'; Esc shows all."
             if typed
             else "No agents yet; 'oj run' lists what can be run."
+            if self.oj.store.is_filled
+            else ""
         )
         table.fill(found)
 

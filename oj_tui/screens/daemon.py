@@ -72,7 +72,7 @@ class DaemonScreen(Page):
         yield Panes(
             {
                 "health": Rows(id="health"),
-                "places": Table(PLACES, self._place, id="places", empty="No workspaces."),
+                "places": Table(PLACES, self._place, id="places"),
                 "log": LogPane(render_daemon.log_line, empty="asking for the log ..."),
             },
             start="health",
@@ -152,10 +152,13 @@ class DaemonScreen(Page):
         panes.label("places", len(store.workspaces))
         if panes.is_shown("health"):
             rows = self.query_one("#health", Rows)
-            rows.fill(render_daemon.health(self._info, rows.size.width, trouble=self._trouble))
+            room = rows.scrollable_content_region.width
+            rows.fill(render_daemon.health(self._info, room, trouble=self._trouble))
         if panes.is_shown("places"):
             places = sorted(store.workspaces.values(), key=render_daemon.place_order)
-            self.query_one("#places", Table).fill(places)
+            table = self.query_one("#places", Table)
+            table.empty = "No workspaces." if store.is_filled else ""
+            table.fill(places)
 
     def _place(self, workspace: View) -> Sequence[Piece]:
         return render_daemon.place_row(workspace, self.oj.store.jobs, self.oj.now())

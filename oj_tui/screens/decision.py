@@ -50,7 +50,7 @@ class DecisionList(Page):
 
     def body(self) -> ComposeResult:
         """One table."""
-        yield Table(COLUMNS, self._row, empty="Nobody waits for you. h shows what was decided.")
+        yield Table(COLUMNS, self._row)
 
     def on_screen_resume(self) -> None:
         """Some may have been closed meanwhile."""
@@ -69,7 +69,11 @@ class DecisionList(Page):
             if self._seen != frozenset(known):
                 self._seen = frozenset(known)
                 self._ask_closed()
-        self.query_one(Table).fill(render_decision.in_order(views))
+        table = self.query_one(Table)
+        table.empty = (
+            "Nobody waits for you. h shows what was decided." if self.oj.store.is_filled else ""
+        )
+        table.fill(render_decision.in_order(views))
 
     @work(exclusive=True, group="closed")
     async def _ask_closed(self) -> None:

@@ -33,6 +33,8 @@ from oj_tui.widgets.message_line import MessageLine
 class DecisionScreen(Page):
     """One decision."""
 
+    DIGITS: ClassVar = False  # whoever pressed one of those in the tabs would answer
+
     BINDINGS: ClassVar[list[BindingType]] = [
         # The keys of the modes: here they choose.
         *(

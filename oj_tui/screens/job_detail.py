@@ -141,6 +141,9 @@ class JobScreen(Page):
         self._has_log = True
         pane.clear(render_job.reader(step))
         pane.say(f"Nothing in the log{f' of step {step}' if step else ''} yet.")
+        if log["content"].count("\n") >= TAIL:
+            # Or one would take what a search finds for all there is.
+            pane.note(f"the last {TAIL} lines; all of them: oj logs {short_id(self.job_id)} -n 0")
         pane.add(log["content"])
         if self._follow is not None:
             self._follow.stop()

@@ -6,7 +6,7 @@ said.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -26,6 +26,9 @@ is typed or pasted at once does not become keys of the list."""
 
 class Page(Unbroken, Screen[None]):
     """A screen of the app."""
+
+    DIGITS: ClassVar = True
+    """The digits lead to the modes; else they mean something here."""
 
     @property
     def oj(self) -> OjApp:
@@ -58,7 +61,8 @@ class Page(Unbroken, Screen[None]):
         """Draw what is known now: called after news, and every second for what grows old."""
         if not self.query(Tabs):  # it is not composed yet, or being taken down
             return
-        self.query_one(Tabs).draw(self.oj.current_mode, len(self.oj.store.open_decisions()))
+        waiting = len(self.oj.store.open_decisions())
+        self.query_one(Tabs).draw(self.oj.current_mode, waiting, self.DIGITS)
         self.query_one(Banner).draw(self.oj.lost, is_filled=self.oj.store.is_filled)
         # The library's own part of coming to the front is done after ours, and only if ours did not fail.
         with survived(self):

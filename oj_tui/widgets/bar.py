@@ -20,25 +20,28 @@ class Tabs(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
-        self._drawn: tuple[str, int] = ("", 0)
+        self._drawn: tuple[str, int, bool] = ("", 0, True)
         self._ends: list[tuple[int, str]] = []
 
-    def draw(self, current: str, waiting: int) -> None:
-        """Mark the current mode; `waiting` is how many decisions are open."""
-        self._drawn = (current, waiting)
+    def draw(self, current: str, waiting: int, has_digits: bool = True) -> None:
+        """Mark the current mode; `waiting` is how many decisions are open, and digits stand where they lead to the modes."""
+        self._drawn = (current, waiting, has_digits)
         line = self._line(lambda name: name.capitalize())
         if line.cell_len > self.size.width:
-            line = self._line(lambda name: name.capitalize() if name == current else "")
+            rest = "" if has_digits else "·"
+            line = self._line(lambda name: name.capitalize() if name == current else rest)
         self.update(line)
 
     def _line(self, title_of: Callable[[str], str]) -> Text:
-        current, waiting = self._drawn
+        current, waiting, has_digits = self._drawn
         line = Text(no_wrap=True, overflow="ellipsis")
         self._ends = []
         for number, name in enumerate(NAMES, 1):
             count = f"({waiting})" if name == "decisions" and waiting else ""
             style = "reverse bold" if name == current else "bold" if count else ""
-            words = " ".join(word for word in (str(number), title_of(name), count) if word)
+            words = " ".join(
+                word for word in (str(number) if has_digits else "", title_of(name), count) if word
+            )
             line.append(f" {words} ", style)
             self._ends.append((line.cell_len, name))
             line.append(" ")
@@ -68,8 +71,9 @@ class Banner(Static):
         """Show why the daemon cannot be asked, or that it has not answered yet."""
         self.display = lost is not None or not is_filled
         if lost is not None:
-            hint = f"  ({lost.hint})" if lost.hint else ""
+            # What to type comes first: the end is cut off where there is little room.
+            hint = f" ({lost.hint})" if lost.hint else ""
             shown = "; shown is what was known" if is_filled else ""
-            self.update(visible(f"looking for the daemon again{shown}: {lost.message}{hint}"))
+            self.update(visible(f"looking for the daemon again{hint}{shown}: {lost.message}"))
         elif not is_filled:
             self.update("asking the daemon ...")

@@ -37,6 +37,8 @@ class TerminalPane(ScrollView, can_focus=True):
         self._rows: list[str] = []
         self._strips: list[Strip | None] = []
         self._is_live = True
+        self._is_at_end = True
+        """The last row is in sight, and stays there whatever room there is."""
 
     def put(self, rows: Sequence[str], *, columns: int, is_live: bool) -> None:
         """Show these rows, the last ones in sight if the last ones were; a terminal that is live no more is dimmed."""
@@ -46,7 +48,6 @@ class TerminalPane(ScrollView, can_focus=True):
         now = list(rows)
         while now and not visible(now[-1]).strip():
             now.pop()
-        is_at_end = self.scroll_offset.y >= self.max_scroll_y
         before = self._rows
         kept = min(len(before), len(now))
         changed = [at for at in range(kept) if before[at] != now[at]]
@@ -59,8 +60,20 @@ class TerminalPane(ScrollView, can_focus=True):
         if len(before) != len(now) or size != self.virtual_size:
             self.virtual_size = size
             self.refresh()
-            if is_at_end:
-                self.call_after_refresh(self.scroll_end, animate=False, force=True)
+            self._keep_end()
+
+    def _keep_end(self) -> None:
+        if self._is_at_end:
+            self.call_after_refresh(self.scroll_end, animate=False, force=True)
+
+    def on_resize(self) -> None:
+        """Less room takes from the beginning."""
+        self._keep_end()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whoever scrolls away from the end wants to read there."""
+        super().watch_scroll_y(old_value, new_value)
+        self._is_at_end = new_value >= self.max_scroll_y
 
     def strip_of(self, at: int) -> Strip:
         """A whole row in its colours."""

@@ -72,7 +72,7 @@ def test_a_job_is_watched_its_question_answered_its_agent_visited_and_the_termin
     before = terminal_of(pane, "before")
 
     pane.run([*OJ, "tui"])
-    pane.until("1 Overview")
+    pane.until("Overview")
     job_id = shop.start("build")
     view = decision(shop)
     pane.until("Which database")
@@ -86,7 +86,7 @@ def test_a_job_is_watched_its_question_answered_its_agent_visited_and_the_termin
     pane.press("a")  # attach, and come back
     pane.until("Postgres")
     pane.press("C-]")
-    pane.until("1 Overview")
+    pane.until("Overview")
 
     pane.press("d")
     pane.until("Which database")
@@ -146,6 +146,25 @@ def test_it_fits_into_80_columns_and_into_next_to_nothing_and_grows_again(
     leave(pane)
 
 
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(
+    shop: World, pane: Pane
+) -> None:
+    shop.oj("daemon", "start")
+    before = terminal_of(pane, "before")
+    pane.run([*OJ, "tui"])
+    pane.until("Nothing needs you")
+    pane.press("C-z")
+    pane.until("Stopped")
+    assert terminal_of(pane, "stopped") == before
+    pane.run(["fg"])
+    pane.until("Nothing needs you")
+    runbook(shop, steps='step "only" { run = "false" }')
+    shop.oj("run", "--detach", "build")
+    pane.until("Failed lately")
+    leave(pane)
+    assert terminal_of(pane, "after") == before
+
+
 def test_a_terminated_view_leaves_the_terminal_as_it_was(shop: World, pane: Pane) -> None:
     shop.oj("daemon", "start")
     before = terminal_of(pane, "before")
@@ -177,7 +196,7 @@ def test_it_is_the_same_from_far_away(shop: World) -> None:
         pane.press("a")
         pane.until("1. Postgres")
         pane.press("C-]")
-        pane.until("1 Overview")
+        pane.until("Overview")
         shop.kill_daemon()
         pane.until("looking for the daemon again")
         far.start()

@@ -26,6 +26,18 @@ KNOWN = {"jobs": [summary()], "agents": [agent()], "decisions": [decision()]}
 GONE = WireError("cannot reach the daemon", hint="oj daemon start")
 
 
+# Keys that others give a meaning
+
+
+def test_ctrl_c_ends_nothing_and_says_what_quits() -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], _feed: FakeFeed) -> None:
+        await pilot.press("ctrl+c")
+        assert app.is_running
+        assert told(app) == ["q quits; jobs and agents go on"]
+
+    play(scenario, known=KNOWN)
+
+
 # Modes
 
 
@@ -81,7 +93,7 @@ def test_a_connection_that_is_lost_is_told_and_what_was_known_stays() -> None:
         await pilot.pause()
         lines = screens.lines(app)
         assert lines[1].startswith(
-            "looking for the daemon again; shown is what was known: cannot reach"
+            "looking for the daemon again (oj daemon start); shown is what was known: cannot"
         )
         assert "fix-login" in lines[3]
         feed.follows[0].send(jobs=[])
@@ -92,12 +104,24 @@ def test_a_connection_that_is_lost_is_told_and_what_was_known_stays() -> None:
     play(scenario, known=KNOWN)
 
 
-def test_before_anything_was_told_the_view_says_that_it_asks() -> None:
-    async def scenario(app: OjApp, _pilot: Pilot[None], _feed: FakeFeed) -> None:
+@pytest.mark.parametrize(
+    ("key", "claim"),
+    [("2", "No jobs yet"), ("3", "No agents yet"), ("4", "Nobody waits"), ("5", "No workspaces")],
+)
+def test_before_anything_was_told_the_view_says_that_it_asks_and_claims_nothing(
+    key: str, claim: str
+) -> None:
+    async def scenario(app: OjApp, pilot: Pilot[None], feed: FakeFeed) -> None:
+        refuse_all(feed)
+        await pilot.press(key)
+        await pilot.pause()
         assert screens.lines(app)[1] == "asking the daemon ..."
-        assert "No jobs yet" not in screens.text(app)
+        assert claim not in screens.text(app)
+        feed.follows[0].send(is_snapshot=True)
+        await pilot.pause()
+        assert claim in screens.text(app)
 
-    play(scenario, known=None)
+    play(scenario, known=None, start="overview", size=(110, 34))
 
 
 def test_a_daemon_that_cannot_be_asked_at_all_is_told_with_what_to_type() -> None:
@@ -105,7 +129,7 @@ def test_a_daemon_that_cannot_be_asked_at_all_is_told_with_what_to_type() -> Non
         feed.follows[0].lose(GONE)
         await pilot.pause()
         assert screens.lines(app)[1] == (
-            "looking for the daemon again: cannot reach the daemon  (oj daemon start)"
+            "looking for the daemon again (oj daemon start): cannot reach the daemon"
         )
 
     play(scenario, known=None)

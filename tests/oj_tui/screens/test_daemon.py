@@ -97,6 +97,19 @@ def test_health_is_shown_first() -> None:
     see(scenario)
 
 
+def test_the_scroll_bar_cuts_nothing_off_a_setting() -> None:
+    async def scenario(tui: Tui) -> None:
+        reason = "r" * (80 - len("name00  value  because ") - 1) + "Z"
+        many = [{"name": f"name{at:02}", "value": "value", "reason": reason} for at in range(40)]
+        tui.feed.answer("DaemonStatus", info(settings=many))
+        await tui.poll()
+        await tui.shows("name00")
+        tui.screen.draw()
+        await tui.shows("rZ")
+
+    see(scenario)
+
+
 def test_places_are_shown_with_what_they_wait_for_and_lead_to_their_jobs() -> None:
     async def scenario(tui: Tui) -> None:
         tui.feed.answer("JobLogs", log())

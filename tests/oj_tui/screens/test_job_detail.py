@@ -217,6 +217,16 @@ def test_the_log_goes_on_from_where_its_tail_ended() -> None:
     see(scenario)
 
 
+def test_a_log_that_is_longer_than_what_is_shown_says_so_in_its_first_line() -> None:
+    async def scenario(tui: Tui) -> None:
+        await tui.pilot.press("g")
+        await tui.shows("the last 2000 lines; all of them: oj logs ")
+
+    content = "2026-11-24T06:38:00Z [ship] go\n" * 2000
+    answer = reply("Log", log_path="", content=content, offset=70_000)
+    see(scenario, start="log", log_answer=answer)
+
+
 def test_after_a_lost_connection_the_log_goes_on_without_gap_or_repeat() -> None:
     async def scenario(tui: Tui) -> None:
         before = log_lines(tui.app)

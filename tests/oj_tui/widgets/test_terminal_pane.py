@@ -53,6 +53,24 @@ def test_a_row_that_did_not_change_is_not_taken_apart_again() -> None:
     asyncio.run(scenario())
 
 
+def test_the_end_stays_in_sight_when_there_is_less_room() -> None:
+    async def scenario() -> None:
+        app = PaneApp()
+        async with app.run_test(size=(30, 8)) as pilot:
+            app.put(*(f"row {at}" for at in range(6)))
+            await pilot.pause()
+            await pilot.resize_terminal(30, 3)
+            await pilot.pause()
+            assert [line[:5] for line in screens.lines(app)] == ["row 3", "row 4", "row 5"]
+            app.pane.scroll_relative(y=-1, animate=False)
+            await pilot.pause()
+            await pilot.resize_terminal(30, 2)
+            await pilot.pause()
+            assert [line[:5] for line in screens.lines(app)] == ["row 2", "row 3"]
+
+    asyncio.run(scenario())
+
+
 def test_a_terminal_that_is_live_no_more_is_dimmed() -> None:
     async def scenario() -> None:
         app = PaneApp()
