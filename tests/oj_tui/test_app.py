@@ -372,7 +372,7 @@ def test_why_the_daemon_is_away_cannot_act_on_the_terminal() -> None:
         feed.follows[0].lose(WireError("gone \x1b[2J", hint="look \x1b[2J"))
         await pilot.pause()
         shown = screens.text(app)
-        assert "gone ^[[2J  (look ^[[2J)" in shown
+        assert "looking for the daemon again (look ^[[2J)" in shown
         assert "\x1b" not in shown
 
     play(scenario, known=KNOWN, size=(200, 24))
