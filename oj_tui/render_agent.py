@@ -10,6 +10,7 @@ from typing import Final
 from oj_daemon.wire.format import duration, elapsed, since
 from oj_daemon.wire.names import ENDED_AGENTS, short_id
 from oj_daemon.wire.text import visible
+from oj_tui import listing
 from oj_tui.render import Line, Piece, clean, status
 from oj_tui.store import View
 
@@ -126,14 +127,7 @@ def waits_for(agent: View) -> str:
 
 def matches(agent: View, typed: str) -> bool:
     """Whether every word that was typed stands somewhere in its row; `field:word` in that field."""
-    return all(_has(agent, word) for word in typed.lower().split())
-
-
-def _has(agent: View, word: str) -> bool:
-    field, colon, rest = word.partition(":")
-    if colon and field in FIELDS:
-        return rest in str(agent[field]).lower()
-    return any(word in str(agent[name]).lower() for name in FIELDS)
+    return bool(listing.matching([agent], typed, FIELDS))
 
 
 def screen_title(screen: View | None, problem: str = "") -> Line:

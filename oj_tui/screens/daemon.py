@@ -18,7 +18,7 @@ from oj_daemon.errors import OjError
 from oj_tui import feed as feeds
 from oj_tui import render_daemon
 from oj_tui.render import Piece
-from oj_tui.screens.page import Page
+from oj_tui.screens.paned import PanedPage
 from oj_tui.store import View, owner_of
 from oj_tui.widgets.log_pane import LogPane
 from oj_tui.widgets.panes import Panes
@@ -43,17 +43,13 @@ IDENTITY: Final = ("pid", "epoch")
 RESTARTED: Final = "-- another daemon runs now; what follows is its log --"
 
 
-class DaemonScreen(Page):
+class DaemonScreen(PanedPage):
     """The daemon."""
 
-    AUTO_FOCUS = ""  # the panes know what is to have the focus
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "turn(1)", "Next pane"),
-        Binding("shift+tab", "turn(-1)", "Pane before", show=False),
         Binding("h", "pane('health')", "Health", show=False),
         Binding("p", "pane('places')", "Places", show=False),
         Binding("l", "pane('log')", "Log"),
-        Binding("slash", "search", "Search the log", show=False, priority=True),
         Binding("escape", "back", "End the search", show=False),
     ]
 
@@ -168,23 +164,6 @@ class DaemonScreen(Page):
     def on_panes_shown(self) -> None:
         """A pane is drawn when it comes to the front."""
         self.call_after_refresh(self.draw)
-
-    def on_resize(self) -> None:
-        """What is broken into lines is broken elsewhere."""
-        self.call_after_refresh(self.draw)
-
-    def action_turn(self, by: int) -> None:
-        """Go to the next pane."""
-        self.query_one(Panes).turn(by)
-
-    def action_pane(self, name: str) -> None:
-        """Go to a pane."""
-        self.query_one(Panes).show(name)
-
-    def action_search(self) -> None:
-        """Search the log, from wherever one is."""
-        self.query_one(Panes).show("log")
-        self.query_one(LogPane).action_search()
 
     def action_back(self) -> None:
         """End the search."""

@@ -22,7 +22,7 @@ from oj_tui.feed import Followed, Lost, News
 from oj_tui.render import Piece
 from oj_tui.screens.confirm import Confirm
 from oj_tui.screens.fact import FactScreen
-from oj_tui.screens.page import Page
+from oj_tui.screens.paned import PanedPage
 from oj_tui.screens.resume import ResumeMessage
 from oj_tui.store import View
 from oj_tui.widgets.log_pane import LogPane
@@ -56,19 +56,15 @@ DECISIONS = (
 )
 
 
-class JobScreen(Page):
+class JobScreen(PanedPage):
     """A job."""
 
-    AUTO_FOCUS = ""  # the panes know what is to have the focus
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "turn(1)", "Next pane", priority=False),
-        Binding("shift+tab", "turn(-1)", "Pane before", show=False),
         Binding("s", "pane('steps')", "Steps", show=False),
         Binding("l", "pane('log')", "Log", show=False),
         Binding("t", "pane('story')", "Story", show=False),
         Binding("v", "pane('variables')", "Variables", show=False),
         Binding("f", "filter", "Log of the step"),
-        Binding("slash", "search", "Search the log", show=False, priority=True),
         Binding("c", "cancel", "Cancel"),
         Binding("z", "suspend", "Suspend"),
         Binding("r", "resume", "Resume"),
@@ -241,23 +237,6 @@ class JobScreen(Page):
         if message.pane == "story":
             self._ask_story()
         self.call_after_refresh(self.draw)
-
-    def on_resize(self) -> None:
-        """What is broken into lines is broken elsewhere."""
-        self.call_after_refresh(self.draw)
-
-    def action_turn(self, by: int) -> None:
-        """Go to the next pane."""
-        self.query_one(Panes).turn(by)
-
-    def action_pane(self, name: str) -> None:
-        """Go to a pane."""
-        self.query_one(Panes).show(name)
-
-    def action_search(self) -> None:
-        """Search the log, from wherever one is."""
-        self.query_one(Panes).show("log")
-        self.query_one(LogPane).action_search()
 
     def action_filter(self) -> None:
         """Show the log of the step under the cursor alone; or all of it again."""

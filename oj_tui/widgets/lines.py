@@ -11,7 +11,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.widgets import Static
 
-from oj_daemon.wire import picture
+from oj_tui.widgets.walk import STYLE_CLASSES
 
 Piece = tuple[str, str]
 
@@ -19,7 +19,7 @@ Piece = tuple[str, str]
 class Lines(Static):
     """Lines that break where the room ends."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"style--{name or 'plain'}" for name in picture.STYLES}
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLE_CLASSES)
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - the library's word
         super().__init__("", markup=False, id=id, classes=classes)

@@ -23,10 +23,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input, Static
 
-from oj_daemon.wire import picture
 from oj_daemon.wire.text import cut, one_line, visible
 from oj_tui.widgets.focus import take_focus
 from oj_tui.widgets.log_text import MOST, LogText, Read, Span, wrapped
+from oj_tui.widgets.walk import STYLE_CLASSES
 
 Piece = tuple[str, str]
 Shape = Callable[[str], list[Piece]]
@@ -46,7 +46,7 @@ class LogLines(ScrollView, can_focus=True, inherit_bindings=False):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "log--found",
         "log--current",
-        *(f"style--{name or 'plain'}" for name in picture.STYLES),
+        *STYLE_CLASSES,
     }
 
     class Moved(Message):

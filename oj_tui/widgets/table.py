@@ -14,16 +14,16 @@ import msgspec
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from oj_daemon.wire import picture
 from oj_daemon.wire.text import cut, width
 from oj_tui.store import View
+from oj_tui.widgets.walk import KEYS, STYLE_CLASSES
 
 Piece = tuple[str, str]
 GAP: Final = 2
@@ -80,17 +80,9 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         "table--titles",
         "table--heading",
         "table--cursor",
-        *(f"style--{name or 'plain'}" for name in picture.STYLES),
+        *STYLE_CLASSES,
     }
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
-        Binding("home,g", "go(0)", "First", show=False),
-        Binding("end,G", "go(-1)", "Last", show=False),
-        Binding("enter", "open", "Open"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = list(KEYS)
 
     class Opened(Message):
         """A row was chosen."""
