@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODES = ("overview", "jobs", "agents", "decisions", "daemon")
 SIZE = "120x36"
 SMALLEST, LARGEST = 20, 500
 
@@ -91,9 +90,11 @@ def _cells(size: str) -> tuple[int, int]:
 
 def _begin(ctx: Ctx, what: str) -> tuple[str, str]:
     """Where to begin: a mode, and the full id of what is opened there."""
-    for mode in MODES:
-        if what in (mode, mode.removesuffix("s")):
-            return mode, ""
+    from oj_tui.jump import MODES, WORDS  # noqa: PLC0415 - as above, without the library
+
+    kind, mode = WORDS.get(what, ("", ""))
+    if kind == "mode":
+        return mode, ""
     from oj_cli.commands.shortcut import find  # noqa: PLC0415 - only for an id
 
     found, candidates = find(ctx, what)

@@ -13,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input
 
 from oj_tui.crash import Unbroken, survived
+from oj_tui.jump import MODES
 from oj_tui.widgets.bar import Banner, Tabs
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Page(Unbroken, Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Tabs, what the screen is about, and its keys."""
-        yield Tabs()
+        yield Tabs(MODES)
         yield Banner()
         yield from self.body()
         yield Footer(show_command_palette=False)  # it is told in the help: here is no room

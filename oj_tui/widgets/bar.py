@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
 
 from rich.text import Text
 from textual import events
@@ -12,14 +11,13 @@ from textual.widgets import Static
 from oj_daemon.errors import OjError
 from oj_daemon.wire.text import visible
 
-NAMES: Final = ("overview", "jobs", "agents", "decisions", "daemon")
-
 
 class Tabs(Static):
     """The modes, the one that is shown marked; a click goes there."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         super().__init__(markup=False)
+        self._names = names
         self._drawn: tuple[str, int, bool] = ("", 0, True)
         self._ends: list[tuple[int, str]] = []
 
@@ -36,7 +34,7 @@ class Tabs(Static):
         current, waiting, has_digits = self._drawn
         line = Text(no_wrap=True, overflow="ellipsis")
         self._ends = []
-        for number, name in enumerate(NAMES, 1):
+        for number, name in enumerate(self._names, 1):
             count = f"({waiting})" if name == "decisions" and waiting else ""
             style = "reverse bold" if name == current else "bold" if count else ""
             words = " ".join(
