@@ -100,7 +100,11 @@ class DecisionList(Page):
     def action_attach(self) -> None:
         """Enter the terminal of the agent that asks."""
         view = self.oj.store.decisions.get(self.query_one(Table).key or "")
-        if view is not None:
+        if view is not None and not view["agent_id"]:
+            self.notify(
+                "no agent asks this: Enter shows what does", severity="warning", markup=False
+            )
+        elif view is not None:
             self.oj.run_oj("attach", str(view["agent_id"]))
             self.refresh(layout=True)
             self.draw()

@@ -7,6 +7,8 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from oj_tui.app import OjApp
+
 TURNS = 150
 """After so many turns of the app it will not become true any more."""
 
@@ -28,3 +30,12 @@ async def settled(pilot: Pilot[Any]) -> None:
     await pilot.pause()
     await pilot.app.workers.wait_for_complete()
     await pilot.pause()
+
+
+async def lent(app: OjApp, pilot: Pilot[Any], *keys: str) -> list[tuple[str, ...]]:
+    """To which other `oj` the terminal is lent by these keys; a terminal is no test's to lend."""
+    words: list[tuple[str, ...]] = []
+    app.run_oj = lambda *argv: words.append(argv)  # type: ignore[method-assign]  # see above
+    await pilot.press(*keys)
+    await pilot.pause()
+    return words

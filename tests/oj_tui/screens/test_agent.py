@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from textual import events
 from textual.pilot import Pilot
@@ -19,7 +18,7 @@ from oj_tui.widgets.message_line import MessageLine
 from oj_tui.widgets.table import Table
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.pilots import settled, until
+from tests.support.pilots import lent, settled, until
 from tests.support.replies import AGENT, DECISION, NOW, OTHER, agent, decision, reply, summary
 
 SECOND = "agt-0a1b2c3d4e5f6g7h"
@@ -247,12 +246,7 @@ def test_d_opens_the_decision_that_an_agent_waits_for() -> None:
 
 
 def test_a_attaches_to_the_agent_under_the_cursor() -> None:
-    lent: list[tuple[Any, ...]] = []
-
     async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
-        app.run_oj = lambda *words: lent.append(words)  # type: ignore[method-assign]  # a terminal is no test's to lend
-        await pilot.press("a")
-        await pilot.pause()
+        assert await lent(app, pilot, "a") == [("attach", THIRD)]
 
     run(scenario)
-    assert lent == [("attach", THIRD)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from textual.pilot import Pilot
 
@@ -14,7 +13,7 @@ from oj_tui.screens.decision_detail import DecisionScreen
 from oj_tui.widgets.table import Table
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.pilots import settled, until
+from tests.support.pilots import lent, settled, until
 from tests.support.replies import AGENT, DECISION, NOW, Message, decision, reply, summary
 
 MINUTE = 60_000
@@ -160,12 +159,17 @@ def test_y_copies_the_id() -> None:
 
 
 def test_a_enters_the_terminal_of_the_agent_that_asks() -> None:
-    lent: list[tuple[Any, ...]] = []
-
     async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
-        app.run_oj = lambda *words: lent.append(words)  # type: ignore[method-assign]  # a terminal is no test's to lend
-        await pilot.press("a")
-        await pilot.pause()
+        assert await lent(app, pilot, "a") == [("attach", AGENT)]
 
     run(scenario)
-    assert lent == [("attach", AGENT)]
+
+
+def test_where_no_agent_asks_there_is_nothing_to_enter() -> None:
+    async def scenario(app: OjApp, feed: FakeFeed, pilot: Pilot[None]) -> None:
+        feed.follows[0].send(is_snapshot=True, jobs=[summary()], decisions=[decision(agent_id="")])
+        await pilot.pause()
+        assert await lent(app, pilot, "a") == []
+        await until(pilot, shown(app, "no agent asks this"))
+
+    run(scenario)

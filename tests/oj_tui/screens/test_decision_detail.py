@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -21,7 +20,7 @@ from oj_tui.widgets.document import Document
 from oj_tui.widgets.message_line import MessageLine
 from tests.support import screens
 from tests.support.fake_feed import FakeFeed
-from tests.support.pilots import until
+from tests.support.pilots import lent, until
 from tests.support.replies import (
     AGENT,
     DECISION,
@@ -375,15 +374,10 @@ def test_one_that_was_put_aside_can_be_opened_again() -> None:
 
 
 def test_a_enters_the_terminal_of_the_agent_that_asks() -> None:
-    lent: list[tuple[Any, ...]] = []
-
     async def scenario(app: OjApp, _feed: FakeFeed, pilot: Pilot[None]) -> None:
-        app.run_oj = lambda *words: lent.append(words)  # type: ignore[method-assign]  # a terminal is no test's to lend
-        await pilot.press("a")
-        await pilot.pause()
+        assert await lent(app, pilot, "a") == [("attach", AGENT)]
 
     run(scenario)
-    assert lent == [("attach", AGENT)]
 
 
 def test_a_question_that_fails_is_not_asked_again_by_telling_so(
