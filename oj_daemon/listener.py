@@ -489,7 +489,9 @@ class Connection(asyncio.Protocol):
         self._interruptible = True
         self._abandon()
         if self._transport is not None:
-            self._transport.abort()
+            # Python 3.11.2, Debian's, has nothing left to abort in a TLS transport that was closed.
+            with contextlib.suppress(AttributeError):
+                self._transport.abort()
 
     def end(self) -> None:
         """Hang up from our side."""
